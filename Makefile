@@ -1,0 +1,57 @@
+# The front door. `make site` builds the lab and turns it into a platform; `make test` is what CI runs.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+INVENTORY ?= inventories/lab
+ARGS ?=
+LAB := .venv/bin/python extensions/lab/lab.py
+PLAYBOOK := .venv/bin/ansible-playbook -i $(INVENTORY)
+
+.PHONY: help env lab site assess check pipeline remove bench bench-capacity bench-site docs clean distclean
+
+help: ## Say what there is
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+env: ## Build the controller's environment (.venv)
+	@extensions/env.sh requirements.txt
+
+lab: env ## Build the hosts of the lab
+	@$(LAB) up
+
+# Only the lab has hosts of its own to build; any other inventory names hosts that exist.
+site: $(if $(filter inventories/lab,$(INVENTORY)),lab,env) ## Turn the inventory into a working, checked platform
+	@$(PLAYBOOK) site.yml $(ARGS)
+
+assess: env ## Measure, probe and judge; change nothing (0 go, 1 refused, 2 could not assess)
+	@$(PLAYBOOK) playbooks/assess.yml $(ARGS)
+
+check: env ## Say what site would change, change nothing
+	@$(PLAYBOOK) site.yml --check --diff $(ARGS)
+
+pipeline: env ## Train, register, sign, release and check a new model
+	@$(PLAYBOOK) playbooks/pipeline_check.yml $(ARGS)
+
+remove: env ## Take the platform off the hosts, leave the hosts as they were
+	@$(PLAYBOOK) playbooks/remove.yml $(ARGS)
+
+bench: bench-capacity bench-site ## Measure the planner and the lab site (empties the lab)
+
+bench-capacity: env ## Measure the planner on a real cluster's trace and on large sites
+	@.venv/bin/python tests/benchmarks/policies.py
+	@.venv/bin/python tests/benchmarks/capacity.py $(ARGS)
+
+bench-site: env ## Empty the lab, measure the site cold, warm and against a plain shell script
+	@.venv/bin/python tests/benchmarks/site.py $(ARGS)
+
+docs: env ## Write the generated tables of the README
+	@.venv/bin/python docs/generate.py
+
+clean: ## Take the lab and the test hosts away; leave nothing running or mounted
+	@for hosts in molecule/topology.toml lab/lab.toml; do \
+	  python3 extensions/lab/lab.py clean --topology extensions/$$hosts; done
+
+distclean: clean ## Also forget every cache and the environments
+	@rm -rf .venv* .collections .cache .ansible "$${XDG_CACHE_HOME:-$$HOME/.cache}/mlops.onprem"
+
+-include tests/tests.mk

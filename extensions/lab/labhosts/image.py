@@ -1,0 +1,179 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The image of a fresh Debian server: what the installer gives, little more."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import apt_cache
+from .machine import CACHE, Machine, say
+from .podman import Podman
+from .topology import BASE, POSTGRESQL
+
+REPOSITORY = "localhost/mlops-lab-host"
+BUILDER = "mlops-lab-image-builder"
+SUITE = "trixie"
+PACKAGES = (
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",
+    "sudo",
+    "systemd",
+    "systemd-sysv",
+)
+# Package lists in the image age: older than this, it is built again.
+MAX_AGE_DAYS = 3
+_OUR_APT_OPTIONS = ('Acquire::Languages "none";',)
+_INSTALL_POSTGRESQL = """
+set -e
+printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d
+DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql-17
+rm /usr/sbin/policy-rc.d
+"""
+_HOOKS = (
+    'rm -f "$1"/etc/ssh/ssh_host_*',
+    ': >"$1"/etc/machine-id',
+    # Hosts of a lab need not survive a power cut of the machine.
+    'echo force-unsafe-io >"$1"/etc/dpkg/dpkg.cfg.d/lab',
+    # No console in a container; no apt run of its own in the middle of a test.
+    'chroot "$1" systemctl -q mask console-getty.service getty.target '
+    "systemd-modules-load.service apt-daily.timer apt-daily-upgrade.timer",
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    mirror: str
+    apt_options: tuple[str, ...]
+    extra_cas: tuple[tuple[str, str], ...]
+
+    @classmethod
+    def of(cls, machine: Machine) -> Recipe:
+        mirror = os.environ.get("MLOPS_DEBIAN_MIRROR", "http://deb.debian.org/debian").rstrip("/")
+        options = (*_OUR_APT_OPTIONS, *machine.apt_options())
+        return cls(mirror, options, tuple(sorted(machine.extra_cas().items())))
+
+    @property
+    def sources(self) -> list[str]:
+        security = os.environ.get("MLOPS_DEBIAN_SECURITY_MIRROR", f"{self.mirror}-security")
+        return [
+            f"deb {self.mirror} {SUITE} main",
+            f"deb {self.mirror} {SUITE}-updates main",
+            f"deb {security} {SUITE}-security main",
+        ]
+
+    @property
+    def tag(self) -> str:
+        parts = [self.sources, PACKAGES, self.apt_options, self.extra_cas, _HOOKS]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+    @property
+    def name(self) -> str:
+        return f"{REPOSITORY}:{self.tag}"
+
+    def command(self, ca_directory: Path) -> list[str]:
+        hooks = [f"--customize-hook={hook}" for hook in _HOOKS]
+        for name, _text in self.extra_cas:
+            target = f"/usr/local/share/ca-certificates/{name}"
+            hooks.append(f"--customize-hook=upload {ca_directory / name} {target}")
+        if self.extra_cas:
+            hooks.append('--customize-hook=chroot "$1" update-ca-certificates >/dev/null 2>&1')
+        return [
+            "mmdebstrap",
+            "--mode=root",
+            "--variant=minbase",
+            f"--include={','.join(PACKAGES)}",
+            "--skip=cleanup/apt/lists",  # the hosts start with fresh package lists
+            *(f"--aptopt={option}" for option in self.apt_options),
+            *hooks,
+            SUITE,
+            "-",
+            *self.sources,
+        ]
+
+
+def ensure(machine: Machine, podman: Podman, kinds: Iterable[str]) -> dict[str, str]:
+    """Image by kind of host; built where there is none or it is too old."""
+    kinds = set(kinds)
+    if not kinds:
+        return {}
+    recipe = Recipe.of(machine)
+    names = {BASE: recipe.name}
+    if not _usable(podman, recipe.name):
+        _build_base(machine, podman, recipe)
+        _remove_superseded(podman, recipe.name)
+    if POSTGRESQL in kinds:
+        names[POSTGRESQL] = f"{REPOSITORY}-{POSTGRESQL}:{recipe.tag}"
+        if not _usable(podman, names[POSTGRESQL]):
+            _build_postgresql(machine, podman, recipe.name, names[POSTGRESQL])
+    return names
+
+
+def remove_all(podman: Podman) -> None:
+    for image in _ours(podman):
+        podman("rmi", "--force", image)
+
+
+def _build_base(machine: Machine, podman: Podman, recipe: Recipe) -> None:
+    started = time.monotonic()
+    log = CACHE / "image.log"
+    with tempfile.TemporaryDirectory(prefix="mlops-lab-") as scratch:
+        for name, text in recipe.extra_cas:
+            Path(scratch, name).write_text(text, encoding="utf-8")
+        machine.pipe(
+            recipe.command(Path(scratch)),
+            [*podman.command, "import", "-", recipe.name],
+            log,
+        )
+    say(f"Built the image of a Debian {SUITE} server from {recipe.mirror}, {_since(started)}")
+
+
+def _build_postgresql(machine: Machine, podman: Podman, base: str, name: str) -> None:
+    """Debian's PostgreSQL with its empty cluster, installed but never started."""
+    started = time.monotonic()
+    archives = apt_cache.directory_of("images", POSTGRESQL)
+    apt_cache.fill(machine, archives)
+    podman(
+        *("run", "--name", BUILDER, "--replace", "--network", "host", "--pids-limit", "0"),
+        *("--annotation", "mlops.lab=host", "--runtime", "crun", *machine.limits()),
+        *("--volume", f"{archives}:/var/cache/apt/archives"),
+        *(base, "sh", "-c", _INSTALL_POSTGRESQL),
+    )
+    podman("commit", "--quiet", BUILDER, name)
+    podman("rm", "--force", BUILDER)
+    say(f"Built the image of a PostgreSQL server on top of it, {_since(started)}")
+
+
+def _usable(podman: Podman, name: str) -> bool:
+    found = podman("image", "inspect", "--format", "{{.Created.Unix}}", name, check=False)
+    return found.code == 0 and time.time() - int(found.out) < MAX_AGE_DAYS * 86400
+
+
+def _remove_superseded(podman: Podman, current: str) -> None:
+    """Images of older recipes, unless a host still uses them."""
+    keep = podman("images", "--quiet", "--no-trunc", current).out.split()
+    for image in _ours(podman):
+        if image not in keep:
+            podman("rmi", image, check=False)
+
+
+def _ours(podman: Podman) -> list[str]:
+    """Newest first, so that an image goes before the one it stands on."""
+    wanted = f"reference={REPOSITORY}*"
+    listed = podman("images", "--quiet", "--no-trunc", "--sort", "created", "--filter", wanted)
+    return list(dict.fromkeys(listed.out.split()))
+
+
+def _since(started: float) -> str:
+    return f"{time.monotonic() - started:.1f} s"

@@ -1,0 +1,144 @@
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What hosts a project wants: the topology file, parsed once into types."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import LabError
+
+BASE = "base"
+POSTGRESQL = "postgresql"
+KINDS = (BASE, POSTGRESQL)
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+@dataclass(frozen=True)
+class Host:
+    name: str
+    ip: str
+    kind: str = BASE
+
+
+@dataclass(frozen=True)
+class Topology:
+    """One project: its own network, its own hosts, one inventory beside which its state lives."""
+
+    path: Path
+    project: str
+    network: ipaddress.IPv4Network
+    inventory: Path
+    hosts: tuple[Host, ...]
+
+    @property
+    def gateway(self) -> str:
+        return str(self.network.network_address + 1)
+
+    @property
+    def prefix(self) -> str:
+        """What the names of all containers and networks of this project start with."""
+        return f"mlops-{self.project}-"
+
+    def container(self, host: Host) -> str:
+        return f"{self.prefix}{host.name}"
+
+    def host(self, name: str) -> Host:
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        known = ", ".join(host.name for host in self.hosts)
+        raise LabError(f"{self.path.name} has no host {name!r}; it has {known}.")
+
+    def etc_hosts(self, me: Host) -> str:
+        """The company's DNS: every host knows every other by name."""
+        lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
+        lines += [f"{host.ip} {host.name}" for host in self.hosts]
+        if me not in self.hosts:
+            lines.append(f"{me.ip} {me.name}")
+        return "\n".join(lines) + "\n"
+
+
+def load(path: Path) -> Topology:
+    path = path.resolve()
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LabError(f"Cannot read the topology {path}: {error.strerror}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise LabError(f"{path} is not TOML: {error}.") from error
+    return parse(data, path)
+
+
+def parse(data: Mapping[str, Any], path: Path) -> Topology:
+    """Raise LabError naming the place, or return a topology nothing else needs to check."""
+    where = path.name
+    _only(data, {"project", "network", "inventory", "hosts"}, where)
+    project = _text(data, "project", where)
+    if not _NAME.fullmatch(project):
+        raise LabError(f"{where}: project {project!r} is not a lower-case name.")
+    network_text = _text(data, "network", where)
+    try:
+        network = ipaddress.IPv4Network(network_text)
+    except ValueError as error:
+        raise LabError(
+            f"{where}: network {network_text!r} is not an IPv4 network: {error}."
+        ) from error
+    tables = data.get("hosts")
+    if not isinstance(tables, Mapping) or not tables:
+        raise LabError(f"{where}: wants at least one table [hosts.NAME].")
+    hosts = tuple(_host(name, table, network, where) for name, table in tables.items())
+    taken: dict[str, str] = {}
+    for host in hosts:
+        if host.ip in taken:
+            raise LabError(f"{where}: {taken[host.ip]} and {host.name} both have ip {host.ip}.")
+        taken[host.ip] = host.name
+    if sum(host.kind == POSTGRESQL for host in hosts) > 1:
+        raise LabError(
+            f"{where}: more than one host of kind {POSTGRESQL!r}; a company has one here."
+        )
+    inventory = data.get("inventory", project)
+    if not isinstance(inventory, str):
+        raise LabError(f"{where}: inventory is not a path.")
+    return Topology(path, project, network, (path.parent / inventory).resolve(), hosts)
+
+
+def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) -> Host:
+    place = f"{where}: hosts.{name}"
+    if not _NAME.fullmatch(name):
+        raise LabError(f"{place}: the name is not a lower-case host name.")
+    if not isinstance(table, Mapping):
+        raise LabError(f"{place}: is not a table.")
+    _only(table, {"ip", "kind"}, place)
+    ip = _text(table, "ip", place)
+    try:
+        address = ipaddress.IPv4Address(ip)
+    except ValueError as error:
+        raise LabError(f"{place}: ip {ip!r} is not an IPv4 address.") from error
+    first_free = network.network_address + 2  # the bridge of the machine holds .1
+    if not first_free <= address < network.broadcast_address:
+        raise LabError(f"{place}: ip {ip} is not a host address of {network} (from {first_free}).")
+    kind = table.get("kind", BASE)
+    if kind not in KINDS:
+        raise LabError(f"{place}: kind {kind!r} is not one of {', '.join(KINDS)}.")
+    return Host(name, ip, kind)
+
+
+def _text(data: Mapping[str, Any], key: str, where: str) -> str:
+    value = data.get(key)
+    if not isinstance(value, str):
+        raise LabError(f"{where}: {key} is missing or not text.")
+    return value
+
+
+def _only(data: Mapping[str, Any], known: set[str], where: str) -> None:
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise LabError(
+            f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(known))}."
+        )

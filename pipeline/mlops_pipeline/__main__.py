@@ -1,0 +1,88 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The command line of the four steps."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from typing import Any
+
+from .config import load
+from .errors import PipelineError
+from .timing import Timings
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="mlops_pipeline", description=__doc__)
+    steps = parser.add_subparsers(dest="step", required=True)
+    for name, needs, text in (
+        ("prepare", "", "write the data set with its manifest"),
+        ("train", "data-version", "train on prepared data, log to the model registry"),
+        ("evaluate", "run-id", "judge the model of a run on held-out data"),
+        ("publish", "run-id", "register, package, sign and push the model of a run"),
+        ("current", "", "find the release that was published last"),
+    ):
+        step = steps.add_parser(name, help=text)
+        step.add_argument("--config", required=True, help="YAML or JSON file")
+        if needs:
+            step.add_argument(f"--{needs}", required=True)
+        if name in ("publish", "current"):
+            step.add_argument("--golden", help="file to write the golden answers to")
+    return parser.parse_args(arguments)
+
+
+def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
+    """Run one step. Libraries are loaded by the step that needs them."""
+    config = load(options.config)
+    if options.step == "prepare":
+        from . import prepare
+
+        return prepare.run(config, timings)
+    if options.step == "train":
+        from . import train
+
+        return train.run(config, timings, options.data_version)
+    if options.step == "evaluate":
+        from . import evaluate
+
+        return evaluate.run(config, timings, options.run_id)
+    if options.step == "publish":
+        from . import publish
+
+        return publish.run(config, timings, options.run_id, options.golden)
+    from . import current
+
+    return current.run(config, timings, options.golden)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a step; print one line of JSON."""
+    options = parse(arguments)
+    warnings.simplefilter("ignore")
+    started = time.perf_counter()
+    timings = Timings()
+    answer: dict[str, Any] = {"step": options.step}
+    # Libraries print to standard output; the one line there is ours.
+    out, sys.stdout = sys.stdout, sys.stderr
+    code = 0
+    try:
+        answer.update(ok=True, **run(options, timings))
+    except PipelineError as error:
+        answer.update(ok=False, changed=False, error=str(error))
+        code = 1
+    finally:
+        sys.stdout = out
+    answer.update(seconds=round(time.perf_counter() - started, 3), timings=timings.seconds)
+    print(json.dumps(answer, sort_keys=True))
+    if code:
+        print(answer["error"], file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

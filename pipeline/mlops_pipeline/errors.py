@@ -1,0 +1,9 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The one error of the pipeline."""
+
+from __future__ import annotations
+
+
+class PipelineError(Exception):
+    """A step cannot go on; the message is a sentence for people."""

@@ -1,0 +1,185 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Step 4: register the model, package it as a signed OCI artifact, push it, print its digest."""
+
+from __future__ import annotations
+
+import io
+import time
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from . import shared as _shared  # noqa: F401  (makes _registry importable)
+from . import tracking
+from .config import Config
+from .errors import PipelineError
+from .evaluate import fetch_release
+from .timing import Timings
+
+# isort: split
+from _registry.client import RegistryClient
+from _registry.errors import RegistryError
+from _registry.oci import EMPTY, EMPTY_CONFIG, Descriptor, digest_of
+from _registry.release import MEDIA_TYPES, build_manifest
+from _registry.signature import (
+    PAYLOAD_TYPE,
+    build_payload,
+    build_signature_manifest,
+    check_payload,
+    signature_tag,
+    signatures,
+)
+from _registry.web import WebTransport
+
+
+def load_key(pem: str) -> Any:
+    """Read the signing key."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (TypeError, ValueError):
+        raise PipelineError(
+            "The signing key is not an unencrypted private key in PEM form."
+        ) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise PipelineError("The signing key is not an elliptic curve key on P-256.")
+    return key
+
+
+def verified_by(key: Any, payload: bytes, signature: bytes) -> bool:
+    """Say whether a signature was made with a key."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    try:
+        key.public_key().verify(signature, payload, ec.ECDSA(hashes.SHA256()))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def sign(client: RegistryClient, digest: str, key: Any) -> bool:
+    """Sign a release; say whether a signature had to be added."""
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    tag = signature_tag(digest)
+    stored = client.manifest(tag)
+    for blob, signature in signatures(stored) if stored is not None else ():
+        payload = client.small_blob(blob)
+        if verified_by(key, payload, signature):
+            try:
+                check_payload(payload, digest)
+                return False
+            except RegistryError:
+                continue
+    payload = build_payload(client.reference, digest)
+    signature = key.sign(payload, ec.ECDSA(hashes.SHA256()))
+    client.push_blob(Descriptor.of(PAYLOAD_TYPE, payload), io.BytesIO(payload))
+    client.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
+    client.push_manifest(build_signature_manifest(payload, signature).to_bytes(), tag)
+    return True
+
+
+def open_registry(config: Config) -> RegistryClient:
+    """Open the repository that devices pull from."""
+    options = config.options.section("registry")
+    ca_file = options.text("ca_file", "-")
+    return RegistryClient(
+        options.text("url"),
+        options.text("repository"),
+        WebTransport("" if ca_file == "-" else ca_file, timeout=60.0),
+        options.text("user"),
+        config.secret("PIPELINE_REGISTRY_PASSWORD"),
+        time.sleep,
+    )
+
+
+def register(mlflow: Any, name: str, run_id: str, alias: str) -> tuple[str, bool]:
+    """Make a model version of a run, or find the one it has; return it and whether it is new."""
+    client = mlflow.MlflowClient()
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    fresh = not found
+    if fresh:
+        if not client.search_registered_models(f"name = '{name}'"):
+            client.create_registered_model(name)
+        models = client.search_logged_models(
+            experiment_ids=[client.get_run(run_id).info.experiment_id],
+            filter_string=f"source_run_id = '{run_id}'",
+        )
+        version = mlflow.register_model(f"models:/{models[0].model_id}", name).version
+    else:
+        version = found[0].version
+    client.set_registered_model_alias(name, alias, version)
+    return str(version), fresh
+
+
+def keep_golden(path: str, data: bytes) -> None:
+    """Write the golden answers where the check of the devices finds them."""
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        Path(path).write_bytes(data)
+    except OSError as error:
+        raise PipelineError(f"The golden answers cannot be written to {path}: {error}.") from None
+
+
+def run(config: Config, timings: Timings, run_id: str, golden: str | None = None) -> dict[str, Any]:
+    """Publish the model of a run that has passed its evaluation."""
+    options = config.options
+    name = options.text("model_name")
+    alias = options.text("alias", "champion")
+    key = load_key(config.secret("PIPELINE_SIGNING_KEY"))
+    with timings.measure("load libraries"):
+        mlflow = tracking.connect(config)
+    with timings.measure("register"), tracking.sentences("register the model"):
+        client = mlflow.MlflowClient()
+        origin = client.get_run(run_id)
+        if origin.data.tags.get(tracking.TAG_EVALUATION) != "passed":
+            raise PipelineError(
+                f"The run {run_id} has not passed its evaluation; run the step evaluate first."
+            )
+    with timings.measure("read the model"), TemporaryDirectory() as folder:
+        files = fetch_release(mlflow, run_id, Path(folder))
+    with timings.measure("register"), tracking.sentences("register the model"):
+        version, fresh = register(mlflow, name, run_id, alias)
+    # The time of the run, not of today: the same run always makes the same release.
+    created = datetime.fromtimestamp(origin.info.start_time / 1000, timezone.utc)
+    blobs = {file: Descriptor.of(MEDIA_TYPES[file], data) for file, data in files.items()}
+    try:
+        manifest = build_manifest(
+            blobs, name, version, run_id, created.strftime("%Y-%m-%dT%H:%M:%SZ")
+        ).to_bytes()
+        digest = digest_of(manifest)
+        moved = 0
+        with timings.measure("push"):
+            registry = open_registry(config)
+            pushed = registry.manifest(digest) != manifest
+            if pushed:
+                for file, blob in blobs.items():
+                    moved += registry.push_blob(blob, io.BytesIO(files[file]))
+                moved += registry.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
+                registry.push_manifest(manifest)
+            registry.push_manifest(manifest, f"v{version}")
+        with timings.measure("sign"):
+            signed = sign(registry, digest, key)
+    except RegistryError as error:
+        raise PipelineError(str(error)) from None
+    with timings.measure("register"), tracking.sentences("note the digest"):
+        client.set_model_version_tag(name, version, tracking.TAG_DIGEST, digest)
+    if golden:
+        keep_golden(golden, files[tracking.GOLDEN_FILE])
+    return {
+        "changed": fresh or pushed or signed,
+        "digest": digest,
+        "model_name": name,
+        "model_version": version,
+        "run_id": run_id,
+        "alias": alias,
+        "bytes_pushed": moved,
+        "bytes": sum(len(data) for data in files.values()),
+    }

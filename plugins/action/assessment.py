@@ -1,0 +1,360 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller side of the assessment module: judges everything that was found, and reports."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins, plan
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    FAIL,
+    FINDING_KEYS,
+    WARN,
+    Demand,
+    Finding,
+    parse_demand,
+    parse_finding,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.host import (
+    HostRules,
+    check_host,
+    check_reached,
+    check_twins,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.judge import (
+    judge,
+    read_waivers,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.report import (
+    as_html,
+    as_text,
+    headline,
+    host_row,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError, each
+
+PLACEMENT = "placement.json"
+TELL_SECONDS = 5.0
+ARGUMENTS = {
+    "hosts": {"type": "list", "elements": "str", "required": True},
+    "site": {"type": "str", "required": True},
+    "profile": {"type": "str", "required": True},
+    "margins": {"type": "dict", "required": True},
+    "rules": {"type": "dict", "required": True},
+    "max_age": {"type": "float", "required": True},
+    "findings": {"type": "list", "elements": "dict", "default": []},
+    "hints": {"type": "dict", "default": {}},
+    "waivers": {"type": "raw", "default": []},
+    "workloads": {"type": "raw", "default": []},
+    "offers": {"type": "raw", "default": []},
+    "planning": {"type": "dict", "default": {}},
+    "what_if": {"type": "raw", "default": {}},
+    "accept_undecided": {"type": "bool", "default": False},
+    "directory": {"type": "path", "required": True},
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Ansible's entry point."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _VALID_ARGS = frozenset(ARGUMENTS)
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _checked, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        variables = task_vars or {}
+        try:
+            report, placement = assess(args, variables, time.time(), self._tell())
+        except (ShapeError, TypeError) as error:
+            raise AnsibleActionFail(f"The findings cannot be judged: {error}.") from error
+        text = as_text(report)
+        place = ""
+        if not self._task.check_mode:
+            place = write_report(Path(args["directory"]), report)
+            if report["exit_code"] == 0:
+                keep_placement(Path(args["directory"]), report, bool(args["workloads"]))
+        result.update(
+            changed=False,
+            verdict=report["verdict"],
+            exit_code=report["exit_code"],
+            counts=report["counts"],
+            findings=report["findings"],
+            table=report["table"],
+            workloads=report.get("workloads"),
+            placement=placement,
+            text=text.splitlines() + ([f"Report: {place}"] if place else []),
+            report=place,
+            ansible_facts={
+                "mlops_assessment": {
+                    "verdict": report["verdict"],
+                    "exit_code": report["exit_code"],
+                    "headline": headline(report),
+                    "report": place,
+                    "placement": placement,
+                    # The process that runs the playbook: facts of another run do not open the gate.
+                    "run": os.getppid(),
+                }
+            },
+        )
+        return result
+
+    def _tell(self) -> Callable[[str, float], None]:
+        """Says what the planner does, every few seconds at most."""
+        started = told = time.monotonic()
+
+        def tell(what: str, _done: float) -> None:
+            nonlocal told
+            now = time.monotonic()
+            if now - told >= TELL_SECONDS:
+                told = now
+                self._display.display(f"planning: {what}, {now - started:.0f} s so far")
+
+        return tell
+
+
+def _numbers(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a dataclass from data: lists become tuples, texts of numbers numbers."""
+    found: dict[str, Any] = {}
+    for item in fields(kind):
+        if item.name not in given:
+            continue
+        value = given[item.name]
+        if isinstance(item.default, bool):
+            value = bool(value)
+        elif isinstance(item.default, int):
+            value = int(value)
+        elif isinstance(item.default, float):
+            value = float(value)
+        elif isinstance(item.default, tuple):
+            value = tuple(str(part) for part in value)
+        found[item.name] = value
+    return found
+
+
+def assess(
+    args: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    now: float,
+    tell: Callable[[str, float], None],
+) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """Collect supply, demand and findings of all hosts, judge them, and make the report.
+
+    Gives the report, and what is placed on each host.
+    """
+    hostvars = variables["hostvars"]
+    rules = HostRules(**_numbers(HostRules, args["rules"]))
+    margins = Margins(**_numbers(Margins, {**args["margins"], "max_age_seconds": args["max_age"]}))
+    findings = [parse_finding(row) for row in args["findings"]]
+    supply: dict[str, Mapping[str, Any]] = {}
+    demand = {}
+    entries = {host: hostvars[host] for host in args["hosts"]}
+    for host, entry in entries.items():
+        facts = entry.get("ansible_facts") or {}
+        measured = facts.get("mlops_supply")
+        lost = check_reached(host, measured, ssh_command(entry, host))
+        if lost is None and measured is not None:
+            supply[host] = measured
+            demand[host] = each(facts.get("mlops_demand") or [], parse_demand)
+            findings.extend(check_host(host, measured, rules))
+        elif lost is not None:
+            findings.append(lost)
+        for row in facts.get("mlops_findings") or []:
+            findings.append(parse_finding({key: row[key] for key in FINDING_KEYS if key in row}))
+    findings.extend(check_twins(supply, rules))
+    planned = plan(supply, demand, margins, now, args["hints"])
+    findings.extend(planned.findings)
+    workloads, placement, said = workloads_of(
+        args, entries, variables["groups"], supply, demand, margins, now, tell
+    )
+    findings.extend(said)
+    today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
+    known = [*variables["groups"]["all"], *(finding.host for finding in findings)]
+    judged = judge(findings, read_waivers(args["waivers"], known, today))
+    report = {
+        "schema": 1,
+        "tool_version": TOOL_VERSION,
+        "site": args["site"],
+        "profile": args["profile"],
+        "assessed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
+        "verdict": judged.verdict,
+        "exit_code": judged.exit_code,
+        "capacity": planned.verdict,
+        "counts": dict(judged.counts),
+        "findings": [row.as_dict() for row in judged.findings],
+        "table": [row.as_dict() for row in planned.rows],
+        "demand": {host: [need.as_dict() for need in needs] for host, needs in demand.items()},
+        "margins": {item.name: getattr(margins, item.name) for item in fields(Margins)},
+        "hosts": [host_row(host, facts) for host, facts in supply.items()],
+        "supply": dict(supply),
+    }
+    if workloads is not None:
+        report["workloads"] = workloads
+    return report, placement
+
+
+def workloads_of(
+    args: Mapping[str, Any],
+    entries: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    supply: Mapping[str, Mapping[str, Any]],
+    demand: Mapping[str, Sequence[Demand]],
+    margins: Margins,
+    now: float,
+    tell: Callable[[str, float], None],
+) -> tuple[dict[str, Any] | None, Mapping[str, Any], list[Finding]]:
+    """The plan of the workloads, what is placed on each host, and findings.
+
+    ``entries`` are the variables of each host that is looked at, ``groups`` those of the inventory.
+    Without workloads nothing of the planner is loaded.
+    """
+    findings = [
+        Finding(
+            "inventory.workloads",
+            host,
+            FAIL,
+            "sets mlops_workloads to something else than the rest of the site",
+            "one list for the whole site",
+            "move mlops_workloads to group_vars/all",
+        )
+        for host, entry in entries.items()
+        if entry.get("mlops_workloads", args["workloads"]) != args["workloads"]
+    ]
+    if not args["workloads"]:
+        return None, {}, findings
+    earlier = read_placement(Path(args["directory"]))
+    everyone = groups["all"]
+    if set(everyone) - set(entries):
+        findings.append(
+            Finding(
+                "capacity.workloads",
+                "site",
+                WARN,
+                f"the workloads were not planned: {len(entries)} of {len(everyone)} hosts are "
+                "looked at; the placement of the run before stands",
+                "all hosts of the site",
+                "assess without --limit",
+            )
+        )
+        return None, rows_by_host(earlier), findings
+    try:
+        # Here, since only a site with workloads needs numpy and scipy.
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: PLC0415
+            intake,
+        )
+    except ImportError as error:
+        raise AnsibleActionFail(
+            f"Planning workloads needs numpy and scipy on the controller: {error}."
+        ) from error
+    labels = {host: entry.get("mlops_host_labels") or {} for host, entry in entries.items()}
+    planned = intake.plan_workloads(
+        intake.Written(
+            args["workloads"],
+            args["offers"],
+            labels,
+            groups,
+            args["what_if"],
+            earlier,
+        ),
+        list(entries),
+        supply,
+        demand,
+        margins,
+        args["planning"],
+        time.monotonic,
+        now,
+        args["accept_undecided"],
+        tell,
+    )
+    findings.extend(planned.findings)
+    if planned.plan is None:
+        return None, {}, findings
+    return planned.plan.as_dict(), intake.by_host(planned.plan), findings
+
+
+def read_placement(directory: Path) -> Any:
+    """What an earlier run placed; a text where the file cannot be read, which is told later."""
+    path = directory / PLACEMENT
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        return f"unreadable: {error}"
+
+
+def rows_by_host(earlier: Any) -> dict[str, list[Any]]:
+    """The rows of a placement file by host; nothing where it cannot be used."""
+    found: dict[str, list[Any]] = {}
+    rows = earlier.get("placement") if isinstance(earlier, Mapping) else None
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, Mapping) and isinstance(row.get("host"), str):
+            entry = {key: value for key, value in row.items() if key != "host"}
+            found.setdefault(row["host"], []).append(entry)
+    return found
+
+
+def keep_placement(directory: Path, report: Mapping[str, Any], asked: bool) -> None:
+    """Write down where workloads are, for the next run and for other playbooks.
+
+    Only of a site that may go on: what was refused is not applied, so what was there stays.
+    """
+    plan = report.get("workloads")
+    if plan is None:
+        if not asked:
+            (directory / PLACEMENT).unlink(missing_ok=True)
+        return
+    kept = {
+        "schema": 1,
+        "planned_at": report["assessed_at"],
+        "verdict": plan["verdict"],
+        "placement": plan["placement"],
+    }
+    replace_file(directory / PLACEMENT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+
+
+def ssh_command(entry: Mapping[str, Any], host: str) -> str:
+    """The command with which a person looks whether the host answers."""
+    address = entry.get("ansible_host") or host
+    user = entry.get("ansible_user")
+    port = entry.get("ansible_port")
+    return f"ssh {f'-p {port} ' if port else ''}{f'{user}@' if user else ''}{address} true"
+
+
+def write_report(directory: Path, report: Mapping[str, Any]) -> str:
+    """Both forms of the report, replaced atomically; only the owner may read them."""
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for name, text in (
+        ("assessment.json", json.dumps(report, indent=1, sort_keys=True) + "\n"),
+        ("assessment.html", as_html(report)),
+    ):
+        replace_file(directory / name, text)
+    return str(directory / "assessment.html")
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file in one step, for its owner only."""
+    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

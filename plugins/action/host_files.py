@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Renders templates and reads sources on the controller, then calls the module once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.text.converters import to_bytes, to_text
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+WAYS = ("template", "source", "content", "link", "payload", "secret_payload")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        task_vars = task_vars or {}
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        rows = arguments.get("files") or []
+        try:
+            if not isinstance(rows, (list, tuple)):
+                raise AnsibleActionFail("files has to be a list.")
+            arguments["files"] = [self._sent(row, task_vars) for row in rows]
+        except AnsibleActionFail as error:
+            # Returned, not raised: so failed_when can judge it.
+            result.update(failed=True, changed=False, msg=to_text(error))
+            return result
+        result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
+        # The arguments hold the contents; there is no use in showing them.
+        result.pop("invocation", None)
+        return result
+
+    def _sent(self, row: Any, task_vars: dict[str, Any]) -> dict[str, Any]:
+        """The row as the module takes it: with the content instead of where it comes from."""
+        if not isinstance(row, dict) or "path" not in row:
+            raise AnsibleActionFail("Each entry of files has to be a dictionary with a path.")
+        ways = [name for name in WAYS if row.get(name) is not None]
+        if len(ways) != 1:
+            raise AnsibleActionFail(
+                f"files {row['path']}: give exactly one of template, source, content and link."
+            )
+        way = ways[0]
+        if way not in ("template", "source", "content"):
+            return dict(row)
+        if way == "template":
+            content = self._rendered(str(row[way]), task_vars)
+        elif way == "source":
+            content = self._read(str(row[way]))
+        elif isinstance(row[way], str):
+            content = to_bytes(row[way])
+        else:
+            content = to_bytes(json.dumps(row[way], indent=2, sort_keys=True) + "\n")
+        sent = {key: value for key, value in row.items() if key not in WAYS}
+        sensitive = row.get("sensitive", False) is True
+        name = "secret_payload" if sensitive else "payload"
+        sent[name] = base64.b64encode(content).decode("ascii")
+        return sent
+
+    def _read(self, name: str) -> bytes:
+        path = self._loader.get_real_file(self._found("files", name))
+        try:
+            with open(path, "rb") as stream:
+                return stream.read()
+        finally:
+            self._loader.cleanup_tmp_file(path)
+
+    def _rendered(self, name: str, task_vars: dict[str, Any]) -> bytes:
+        path = self._found("templates", name)
+        text = trust_as_template(self._loader.get_text_file_contents(path))
+        search = []
+        for base in (*task_vars.get("ansible_search_path", ()), os.path.dirname(path)):
+            search += [os.path.join(base, "templates"), base]
+        templar = self._templar.copy_with_new_env(
+            searchpath=search, available_variables=dict(task_vars)
+        )
+        try:
+            rendered = templar.template(
+                text, escape_backslashes=False, overrides={"trim_blocks": True}
+            )
+        except AnsibleError as error:
+            raise AnsibleActionFail(f"The template {name} cannot be rendered: {error}") from error
+        if rendered is None:
+            return b""
+        if not isinstance(rendered, str):
+            return json.dumps(rendered).encode()
+        return rendered.encode()
+
+    def _found(self, folder: str, name: str) -> str:
+        try:
+            return str(self._find_needle(folder, name))
+        except AnsibleError as error:
+            raise AnsibleActionFail(to_text(error)) from error

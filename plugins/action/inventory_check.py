@@ -1,0 +1,247 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller side of inventory_check: reads the inventory as Ansible sees it, and our own specs."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    FAIL,
+    Finding,
+    one_line,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
+    SECRET_NAME,
+    SITE,
+    HostEntry,
+    Interface,
+    Inventory,
+    check_inventory,
+    hints_of,
+    option_names,
+    words_with_prefix,
+)
+
+COLLECTION = Path(__file__).resolve().parents[2]
+# The values that decide something here; of all other variables only the names are looked at.
+VALUES = (
+    "mlops_extra_groups",
+    "mlops_networks",
+    "mlops_profile",
+    "metadata_db_mode",
+    "metadata_db_host",
+    "object_store_mode",
+    "object_store_endpoint",
+)
+# What of an option says how its value has to look.
+SHAPE = ("type", "elements", "choices", "options", "no_log")
+LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Ansible's entry point."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _VALID_ARGS = frozenset(("ignore_groups",))
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _checked, args = self.validate_argument_spec(
+            argument_spec={"ignore_groups": {"type": "list", "elements": "str", "default": []}}
+        )
+        variables = task_vars or {}
+        interface, hints = read_interface(COLLECTION)
+        inventory, problems = read_inventory(variables, set(args["ignore_groups"]))
+        problems += check_values(variables["hostvars"], inventory, read_options(COLLECTION))
+        findings = [*dict.fromkeys(problems), *check_inventory(inventory, interface)]
+        result.update(
+            changed=False,
+            findings=[finding.as_dict() for finding in findings],
+            hints=hints,
+        )
+        return result
+
+
+def read_interface(root: Path) -> tuple[Interface, dict[str, dict[str, list[str]]]]:
+    """Every variable that the collection reads, from the roles' specs and the wiring."""
+    roles = sorted(path.name for path in (root / "roles").iterdir() if path.is_dir())
+    known: set[str] = set()
+    hints = {}
+    for role in roles:
+        spec = root / "roles" / role / "meta" / "argument_specs.yml"
+        names = option_names(_load(spec)) if spec.exists() else set()
+        hints[role] = hints_of(name for name in names if name.startswith(role))
+        known |= {*names, f"{role}_demand"}
+    for folder in (
+        "roles/*/defaults",
+        "roles/*/vars",
+        "roles/*/tasks",
+        "playbooks",
+        "playbooks/vars",
+    ):
+        for page in root.glob(f"{folder}/*.yml"):
+            known.update(SECRET_NAME.findall(page.read_text()))
+    for page in root.glob("playbooks/vars/*.yml"):
+        known |= words_with_prefix(page.read_text(), roles)
+    return Interface(tuple(roles), frozenset(known)), hints
+
+
+def read_options(root: Path) -> dict[str, dict[str, Any]]:
+    """How every variable has to look: the options of all roles."""
+    found: dict[str, dict[str, Any]] = {}
+    for spec in sorted(root.glob("roles/*/meta/argument_specs.yml")):
+        for entry in ((_load(spec) or {}).get("argument_specs") or {}).values():
+            for name, option in (entry.get("options") or {}).items():
+                found.setdefault(name, {key: option[key] for key in SHAPE if key in option})
+    return found
+
+
+def check_values(
+    hostvars: Any, inventory: Inventory, options: Mapping[str, dict[str, Any]]
+) -> list[Finding]:
+    """Values that the roles would refuse later, each named once."""
+    findings: list[Finding] = []
+    seen: set[tuple[str, str]] = set()
+    for host in inventory.hosts:
+        raw = hostvars.raw_get(host.name)
+        for name in sorted(host.variables & options.keys()):
+            written = str(raw.get(name))
+            if (name, written) in seen and "{{" not in written:
+                continue
+            seen.add((name, written))
+            value = _value(hostvars, host.name, name, findings)
+            if value is None:
+                continue
+            shape = options[name]
+            secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
+            checked = ArgumentSpecValidator({name: shape}).validate({name: value})
+            for message in checked.error_messages:
+                said = f"{name} is not a valid {shape.get('type', 'str')}"
+                findings.append(
+                    Finding(
+                        "inventory.value",
+                        host.name,
+                        FAIL,
+                        said if secret else f"{said}: {one_line(message)}",
+                        f"a value of type {shape.get('type', 'str')}"
+                        + (
+                            f", one of {', '.join(map(str, shape['choices']))}"
+                            if "choices" in shape
+                            else ""
+                        ),
+                        f"mend {name} in the inventory",
+                    )
+                )
+    return findings
+
+
+def _load(path: Path) -> Any:
+    try:
+        return yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise AnsibleActionFail(f"{path} cannot be read: {error}") from error
+
+
+def read_inventory(
+    variables: Mapping[str, Any], ignored: set[str]
+) -> tuple[Inventory, list[Finding]]:
+    """Hosts, groups, names of variables, and the few values that are checked."""
+    hostvars = variables["hostvars"]
+    groups = {
+        str(name): [str(host) for host in hosts]
+        for name, hosts in variables["groups"].items()
+        if name not in ignored
+    }
+    names = groups.get("all", [])
+    problems: list[Finding] = []
+    values: dict[str, Any] = {}
+    for key in VALUES:
+        for host in names:
+            found = _value(hostvars, host, key, problems)
+            if found is not None:
+                values[key] = found
+                break
+    hosts = []
+    for host in names:
+        address = (
+            _value(hostvars, host, "mlops_address", problems)
+            or _value(hostvars, host, "ansible_host", problems)
+            or host
+        )
+        hosts.append(
+            HostEntry(
+                name=host,
+                address=str(address),
+                groups=tuple(sorted(name for name, members in groups.items() if host in members)),
+                variables=frozenset(str(name) for name in hostvars[host]),
+                local=_value(hostvars, host, "ansible_connection", problems) in LOCAL_CONNECTIONS
+                or _is_loopback(str(address)),
+                port=int(_value(hostvars, host, "ansible_port", problems) or 22),
+            )
+        )
+    return (
+        Inventory(
+            hosts=tuple(hosts),
+            groups=groups,
+            values=values,
+            group_files=_names(variables, "group_vars"),
+            host_files=_names(variables, "host_vars"),
+        ),
+        list(dict.fromkeys(problems)),
+    )
+
+
+def _value(hostvars: Any, host: str, key: str, problems: list[Finding]) -> Any:
+    entry = hostvars[host]
+    if key not in entry:
+        return None
+    try:
+        return entry[key]
+    except AnsibleError as error:
+        problems.append(
+            Finding(
+                "inventory.template",
+                SITE,
+                FAIL,
+                f"the value of {key} cannot be made out: {error}",
+                "a value, or a template of variables that exist",
+                f"mend {key}",
+            )
+        )
+        return None
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def _names(variables: Mapping[str, Any], folder: str) -> tuple[str, ...]:
+    """Names of the groups or hosts that have files beside any source of the inventory."""
+    found: set[str] = set()
+    sources = variables.get("ansible_inventory_sources") or []
+    for source in [sources] if isinstance(sources, str) else sources:
+        place = Path(str(source))
+        place = place if place.is_dir() else place.parent
+        if (place / folder).is_dir():
+            for name in os.listdir(place / folder):
+                if not name.startswith("."):
+                    stem, ending = os.path.splitext(name)
+                    found.add(stem if ending in (".yml", ".yaml", ".json") else name)
+    return tuple(sorted(found))

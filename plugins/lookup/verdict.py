@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gate between assessing a site and changing it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: verdict
+author: The mlops.onprem developers (@mlops-onprem)
+version_added: 0.1.0
+short_description: Let the run go on only if the assessment said go
+description:
+  - Meant for C(vars_files) of the play that follows the assessment. Ansible evaluates it in the
+    process that runs the playbook, before any task of that play, so that a refusal ends the whole
+    run at once, on all hosts, with exit code 1. A failed task would give exit code 2, which is
+    kept for an assessment that could not be made.
+  - Returns the path of an empty file of variables if the verdict of this run is to go.
+  - Refuses too if no assessment was made in this run.
+options: {}
+notes:
+  - Does nothing when tasks are only listed or the syntax is checked.
+"""
+
+EXAMPLES = r"""
+- name: Go on, or end here
+  hosts: all
+  gather_facts: false
+  vars_files:
+    - "{{ lookup('mlops.onprem.verdict') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: Path of an empty file.
+  type: list
+  elements: str
+"""
+
+import os
+from typing import Any
+
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+FACT = "mlops_assessment"
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    """Ansible's entry point."""
+
+    def run(
+        self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[str]:
+        self.set_options(var_options=variables, direct=kwargs)
+        if terms:
+            raise AnsibleError("The lookup mlops.onprem.verdict takes no terms.")
+        if any(
+            context.CLIARGS.get(key) for key in ("syntax", "listtasks", "listtags", "listhosts")
+        ):
+            return [os.devnull]
+        hostvars = (variables or {}).get("hostvars") or {}
+        for host in (variables or {}).get("groups", {}).get("all", []):
+            facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
+            found = facts.get(FACT)
+            # Facts can come from a cache; only what this very run found counts.
+            if found and found.get("run") == os.getpid():
+                if found["exit_code"] == 0:
+                    return [os.devnull]
+                raise AnsibleError(
+                    f"{found['headline']} Report: {found['report'] or 'not written'}"
+                )
+        raise AnsibleError(
+            "This run has not assessed the site, so nothing is changed; "
+            "check that the inventory has hosts and that --limit names one."
+        )

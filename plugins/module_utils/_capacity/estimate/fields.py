@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fields of an estimate: typed, with their unit in their name and with bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..._findings.shape import ShapeError, number, shown, text, whole
+
+# Larger figures are slips of the pen; below it no product of an estimate leaves what floats hold.
+MOST, LEAST = 1e15, 1e-9
+# Units of sizes by the ending of the field's name, in bytes.
+SIZES = {
+    "bytes": 1,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+}
+# Bits of one number, by the names in use.
+BITS = {
+    **dict.fromkeys(("fp64", "float64", "double"), 64),
+    **dict.fromkeys(("fp32", "float32", "float", "int32"), 32),
+    **dict.fromkeys(("fp16", "float16", "half", "bf16", "bfloat16", "int16"), 16),
+    **dict.fromkeys(("fp8", "float8", "fp8_e4m3", "fp8_e5m2", "int8"), 8),
+    **dict.fromkeys(("fp4", "nf4", "int4"), 4),
+}
+
+
+def within(low: float, high: float) -> Callable[[Any], float]:
+    """A number from ``low`` to ``high``."""
+
+    def parse(value: object) -> float:
+        found = number(value)
+        if not low <= found <= high:
+            raise ShapeError(f"must be between {low:g} and {high:g}, but is {shown(value)}")
+        return found
+
+    return parse
+
+
+def above_zero(value: object) -> float:
+    """A number above 0, by at least a thousandth of a millionth."""
+    found = number(value)
+    if not LEAST <= found <= MOST:
+        raise ShapeError(f"must be above 0 and at most {MOST:g}, but is {shown(value)}")
+    return found
+
+
+def amount(value: object) -> float:
+    """A number of at least 0."""
+    return within(0, MOST)(value)
+
+
+def share(value: object) -> float:
+    """A share above 0 and below 1, by at least a thousandth of a millionth."""
+    found = number(value)
+    if not LEAST <= found <= 1 - LEAST:
+        raise ShapeError(f"must be above 0 and below 1, but is {shown(value)}")
+    return found
+
+
+def count(value: object) -> int:
+    """A whole number of at least 1."""
+    found = whole(value)
+    if not 1 <= found <= MOST:
+        raise ShapeError(f"must be between 1 and {MOST:g}, but is {shown(value)}")
+    return found
+
+
+def up_to(most: int, least: int = 1) -> Callable[[Any], int]:
+    """A whole number from ``least`` to ``most``."""
+
+    def parse(value: object) -> int:
+        found = whole(value)
+        if not least <= found <= most:
+            raise ShapeError(f"must be between {least} and {most}, but is {shown(value)}")
+        return found
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[Any], str]:
+    """One of these words."""
+
+    def parse(value: object) -> str:
+        found = text(value).lower()
+        if found not in allowed:
+            raise ShapeError(f"must be one of {', '.join(allowed)}, but is {shown(value)}")
+        return found
+
+    return parse
+
+
+def flag(value: object) -> bool:
+    """Yes or no."""
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip().lower() in ("true", "yes", "false", "no"):
+        return value.strip().lower() in ("true", "yes")
+    raise ShapeError(f"must be true or false, but is {shown(value)}")
+
+
+def bits(value: object) -> tuple[str, int]:
+    """The name of a type of number, and its bits."""
+    found = text(value).lower()
+    if found not in BITS:
+        raise ShapeError(f"must be one of {', '.join(BITS)}, but is {shown(value)}")
+    return found, BITS[found]
+
+
+def size_keys(name: str) -> tuple[str, ...]:
+    """The fields that give a size: ``size_gib`` and its like."""
+    return tuple(f"{name}_{unit}" for unit in SIZES)
+
+
+def size(data: Mapping[str, Any], name: str, default: float | None = None) -> float:
+    """A size in bytes, from the one field that gives it."""
+    given = [key for key in size_keys(name) if data.get(key) is not None]
+    if len(given) > 1:
+        raise ShapeError(f"gives {given[0]} and {given[1]}; give one of them")
+    if not given:
+        if default is not None:
+            return default
+        raise ShapeError("is missing; units are " + ", ".join(SIZES), f"{name}_gib")
+    key = given[0]
+    try:
+        return amount(data[key]) * SIZES[key.rsplit("_", 1)[1]]
+    except ShapeError as error:
+        raise error.within(key) from None
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """One text, or a list of texts."""
+    if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
+        if not value:
+            raise ShapeError("must not be empty")
+        return tuple(text(one) for one in value)
+    return (text(value),)

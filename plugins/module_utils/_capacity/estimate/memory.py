@@ -1,0 +1,395 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Memory of models: weights, key-value cache, training states and activations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..._findings.shape import ShapeError, each, field, known_keys, mapping, optional
+from . import fields
+from .answer import Estimate, Figure, Need, figure, in_mib, told
+from .model_files import Files, Weights, read_weights
+
+WEIGHTS_SOURCE = "parameters x bytes of the type; as accelerate estimate-memory (Hugging Face) does"
+FILE_SOURCE = "shapes and types in the file (safetensors or ONNX format)"
+# A rule of thumb, for buffers and fragmentation; the user may set it.
+OVERHEAD_PERCENT = 20.0
+OVERHEAD_SOURCE = (
+    "EleutherAI, Transformer Math 101: inference takes about 1.2 times the model's memory"
+)
+PARALLEL_SOURCE = "Shoeybi et al. 2019, Megatron-LM: weights and caches split evenly over the GPUs"
+KV_SOURCE = (
+    "keys and values of every layer and token: Pope et al. 2022, Efficiently Scaling Transformer"
+    " Inference; blocks as in Kwon et al. 2023 (vLLM)"
+)
+ZERO_SOURCE = "Rajbhandari et al. 2020, ZeRO, section 3.1 and figure 1"
+DEEPSPEED_SOURCE = "DeepSpeed documentation, Memory Requirements"
+LORA_SOURCE = "Hu et al. 2021, LoRA, section 4.1: two matrices of the rank for each adapted one"
+ACTIVATION_SOURCE = (
+    "Korthikanti et al. 2022, Reducing Activation Recomputation, equations 1, 2 and 6"
+)
+# DeepSpeed's factor for buffers in the host's memory.
+HOST_FACTOR = 1.5
+
+MODEL_KEYS = (
+    *("parameters", "dtype", "files", "device", "overhead_percent", "kv_cache"),
+    *("gpus", "cpu_cores", "replicas"),
+    *fields.size_keys("buffers"),
+)
+KV_KEYS = (
+    *("layers", "kv_heads", "head_size", "dtype", "tokens", "sequences", "tokens_per_sequence"),
+    *("block_tokens",),
+    *fields.size_keys("memory"),
+)
+TRAINING_KEYS = (
+    *("parameters", "largest_layer_parameters", "gpus", "gpus_per_host", "zero_stage", "offload"),
+    *("zero_init", "lora", "activations", "cpu_cores"),
+)
+LORA_KEYS = ("trainable_parameters", "rank", "matrices", "base_dtype")
+ACTIVATION_KEYS = ("layers", "hidden_size", "heads", "sequence", "batch", "recompute")
+
+
+def model(name: str, data: Mapping[str, Any], files: Files) -> Estimate:
+    """Memory of a model's weights, in bytes, and what serving one copy of it takes.
+
+    weights = parameters x bits / 8 + buffers, or as the model's files say. Serving adds
+    ``overhead_percent`` for the runtime (20 by default: Transformer Math 101) and the key-value
+    cache, if one is described. Of several ``gpus`` each holds the same share (tensor parallel).
+    """
+    known_keys(data, MODEL_KEYS)
+    buffers = fields.size(data, "buffers", 0.0)
+    said = optional(data, "dtype", fields.bits, ("", 0))
+    if data.get("files") is not None:
+        if data.get("parameters") is not None:
+            raise ShapeError("gives parameters and files; give one of them")
+        read = field(data, "files", lambda value: read_weights(fields.texts(value), files))
+        weights = _weights_of_files(read, said, buffers)
+    else:
+        if data.get("parameters") is None:
+            raise ShapeError("must have parameters and dtype, or files")
+        said = field(data, "dtype", fields.bits)
+        weights = _weights(field(data, "parameters", fields.count), said, buffers)
+    percent = optional(data, "overhead_percent", fields.within(0, 1000), OVERHEAD_PERCENT)
+    parts = [weights]
+    total = weights.value * (1 + percent / 100)
+    sums = f"{told(weights.value)} x (1 + {percent:g} / 100)"
+    if data.get("kv_cache") is not None:
+        cache = field(data, "kv_cache", lambda value: kv_cache("", mapping(value)))
+        parts.extend(cache.figures)
+        total += cache.figures[0].value
+        sums += f" + {told(cache.figures[0].value)}"
+    parts.append(figure("serving", sums, math.ceil(total), "bytes", OVERHEAD_SOURCE))
+    on_gpu = optional(data, "device", fields.choice("gpu", "cpu"), "gpu") == "gpu"
+    gpus = optional(data, "gpus", fields.up_to(1024), 1)
+    if gpus > 1 and not on_gpu:
+        raise ShapeError("needs device: gpu", "gpus")
+    if gpus > 1:
+        formula = f"{told(math.ceil(total))} / {gpus} GPUs"
+        parts.append(figure("each_gpu", formula, math.ceil(total / gpus), "bytes", PARALLEL_SOURCE))
+    need = Need(
+        cpu_cores=optional(data, "cpu_cores", fields.amount, 0.0),
+        memory_mib=0 if on_gpu else in_mib(total),
+        gpu_memory_mib=in_mib(total / gpus) if on_gpu else 0,
+        gpu_count=gpus if on_gpu else 0,
+        replicas=optional(data, "replicas", fields.up_to(10**6), 1),
+    )
+    notes = [
+        "Memory of activations is within the overhead; long inputs and large batches need more."
+    ]
+    if gpus > 1:
+        notes.append(
+            f"Each of the {gpus} GPUs needs {need.gpu_memory_mib} MiB: name the models that have"
+            " it under gpu.models of the workload."
+        )
+    return Estimate(name, "model", tuple(parts), need, tuple(notes))
+
+
+def _weights(parameters: int, dtype: tuple[str, int], buffers: float) -> Figure:
+    word, width = dtype
+    size = -(-parameters * width // 8) + buffers
+    added = f" + {told(buffers)} of buffers" if buffers else ""
+    each_one = told(width / 8)
+    return figure(
+        "weights",
+        f"{told(parameters)} parameters x {each_one} bytes ({word}){added}",
+        size,
+        "bytes",
+        WEIGHTS_SOURCE,
+    )
+
+
+def _weights_of_files(read: Weights, dtype: tuple[str, int], buffers: float) -> Figure:
+    if dtype[0]:
+        return _weights(read.parameters, dtype, buffers)
+    by_type = " + ".join(f"{told(size)} ({kind})" for kind, size in read.by_type)
+    added = f" + {told(buffers)} of buffers" if buffers else ""
+    return figure(
+        "weights",
+        f"{told(read.parameters)} parameters in {told(read.tensors)} tensors: {by_type}{added}",
+        read.size + buffers,
+        "bytes",
+        FILE_SOURCE,
+    )
+
+
+def kv_cache(name: str, data: Mapping[str, Any]) -> Estimate:
+    """Memory of the key-value cache of a transformer, in bytes.
+
+    per token = 2 (key and value) x layers x KV heads x head size x bytes; tokens are kept in
+    blocks of 16 (vLLM), so they are rounded up to whole blocks, for each sequence where sequences
+    are given. With ``memory_*`` given in place of tokens: how many blocks fit into it.
+    """
+    known_keys(data, KV_KEYS)
+    layers = field(data, "layers", fields.up_to(100_000))
+    heads = field(data, "kv_heads", fields.up_to(100_000))
+    head = field(data, "head_size", fields.up_to(1_000_000))
+    word, width = optional(data, "dtype", fields.bits, ("bf16", 16))
+    block = optional(data, "block_tokens", fields.up_to(1_000_000), 16)
+    token_size = 2 * layers * heads * head * width / 8
+    token = figure(
+        "per_token",
+        f"2 x {layers} layers x {heads} KV heads x {head} x {told(width / 8)} bytes ({word})",
+        token_size,
+        "bytes",
+        KV_SOURCE,
+    )
+    memory = fields.size(data, "memory", 0.0)
+    ways = [bool(memory), data.get("tokens") is not None, data.get("sequences") is not None]
+    if sum(ways) != 1:
+        raise ShapeError("must have one of tokens, sequences (with tokens_per_sequence), memory_*")
+    if memory:
+        blocks = int(memory // (token_size * block))
+        formula = f"floor({told(memory)} / ({told(token_size)} x {block}))"
+        fit = figure("blocks", formula, blocks, "blocks", KV_SOURCE)
+        tokens = figure("tokens", f"{told(blocks)} x {block}", blocks * block, "tokens", KV_SOURCE)
+        return Estimate(name, "kv_cache", (fit, tokens, token))
+    if ways[1]:
+        sequences, length = 1, field(data, "tokens", fields.count)
+    else:
+        sequences = field(data, "sequences", fields.up_to(10**9))
+        length = field(data, "tokens_per_sequence", fields.up_to(10**9))
+    blocks = sequences * math.ceil(length / block)
+    many = f"{told(sequences)} sequences x " if sequences > 1 else ""
+    number = figure("blocks", f"{many}ceil({told(length)} / {block})", blocks, "blocks", KV_SOURCE)
+    formula = f"{told(blocks)} blocks x {block} tokens x {told(token_size)}"
+    total = figure("kv_cache", formula, blocks * block * token_size, "bytes", KV_SOURCE)
+    need = Need(gpu_memory_mib=in_mib(total.value), gpu_count=1)
+    return Estimate(name, "kv_cache", (total, number, token), need)
+
+
+# -- training -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """How a model is trained. ``largest`` are the parameters of its largest layer."""
+
+    parameters: float
+    largest: float
+    gpus: int
+    per_host: int
+    stage: int
+    offload: str
+    early_split: bool
+
+
+def training(name: str, data: Mapping[str, Any]) -> Estimate:
+    """Memory that training takes of each GPU and each host, in bytes.
+
+    Mixed precision with Adam keeps 16 bytes for each parameter P: weights and gradients in 16 bits
+    (2 + 2), and weights, momentum and variance in 32 bits (4 + 4 + 4) (ZeRO, 3.1). On N GPUs:
+
+    - stage 0: 16 P on each;
+    - stage 1: 4 P + 12 P / N (ZeRO, figure 1);
+    - stage 2: 4 P + 16 P / N; with the optimizer on the host 2 P (DeepSpeed);
+    - stage 3: 4 L + 18 P / N, L the largest layer; 4 L + 2 P / N with the optimizer, 4 L with
+      everything on the host (DeepSpeed).
+
+    A host with n of the N GPUs keeps, times 1.5 for buffers (DeepSpeed): 4 n P to begin with; with
+    offload max(4 n, 16 [18 with the weights] n / N) P at stage 3, max(4 n, 16) P before; at stage
+    3 with ``zero_init`` the 4 n P fall away.
+
+    LoRA trains its T parameters so, and adds the frozen weights in their own type: whole, at stage
+    3 one part of N and the largest layer.
+    """
+    known_keys(data, TRAINING_KEYS)
+    parameters = field(data, "parameters", fields.count)
+    gpus = optional(data, "gpus", fields.up_to(100_000), 1)
+    per_host = optional(data, "gpus_per_host", fields.up_to(1024), min(gpus, 8))
+    if per_host > gpus:
+        raise ShapeError(f"must be at most gpus ({gpus}), but is {per_host}", "gpus_per_host")
+    stage = optional(data, "zero_stage", fields.up_to(3, 0), 0)
+    offload = optional(data, "offload", fields.choice("none", "optimizer", "all"), "none")
+    if offload != "none" and stage == 0:
+        raise ShapeError(f"is {offload}, which needs zero_stage 1, 2 or 3", "offload")
+    if offload == "all" and stage < 3:
+        raise ShapeError(f"is all, which needs zero_stage 3, not {stage}", "offload")
+    if stage == 3:
+        largest = field(data, "largest_layer_parameters", fields.count)
+    else:
+        largest = optional(data, "largest_layer_parameters", fields.count, 0)
+    if largest > parameters:
+        raise ShapeError(
+            f"must be at most parameters ({parameters}), but is {largest}",
+            "largest_layer_parameters",
+        )
+    early = optional(data, "zero_init", fields.flag, False)
+    setup = _Setup(parameters, largest, gpus, per_host, stage, offload, early)
+    if data.get("lora") is not None:
+        trained, frozen = field(data, "lora", lambda value: _lora(mapping(value), setup))
+        setup = _Setup(trained.value, 0, gpus, per_host, stage, offload, early)
+        parts = [_states(setup), frozen, trained]
+        added = [frozen]
+    else:
+        parts = [_states(setup)]
+        added = []
+    if data.get("activations") is not None:
+        work = field(data, "activations", lambda value: _activations(mapping(value)))
+        parts.append(work)
+        added.append(work)
+    host = _host_memory(setup)
+    states = parts[0]
+    total = states.value + sum(part.value for part in added)
+    sums = " + ".join(f"{told(part.value)} ({part.name})" for part in (states, *added))
+    device = (
+        figure("each_gpu", sums, total, "bytes", states.source)
+        if added
+        else replace(parts.pop(0), name="each_gpu")
+    )
+    need = Need(
+        cpu_cores=optional(data, "cpu_cores", fields.amount, 0.0),
+        memory_mib=in_mib(host.value),
+        gpu_memory_mib=in_mib(total),
+        gpu_count=per_host,
+        replicas=math.ceil(gpus / per_host),
+    )
+    notes = [
+        f"One replica is one host with {per_host} GPUs of {need.gpu_memory_mib} MiB each: name the"
+        " models that have it under gpu.models of the workload."
+    ]
+    if data.get("activations") is None:
+        notes.append("Activations are not included; describe them under activations.")
+    return Estimate(name, "training", (device, *parts, host), need, tuple(notes))
+
+
+def _states(setup: _Setup) -> Figure:
+    """What weights, gradients and optimizer take of each GPU."""
+    p, n = setup.parameters, setup.gpus
+    layer = f"4 x {told(setup.largest)}"
+    if setup.stage == 0:
+        return figure("states", f"16 x {told(p)}", 16 * p, "bytes", ZERO_SOURCE)
+    if setup.stage == 1:
+        if setup.offload == "optimizer":
+            return figure("states", f"4 x {told(p)}", 4 * p, "bytes", ZERO_SOURCE)
+        formula = f"4 x {told(p)} + 12 x {told(p)} / {n}"
+        return figure("states", formula, 4 * p + math.ceil(12 * p / n), "bytes", ZERO_SOURCE)
+    if setup.stage == 2:
+        if setup.offload == "optimizer":
+            return figure("states", f"2 x {told(p)}", 2 * p, "bytes", DEEPSPEED_SOURCE)
+        formula = f"4 x {told(p)} + 16 x {told(p)} / {n}"
+        return figure("states", formula, 4 * p + math.ceil(16 * p / n), "bytes", DEEPSPEED_SOURCE)
+    if setup.offload == "all":
+        return figure("states", layer, 4 * setup.largest, "bytes", DEEPSPEED_SOURCE)
+    factor = 2 if setup.offload == "optimizer" else 18
+    size = 4 * setup.largest + math.ceil(factor * p / n)
+    formula = f"{layer} + {factor} x {told(p)} / {n}"
+    return figure("states", formula, size, "bytes", DEEPSPEED_SOURCE)
+
+
+def _host_memory(setup: _Setup) -> Figure:
+    """What training takes of the memory of each host."""
+    p, n = setup.parameters, setup.per_host
+    begin = 4 * n
+    split = setup.stage == 3 and setup.early_split
+    if setup.offload == "none":
+        loaded = setup.largest if split else p
+        formula = f"{told(loaded)} x 4 x {n} GPUs x {HOST_FACTOR}"
+        size = loaded * begin * HOST_FACTOR
+    else:
+        kept = 18 if setup.offload == "all" else 16
+        part = kept * n / setup.gpus if setup.stage == 3 else kept
+        factor = part if split else max(begin, part)
+        chosen = told(part) if split else f"max(4 x {n}, {told(part)})"
+        formula = f"{told(p)} x {chosen} x {HOST_FACTOR}"
+        size = p * factor * HOST_FACTOR
+    return figure("each_host", formula, math.ceil(size), "bytes", DEEPSPEED_SOURCE)
+
+
+def _lora(data: Mapping[str, Any], setup: _Setup) -> tuple[Figure, Figure]:
+    """The trained parameters of LoRA, and the bytes of the frozen weights on each GPU."""
+    known_keys(data, LORA_KEYS)
+    word, width = optional(data, "base_dtype", fields.bits, ("bf16", 16))
+    if data.get("trainable_parameters") is not None:
+        if data.get("matrices") is not None:
+            raise ShapeError("gives trainable_parameters and matrices; give one of them")
+        trained = field(data, "trainable_parameters", fields.count)
+        formula = "as given"
+    else:
+        rank = field(data, "rank", fields.up_to(1_000_000))
+        rows = field(data, "matrices", lambda value: each(value, _matrix))
+        if not rows:
+            raise ShapeError("must not be empty", "matrices")
+        trained = sum(many * rank * (inputs + outputs) for inputs, outputs, many in rows)
+        formula = " + ".join(
+            f"{many} x {rank} x ({inputs} + {outputs})" for inputs, outputs, many in rows
+        )
+    if trained > setup.parameters:
+        raise ShapeError(
+            f"trains {told(trained)} parameters, more than the model's {told(setup.parameters)}"
+        )
+    base = setup.parameters * width / 8
+    told_base = f"{told(setup.parameters)} x {told(width / 8)} bytes ({word})"
+    if setup.stage == 3 and setup.offload != "all":
+        layer = setup.largest * width / 8
+        size = base / setup.gpus + layer
+        told_base = f"{told_base} / {setup.gpus} + {told(layer)} of the largest layer"
+    elif setup.stage == 3:
+        size = setup.largest * width / 8
+        told_base = f"{told(setup.largest)} x {told(width / 8)} bytes ({word})"
+    else:
+        size = base
+    return (
+        figure("trained", formula, trained, "parameters", LORA_SOURCE),
+        figure("frozen", told_base, math.ceil(size), "bytes", LORA_SOURCE),
+    )
+
+
+def _matrix(value: object) -> tuple[int, int, int]:
+    data = mapping(value)
+    known_keys(data, ("inputs", "outputs", "count"))
+    return (
+        field(data, "inputs", fields.up_to(10**9)),
+        field(data, "outputs", fields.up_to(10**9)),
+        optional(data, "count", fields.up_to(10**6), 1),
+    )
+
+
+def _activations(data: Mapping[str, Any]) -> Figure:
+    """Activations of a transformer in 16 bits, on one GPU, in bytes.
+
+    Sequence s, batch b, hidden size h, heads a, for each layer: s b h (34 + 5 a s / h); with the
+    attention recomputed 34 s b h; with everything recomputed 2 s b h, and one whole layer.
+    """
+    known_keys(data, ACTIVATION_KEYS)
+    layers = field(data, "layers", fields.up_to(100_000))
+    h = field(data, "hidden_size", fields.up_to(10**7))
+    a = field(data, "heads", fields.up_to(100_000))
+    s = field(data, "sequence", fields.up_to(10**9))
+    b = field(data, "batch", fields.up_to(10**7))
+    way = optional(data, "recompute", fields.choice("none", "selective", "full"), "none")
+    whole = s * b * h * (34 + 5 * a * s / h)
+    if way == "none":
+        size = layers * whole
+        formula = f"{layers} layers x {s} x {b} x {h} x (34 + 5 x {a} x {s} / {h})"
+    elif way == "selective":
+        size = layers * 34.0 * s * b * h
+        formula = f"{layers} layers x 34 x {s} x {b} x {h}"
+    else:
+        size = layers * 2.0 * s * b * h + whole
+        formula = f"{layers} layers x 2 x {s} x {b} x {h} + {told(whole)} of one layer"
+    return figure("activations", formula, math.ceil(size), "bytes", ACTIVATION_SOURCE)

@@ -1,0 +1,247 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One answer of a check, and a service's needs on one host, as roles declare them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from .shape import (
+    ShapeError,
+    each,
+    field,
+    known_keys,
+    mapping,
+    number,
+    optional,
+    shown,
+    text,
+    whole,
+)
+
+PASS, WARN, FAIL, ERROR = "pass", "warn", "fail", "error"
+# In rising order of weight. An error is a check that could not be made.
+SEVERITIES = (PASS, WARN, FAIL, ERROR)
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
+NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found on one host, what was wanted, and what mends it."""
+
+    id: str
+    host: str
+    severity: str
+    found: str
+    wanted: str = ""
+    remedy: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """The finding as one sentence."""
+        wanted = f", wanted {self.wanted}" if self.wanted else ""
+        remedy = f"; {self.remedy}" if self.remedy else ""
+        return f"{self.host}: {self.found}{wanted}{remedy}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+
+FINDING_KEYS = ("id", "host", "severity", "found", "wanted", "remedy")
+
+
+def parse_finding(data: object, host: str = "") -> Finding:
+    """A finding from what a role wrote. ``host`` is used where it names none."""
+    given = mapping(data)
+    known_keys(given, FINDING_KEYS)
+    name = field(given, "id", text)
+    if not NAME.fullmatch(name):
+        raise ShapeError(f"must look like role.check, but is {name!r}", "id")
+    severity = field(given, "severity", text)
+    if severity not in SEVERITIES:
+        raise ShapeError(f"must be one of {', '.join(SEVERITIES)}, but is {severity!r}", "severity")
+    finding = Finding(
+        id=name,
+        host=optional(given, "host", text, host),
+        severity=severity,
+        found=field(given, "found", text),
+        wanted=optional(given, "wanted", lambda value: str(value).strip(), ""),
+        remedy=optional(given, "remedy", lambda value: str(value).strip(), ""),
+    )
+    if severity in (FAIL, ERROR) and not finding.remedy:
+        raise ShapeError(
+            "is missing; a finding that stops the site says which variable or command mends it",
+            "remedy",
+        )
+    return finding
+
+
+@dataclass(frozen=True)
+class DiskNeed:
+    """Space under a path, in MiB, and how many files."""
+
+    path: str
+    mib: float
+    why: str = ""
+    inodes: int = 0
+
+
+@dataclass(frozen=True)
+class PortNeed:
+    """A port to listen on. The address 0.0.0.0 or :: means all."""
+
+    port: int
+    address: str = ANY_ADDRESS
+    protocol: str = "tcp"
+
+
+@dataclass(frozen=True)
+class Demand:
+    """What one service needs of the host it is placed on."""
+
+    service: str
+    role: str = ""
+    unit: str = ""
+    cpu_cores: float = 0.0
+    memory_mib: float = 0.0
+    disks: tuple[DiskNeed, ...] = ()
+    ports: tuple[PortNeed, ...] = ()
+    gpus: int = 0
+    source: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, that `parse_demand` reads back."""
+        data = asdict(self)
+        data["disks"] = [asdict(disk) for disk in self.disks]
+        data["ports"] = [asdict(port) for port in self.ports]
+        return data
+
+
+DEMAND_KEYS = (
+    "service",
+    "role",
+    "unit",
+    "cpu_cores",
+    "memory_mib",
+    "disks",
+    "ports",
+    "gpus",
+    "source",
+)
+
+
+def parse_path(value: object) -> str:
+    """An absolute path without a slash at its end."""
+    path = text(value)
+    if not path.startswith("/"):
+        raise ShapeError(f"must be an absolute path, but is {shown(path)}")
+    return path.rstrip("/") or "/"
+
+
+def _disk(data: object) -> DiskNeed:
+    given = mapping(data)
+    known_keys(given, ("path", "mib", "why", "inodes"))
+    return DiskNeed(
+        path=field(given, "path", parse_path),
+        mib=field(given, "mib", number),
+        why=optional(given, "why", lambda value: str(value).strip(), ""),
+        inodes=optional(given, "inodes", whole, 0),
+    )
+
+
+def _port_number(value: object) -> int:
+    port = whole(value)
+    if not 1 <= port <= 65535:
+        raise ShapeError(f"must be between 1 and 65535, but is {port}")
+    return port
+
+
+def _protocol(value: object) -> str:
+    protocol = text(value)
+    if protocol not in ("tcp", "udp"):
+        raise ShapeError(f"must be tcp or udp, but is {protocol!r}")
+    return protocol
+
+
+def _port(data: object) -> PortNeed:
+    given = mapping(data)
+    known_keys(given, ("port", "address", "protocol"))
+    return PortNeed(
+        port=field(given, "port", _port_number),
+        address=optional(given, "address", text, ANY_ADDRESS),
+        protocol=optional(given, "protocol", _protocol, "tcp"),
+    )
+
+
+def parse_demand(data: object, role: str = "") -> Demand:
+    """A service's needs from what a role wrote."""
+    given: Mapping[str, Any] = mapping(data)
+    known_keys(given, DEMAND_KEYS)
+    return Demand(
+        service=field(given, "service", text),
+        role=optional(given, "role", text, role) if given.get("role") else role,
+        unit=optional(given, "unit", lambda value: str(value).strip(), ""),
+        cpu_cores=optional(given, "cpu_cores", number, 0.0),
+        memory_mib=optional(given, "memory_mib", number, 0.0),
+        disks=optional(given, "disks", lambda value: each(value, _disk), ()),
+        ports=optional(given, "ports", lambda value: each(value, _port), ()),
+        gpus=optional(given, "gpus", whole, 0),
+        source=optional(given, "source", lambda value: str(value).strip(), ""),
+    )
+
+
+def replace_role(kept: Any, role: str, new: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Earlier entries of other roles, followed by the new ones of ``role``."""
+    earlier = (
+        [dict(row) for row in kept if isinstance(row, Mapping)]
+        if isinstance(kept, (list, tuple))
+        else []
+    )
+    return [row for row in earlier if row.get("role") != role] + [
+        {**row, "role": role} for row in new
+    ]
+
+
+def on_host(finding: Finding, host: str) -> Finding:
+    """The finding, attached to ``host`` if it names none."""
+    return finding if finding.host else replace(finding, host=host)
+
+
+def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Finding]:
+    """What a preflight that failed says: each wrong variable by itself, else that it failed."""
+    wrong = result.get("argument_errors")
+    if isinstance(wrong, (list, tuple)) and wrong:
+        return [
+            Finding(
+                f"{role}.variables",
+                host,
+                FAIL,
+                one_line(said),
+                f"variables as roles/{role}/README.md describes them",
+                "mend the variable in the inventory",
+            )
+            for said in wrong
+        ]
+    said = result.get("msg") or result.get("exception") or "no reason given"
+    return [
+        Finding(
+            f"{role}.preflight",
+            host,
+            ERROR,
+            f"the preflight of {role} could not be made: {one_line(said)}",
+            "a preflight that ends",
+            "see the whole message with: ansible-playbook playbooks/assess.yml -vvv",
+        )
+    ]
+
+
+def one_line(value: object, limit: int = 400) -> str:
+    """Any message as one short line without a full stop."""
+    said = " ".join(str(value).split()).rstrip(".").replace("Task failed: ", "", 1)
+    return said if len(said) <= limit else said[: limit - 3] + "..."

@@ -1,0 +1,121 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Python applications: for which platform they are built, and where they live."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from .errors import HostError
+
+ROOT = "/opt/mlops"
+BUILDS = ROOT + "/.builds"
+MARKER = "mlops-app.json"
+
+# The platform names that uv knows, by the minor version of glibc 2 that they need.
+GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
+MACHINES = ("x86_64", "aarch64")
+
+_LOCKED = re.compile(r"^\s*[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])?==\S+")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The Python of a host."""
+
+    version: str  # 3.13
+    machine: str  # x86_64
+    libc: str  # glibc 2.41
+
+    @property
+    def platform(self) -> str:
+        """uv's name for the newest platform that the host can run."""
+        found = re.match(r"^glibc 2\.(\d+)", self.libc)
+        if not found:
+            raise HostError(
+                f"Python applications need glibc; this host has {self.libc or 'another C library'}."
+            )
+        if self.machine not in MACHINES:
+            raise HostError(
+                f"Python applications are built for {' and '.join(MACHINES)}; this host is a "
+                f"{self.machine}."
+            )
+        fitting = [minor for minor in GLIBC if minor <= int(found.group(1))]
+        if not fitting:
+            raise HostError(
+                f"Python applications need glibc 2.{GLIBC[0]}; this host has {self.libc}."
+            )
+        return f"{self.machine}-manylinux_2_{fitting[-1]}"
+
+
+def refuse_unlocked(text: str, name: str) -> None:
+    """Every requirement has to name one version and its hashes."""
+    for block in re.sub(r"\\\n", " ", text).splitlines():
+        line = block.strip()
+        if not line or line.startswith(("#", "--")):
+            continue
+        if not _LOCKED.match(line) or "--hash=sha256:" not in line:
+            raise HostError(
+                f"{name} is not locked: {line.split()[0]} has no exact version with sha256 hashes. "
+                "Make the file with: uv pip compile --generate-hashes."
+            )
+
+
+def digest(requirements: str) -> str:
+    return hashlib.sha256(requirements.encode()).hexdigest()
+
+
+def key(requirements: str, target: Target, builder: str) -> str:
+    """The name of a built tree in the controller's cache."""
+    parts = (requirements, target.version, target.platform, builder, "layout 1")
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def shebang(first: bytes, python: str) -> bytes | None:
+    """The first line of a script for the Python at ``python``; None if it is no Python script."""
+    if not first.startswith(b"#!") or b"python" not in first:
+        return None
+    return b"#!" + python.encode() + b"\n"
+
+
+def index_environment(pip: Mapping[str, str], env: Mapping[str, str]) -> dict[str, str]:
+    """pip's own index settings (``pip config list``) as uv takes them, unless uv has its own."""
+    found: dict[str, str] = {}
+    if any(
+        name in env for name in ("UV_INDEX_URL", "UV_DEFAULT_INDEX", "UV_INDEX", "UV_FIND_LINKS")
+    ):
+        return found
+    names = {
+        "index-url": "UV_DEFAULT_INDEX",
+        "extra-index-url": "UV_INDEX",
+        "find-links": "UV_FIND_LINKS",
+        "trusted-host": "UV_INSECURE_HOST",
+        "cert": "SSL_CERT_FILE",
+    }
+    separators = {"UV_FIND_LINKS": ","}
+    for scope in ("global", "install", "download", ":env:"):
+        for option, name in names.items():
+            value = pip.get(f"{scope}.{option}")
+            if value:
+                found[name] = separators.get(name, " ").join(value.split())
+    if found and "UV_INDEX_STRATEGY" not in env:
+        # Every file is held to its hash, so it does not matter which index serves it.
+        found["UV_INDEX_STRATEGY"] = "unsafe-best-match"
+    return {name: value for name, value in found.items() if name not in env}
+
+
+def pip_settings(lines: Iterable[str]) -> dict[str, str]:
+    """The output of ``pip config list`` as a mapping."""
+    found = {}
+    for line in lines:
+        name, separator, value = line.partition("=")
+        if separator:
+            text = value.strip()
+            if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"":
+                text = text[1:-1]
+            found[name.strip()] = text.replace("\\n", "\n").strip()
+    return found

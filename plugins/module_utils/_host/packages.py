@@ -1,0 +1,206 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian packages: what a transaction brings, what may go again, and what it leaves behind."""
+
+from __future__ import annotations
+
+import os.path
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+POLICY = "/usr/sbin/policy-rc.d"
+POLICY_SAVED = "/usr/sbin/policy-rc.d.mlops-saved"
+POLICY_MARK = "# Written by mlops.onprem for the time of one apt transaction."
+
+_INST = re.compile(r"^Inst (\S+)( \[[^\]]*\])? \((\S+)")
+_REMV = re.compile(r"^(?:Remv|Purg) (\S+)")
+_SAFE = re.compile(r"^[A-Za-z0-9@:_.\\+-]+$")
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What ``apt-get -s`` says it would do."""
+
+    new: tuple[str, ...]
+    upgraded: tuple[str, ...]
+    removed: tuple[str, ...]
+
+
+def bare(name: str) -> str:
+    """A package's name without its architecture."""
+    return name.partition(":")[0]
+
+
+def simulated(output: str) -> Simulated:
+    new: list[str] = []
+    upgraded: list[str] = []
+    removed: list[str] = []
+    for line in output.splitlines():
+        found = _INST.match(line)
+        if found:
+            (upgraded if found.group(2) else new).append(bare(found.group(1)))
+            continue
+        found = _REMV.match(line)
+        if found:
+            removed.append(bare(found.group(1)))
+    return Simulated(tuple(new), tuple(upgraded), tuple(removed))
+
+
+def needs_lists(said: str) -> bool:
+    """Whether apt's words mean that its package lists are missing or out of date."""
+    return any(
+        words in said
+        for words in (
+            "Unable to locate package",
+            "has no installation candidate",
+            "is not available, but is referred to",
+            "404  Not Found",
+            "Couldn't find any package",
+            "Hash Sum mismatch",
+            "Failed to fetch",
+        )
+    )
+
+
+def lists_busy(said: str) -> bool:
+    return "Could not get lock" in said or "Unable to lock" in said
+
+
+def policy(known_units: Iterable[str]) -> str:
+    """A policy-rc.d that lets packages (re)start only what was there before.
+
+    A daemon that comes with the transaction would start unconfigured, listening where it likes;
+    one that an upgrade stops, though, has to come back.
+    """
+    names = sorted(
+        {name for unit in known_units for name in (unit, unit.rpartition(".")[0] or unit)}
+    )
+    words = " | ".join(f"'{name}'" for name in names if _SAFE.match(name))
+    lines = ["#!/bin/sh", POLICY_MARK]
+    if words:
+        lines += ['case "$1" in', f"  {words}) exit 0 ;;", "esac"]
+    return "\n".join([*lines, "exit 101", ""])
+
+
+@dataclass(frozen=True)
+class Installed:
+    """One installed package as the dpkg status file tells it."""
+
+    name: str
+    depends: tuple[tuple[str, ...], ...]  # all of these, each by any one of its alternatives
+    provides: tuple[str, ...] = ()
+    essential: bool = False
+
+
+def status(text: str) -> dict[str, Installed]:
+    """The installed packages in the text of /var/lib/dpkg/status."""
+    packages = {}
+    for paragraph in text.split("\n\n"):
+        fields: dict[str, str] = {}
+        key = ""
+        for line in paragraph.splitlines():
+            if line[:1] in (" ", "\t"):
+                if key in ("Depends", "Pre-Depends", "Provides"):
+                    fields[key] += line
+                continue
+            key, _colon, value = line.partition(":")
+            fields[key] = value.strip()
+        if not fields.get("Status", "").endswith(" installed"):
+            continue
+        relations = ", ".join(filter(None, (fields.get("Pre-Depends"), fields.get("Depends"))))
+        packages[fields["Package"]] = Installed(
+            fields["Package"],
+            tuple(
+                tuple(_relation(one) for one in group.split("|"))
+                for group in relations.split(",")
+                if group.strip()
+            ),
+            tuple(_relation(one) for one in fields.get("Provides", "").split(",") if one.strip()),
+            fields.get("Essential") == "yes" or fields.get("Important") == "yes",
+        )
+    return packages
+
+
+def _relation(text: str) -> str:
+    return bare(text.split("(", maxsplit=1)[0].split("[", maxsplit=1)[0].strip())
+
+
+def still_needed(installed: Mapping[str, Installed], leaving: Iterable[str]) -> dict[str, str]:
+    """Which of the ``leaving`` packages something that stays depends on, and one such reason."""
+    going = {name for name in leaving if name in installed}
+    provided: dict[str, set[str]] = {}
+    for package in installed.values():
+        for name in (package.name, *package.provides):
+            provided.setdefault(name, set()).add(package.name)
+    needed: dict[str, str] = {}
+    todo = [package for name, package in installed.items() if name not in going]
+    while todo:
+        package = todo.pop()
+        for alternatives in package.depends:
+            providers = set().union(*(provided.get(name, set()) for name in alternatives))
+            if not providers or providers - going:
+                continue  # broken already, or satisfied by what stays
+            for name in sorted(providers):
+                needed[name] = package.name
+                going.discard(name)
+                todo.append(installed[name])
+    return needed
+
+
+def traces(
+    new_packages: Iterable[str],
+    new_users: Iterable[str],
+    listed: Iterable[str],
+    before: Iterable[str],
+    now: Iterable[str],
+) -> tuple[str, ...]:
+    """The outermost paths that a purge of the new packages may leave behind.
+
+    ``listed``: paths in the packages' file lists. ``before`` and ``now``: directories, and files
+    of no package, that existed before and after the transaction. A path counts if it is new and
+    is a directory of a new package, or its last part carries the name of a new package or user:
+    a running program of somebody else may have made the others meanwhile.
+    """
+    known = frozenset(before)
+    present = frozenset(now)
+    own = {path for path in listed if path in present}
+    names = {name for name in (*new_packages, *new_users) if len(name) > 2}
+    stems = {name.partition("-")[0] for name in new_packages}
+    names |= {stem for stem in stems if len(stem) > 3 and not stem.startswith(("lib", "python"))}
+    found: list[str] = []
+    for path in sorted(present - known):
+        if any(path.startswith(parent + "/") for parent in found):
+            continue
+        named = bool(names & _words(os.path.basename(path)))
+        # dpkg itself takes away what it listed in /usr, where others may have put things, too.
+        if named or (path in own and not path.startswith("/usr/")):
+            found.append(path)
+    return tuple(found)
+
+
+UNIT = re.compile(r"/(?:usr/)?lib/systemd/system/([^/]+)\.(service|socket|timer|path|target|mount)")
+
+
+def units_of(paths: Iterable[str]) -> tuple[str, ...]:
+    """The units among a package's paths, as systemctl takes them.
+
+    Templates give a pattern for their instances, and the slice that systemd made for these.
+    """
+    found: set[str] = set()
+    for path in paths:
+        unit = UNIT.fullmatch(path)
+        if unit is None:
+            continue
+        name, kind = unit.groups()
+        if name.endswith("@"):
+            found.add(f"{name}*.{kind}")
+            found.add("system-" + name[:-1].replace("-", r"\x2d") + ".slice")
+        else:
+            found.add(f"{name}.{kind}")
+    return tuple(sorted(found))
+
+
+def _words(name: str) -> set[str]:
+    return {name, os.path.splitext(name)[0], *re.split(r"[-._@]", name)}

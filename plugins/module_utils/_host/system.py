@@ -1,0 +1,219 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hands of the ``host_*`` modules: the ledger file, commands, atomic writes.
+
+Everything that thinks is elsewhere in this package; this is the only part that touches a host.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import stat
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+
+from .errors import HostError
+from .ledger import Ledger, dump, load
+
+STATE_DIR = "/var/lib/mlops"
+LEDGER = STATE_DIR + "/ledger.json"
+# Locking a directory that every Debian has leaves nothing behind.
+LOCKED = "/var/lib"
+LOCK_TIMEOUT = 900.0
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command answered."""
+
+    rc: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """Its last words, for a sentence."""
+        return (self.err.strip() or self.out.strip())[-2000:]
+
+
+def run(
+    argv: Sequence[str],
+    env: Mapping[str, str] | None = None,
+    timeout: float | None = None,
+    cwd: str | None = None,
+) -> Ran:
+    """Run a command without a shell; English messages, no input."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", **(env or {})}
+    path = environment.get("PATH", "")
+    environment["PATH"] = path + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    program = shutil.which(argv[0], path=environment["PATH"])
+    if program is None:
+        return Ran(127, "", f"{argv[0]} is not installed")
+    try:
+        done = subprocess.run(
+            [program, *argv[1:]],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=timeout,
+            cwd=cwd,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Ran(124, "", f"{argv[0]} did not end within {timeout:g} seconds")
+    except OSError as error:
+        return Ran(126, "", f"{argv[0]} could not be started: {error.strerror}")
+    return Ran(
+        done.returncode,
+        done.stdout.decode("utf-8", "replace"),
+        done.stderr.decode("utf-8", "replace"),
+    )
+
+
+def must(argv: Sequence[str], doing: str, **options: object) -> Ran:
+    """Run a command that has to succeed; ``doing`` completes "Could not …"."""
+    ran = run(argv, **options)  # type: ignore[arg-type]
+    if ran.rc != 0:
+        raise HostError(f"Could not {doing}: {' '.join(argv)} ended with {ran.rc}: {ran.said}")
+    return ran
+
+
+def properties(unit: str, *names: str, timeout: float | None = 30) -> dict[str, str]:
+    """What systemd says of a unit."""
+    ran = run(["systemctl", "show", unit, "--property=" + ",".join(names)], timeout=timeout)
+    if ran.rc != 0:
+        raise HostError(f"systemd does not answer about {unit}: {ran.said}")
+    pairs = (line.partition("=") for line in ran.out.splitlines())
+    return {key: value for key, _sign, value in pairs}
+
+
+def sync_directory(path: str) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_whole(path: str, content: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+    """Replace the file in one step: a reader, or a crash, sees the old one or the new one."""
+    folder = os.path.dirname(path)
+    fresh = fresh_name(path)
+    put(fresh, content, mode, uid, gid)
+    os.replace(fresh, path)
+    sync_directory(folder)
+
+
+def fresh_name(path: str) -> str:
+    """Where the next content of a file waits. Fixed, so that a killed run leaves at most one;
+    hidden, so that ``*.conf`` does not see it; the ending stays, for checkers that look at it."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, ".mlops-new-" + name)
+
+
+def put(path: str, content: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb", closefd=False) as stream:
+            stream.write(content)
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Book:
+    """The ledger of this host while we hold its lock.
+
+    ``with Book(check) as book:`` then read ``book.ledger`` and call ``book.write(ledger)`` before
+    the change that the new ledger tells of. In check mode nothing is written.
+    """
+
+    def __init__(self, check: bool, timeout: float = LOCK_TIMEOUT) -> None:
+        self._check = check
+        self._timeout = timeout
+        self._lock = -1
+        self.ledger = Ledger()
+
+    def __enter__(self) -> Book:
+        # Whoever holds the lock may be a run whose controller died: wait for it to end.
+        self._lock = os.open(LOCKED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        give_up = time.monotonic() + self._timeout
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > give_up:
+                    raise HostError(
+                        f"Another run has been changing this host for {self._timeout:g} seconds; "
+                        "wait until it ends and run again."
+                    ) from None
+                time.sleep(0.2)
+        try:
+            with open(LEDGER, encoding="utf-8") as stream:
+                self.ledger = load(stream.read(), LEDGER)
+        except FileNotFoundError:
+            self.ledger = Ledger()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self._lock)
+
+    def write(self, ledger: Ledger) -> None:
+        """Make ``ledger`` the truth, durably; an empty one leaves no file and no directory."""
+        if ledger == self.ledger:
+            return
+        self.ledger = ledger
+        if self._check:
+            return
+        if ledger.empty:
+            for path in (LEDGER, fresh_name(LEDGER)):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(path)
+            with contextlib.suppress(OSError):
+                os.rmdir(STATE_DIR)
+            return
+        if not os.path.isdir(STATE_DIR):
+            os.mkdir(STATE_DIR, 0o755)
+            os.chmod(STATE_DIR, 0o755)  # noqa: S103
+        write_whole(LEDGER, dump(ledger).encode(), 0o600)
+
+
+def remove_tree(path: str, protected: frozenset[str]) -> bool:
+    """Remove a path with all below it, except protected paths and the way to them; never leave
+    the file system. Returns whether something is left."""
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    if path in protected:
+        return True
+    if not stat.S_ISDIR(status.st_mode):
+        os.unlink(path)
+        return False
+    if os.path.ismount(path):
+        raise HostError(
+            f"{path} is a mount point, which the platform did not make; unmount it and run again."
+        )
+    left = False
+    for entry in sorted(os.listdir(path)):
+        left = remove_tree(os.path.join(path, entry), protected) or left
+    if not left:
+        os.rmdir(path)
+    return left

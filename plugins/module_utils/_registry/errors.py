@@ -1,0 +1,9 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The one error of this package."""
+
+from __future__ import annotations
+
+
+class RegistryError(Exception):
+    """Something about a release is not as it must be; the message is a sentence for people."""

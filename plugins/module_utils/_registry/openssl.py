@@ -1,0 +1,56 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Verify ECDSA P-256 signatures with the openssl command, which every Debian host has."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+from .errors import RegistryError
+
+
+def verifier(public_key: str, openssl: str = "openssl") -> OpenSSL:
+    """Return a verifier for a public key in PEM form."""
+    if "PUBLIC KEY" not in public_key:
+        raise RegistryError("The public key of releases is not in PEM form.")
+    return OpenSSL(public_key, openssl)
+
+
+class OpenSSL:
+    """Says whether a signature is that of one public key."""
+
+    def __init__(self, public_key: str, openssl: str) -> None:
+        self._public_key = public_key
+        self._openssl = openssl
+
+    def __call__(self, payload: bytes, signature: bytes) -> bool:
+        with tempfile.TemporaryDirectory(prefix="mlops-verify-") as name:
+            folder = Path(name)
+            for file, data in (
+                ("key.pem", self._public_key.encode()),
+                ("payload", payload),
+                ("signature", signature),
+            ):
+                (folder / file).write_bytes(data)
+            command = [self._openssl, "dgst", "-sha256", "-verify", str(folder / "key.pem")]
+            command += ["-signature", str(folder / "signature"), str(folder / "payload")]
+            try:
+                done = subprocess.run(
+                    command,
+                    env={**os.environ, "LC_ALL": "C"},
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    timeout=30,
+                    check=False,
+                )
+            except (OSError, subprocess.TimeoutExpired) as error:
+                raise RegistryError(
+                    f"The command {self._openssl} cannot be run: {error}."
+                ) from None
+        if "Could not" in done.stderr and "key" in done.stderr:
+            raise RegistryError("The public key of releases cannot be read by openssl.")
+        return done.returncode == 0 and "Verified OK" in done.stdout

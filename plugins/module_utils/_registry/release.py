@@ -1,0 +1,121 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A release: an OCI artifact of a model, its configuration and its golden answers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .errors import RegistryError
+from .oci import (
+    EMPTY_CONFIG,
+    MANIFEST_TYPE,
+    TITLE,
+    Descriptor,
+    Manifest,
+    digest_of,
+    parse_manifest,
+)
+
+ARTIFACT_TYPE = "application/vnd.mlops.model.v1"
+CREATED = "org.opencontainers.image.created"
+MODEL_NAME = "org.mlops.model.name"
+MODEL_VERSION = "org.mlops.model.version"
+RUN_ID = "org.mlops.mlflow.run_id"
+
+MODEL_FILE = "model.onnx"
+CONFIG_FILE = "config.json"
+GOLDEN_FILE = "golden.json"
+MANIFEST_FILE = "manifest.json"
+MEDIA_TYPES = {
+    MODEL_FILE: "application/vnd.mlops.model.v1.onnx",
+    CONFIG_FILE: "application/vnd.mlops.model.v1.config+json",
+    GOLDEN_FILE: "application/vnd.mlops.model.v1.golden+json",
+}
+OTHER_TYPE = "application/octet-stream"
+
+_FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a manifest says about a release."""
+
+    digest: str
+    model_name: str
+    model_version: str
+    run_id: str
+    created: str
+    files: Mapping[str, Descriptor]
+
+    @property
+    def size(self) -> int:
+        """Bytes that a device keeps for it."""
+        return sum(layer.size for layer in self.files.values())
+
+
+def build_manifest(
+    files: Mapping[str, Descriptor],
+    model_name: str,
+    model_version: str,
+    run_id: str,
+    created: str,
+) -> Manifest:
+    """Describe a release. The descriptors of the files carry digest and size."""
+    manifest = Manifest(
+        artifact_type=ARTIFACT_TYPE,
+        config=EMPTY_CONFIG,
+        layers=tuple(
+            Descriptor(MEDIA_TYPES.get(name, OTHER_TYPE), blob.digest, blob.size, {TITLE: name})
+            for name, blob in sorted(files.items())
+        ),
+        annotations={
+            CREATED: created,
+            MODEL_NAME: model_name,
+            MODEL_VERSION: model_version,
+            RUN_ID: run_id,
+        },
+    )
+    parse_release(manifest.to_bytes())
+    return manifest
+
+
+def parse_release(data: bytes) -> Release:
+    """Read the manifest of a release and refuse every other artifact."""
+    digest = digest_of(data)
+    where = f"manifest {digest[:19]}"
+    manifest = parse_manifest(data, where)
+    if manifest.artifact_type != ARTIFACT_TYPE:
+        raise RegistryError(
+            f"{where}: found an artifact of type {manifest.artifact_type or MANIFEST_TYPE}, "
+            f"wanted a model release ({ARTIFACT_TYPE})."
+        )
+    files: dict[str, Descriptor] = {}
+    for number, layer in enumerate(manifest.layers, start=1):
+        name = layer.annotations.get(TITLE, "")
+        if not _FILE.fullmatch(name) or name == MANIFEST_FILE:
+            raise RegistryError(f"{where}, layer {number}: {name!r} is not a plain file name.")
+        if name in files:
+            raise RegistryError(f"{where}, layer {number}: the file {name} is there twice.")
+        files[name] = layer
+    missing = sorted(set(MEDIA_TYPES) - set(files))
+    if missing:
+        raise RegistryError(f"{where}: the release lacks {', '.join(missing)}.")
+    notes = manifest.annotations
+    for key in (MODEL_NAME, MODEL_VERSION):
+        if not _NAME.fullmatch(notes.get(key, "")):
+            raise RegistryError(
+                f"{where}: the annotation {key} is {notes.get(key)!r}, wanted letters, digits, "
+                "dots, dashes and underscores."
+            )
+    return Release(
+        digest=digest,
+        model_name=notes[MODEL_NAME],
+        model_version=notes[MODEL_VERSION],
+        run_id=notes.get(RUN_ID, ""),
+        created=notes.get(CREATED, ""),
+        files=files,
+    )

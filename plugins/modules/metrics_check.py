@@ -1,0 +1,243 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: metrics_check
+short_description: Find the metrics of devices that have just answered in Prometheus
+version_added: 0.1.0
+description:
+  - Asks Prometheus for the model and request metrics of each device, again and again until they
+    were measured after this module began, or the time is over. Waits for the next measurement and
+    no longer.
+  - Metrics that are not found are a result, not an error; judge RV(problems).
+author:
+  - The mlops.onprem developers (@mlops-onprem)
+options:
+  url:
+    description: Address of Prometheus.
+    type: str
+    required: true
+  user:
+    description: User, if Prometheus asks for one.
+    type: str
+    default: ""
+  password:
+    description: Password of the user.
+    type: str
+    default: ""
+  ca_file:
+    description: Certificates to trust.
+    type: path
+    required: true
+  devices:
+    description: Names of the devices, as they stand in the label.
+    type: list
+    elements: str
+    required: true
+  label:
+    description: Label that names the host.
+    type: str
+    default: host
+  digest:
+    description: Digest of the release.
+    type: str
+    required: true
+  model_name:
+    description: Name of the model.
+    type: str
+    required: true
+  model_version:
+    description: Version of the model.
+    type: str
+    required: true
+  requests:
+    description: Requests that each device has answered at least.
+    type: int
+    required: true
+  max_age:
+    description:
+      - Seconds before this module began since which a measurement counts as new. Spares the wait
+        for the next measurement where nothing was changed.
+    type: int
+    default: 0
+  timeout:
+    description: Seconds to wait for the next measurement, longer than the scrape interval.
+    type: int
+    default: 90
+attributes:
+  check_mode:
+    description: Changes nothing in any mode.
+    support: full
+  diff_mode:
+    description: There is nothing to compare.
+    support: none
+"""
+
+EXAMPLES = r"""
+- name: Find the metrics of the devices
+  mlops.onprem.metrics_check:
+    url: https://ctl1/prometheus
+    user: admin
+    password: "{{ gateway_admin_password }}"
+    ca_file: /srv/site/.state/ca-bundle.crt
+    devices: [edge1, edge2]
+    digest: "{{ published.digest }}"
+    model_name: breast-cancer
+    model_version: "3"
+    requests: 76
+  delegate_to: localhost
+"""
+
+RETURN = r"""
+problems:
+  description: A sentence for each device whose metrics were not found.
+  returned: success
+  type: dict
+  sample: {"edge3": "Prometheus has no model metric of edge3"}
+seen:
+  description: Requests that Prometheus counts, by device.
+  returned: success
+  type: dict
+  sample: {"edge1": 76}
+error:
+  description: Why Prometheus could not be asked, empty if it could.
+  returned: success
+  type: str
+  sample: ""
+seconds:
+  description: How long it took.
+  returned: success
+  type: float
+  sample: 9.2
+"""
+
+import base64
+import json
+import time
+import urllib.parse
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.errors import CheckError
+from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.metrics import (
+    expectations,
+    missing,
+    parse_vector,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import Interrupted
+from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
+
+POLL_SECONDS = 2.0
+
+
+class Prometheus:
+    """Instant queries."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self._url = params["url"].rstrip("/")
+        self._label = params["label"]
+        self._transport = WebTransport(params["ca_file"], timeout=15.0)
+        self._headers = {"accept": "application/json"}
+        if params["user"]:
+            token = base64.b64encode(f"{params['user']}:{params['password']}".encode()).decode()
+            self._headers["authorization"] = f"Basic {token}"
+
+    def query(self, text: str) -> dict[str, float]:
+        """Return the value by label."""
+        url = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': text})}"
+        answer = self._transport("GET", url, self._headers)
+        data = b""
+        while True:
+            part = answer.read(65536)
+            if not part:
+                break
+            data += part
+        answer.close()
+        if answer.status in (401, 403):
+            raise CheckError(f"Prometheus at {self._url} does not accept the user we come as.")
+        try:
+            value = json.loads(data)
+        except ValueError:
+            raise CheckError(
+                f"Prometheus at {self._url} answers with HTTP {answer.status} and no JSON."
+            ) from None
+        return parse_vector(value, self._label)
+
+
+def look(
+    prometheus: Prometheus, params: dict[str, Any], since: float
+) -> tuple[dict[str, str], dict[str, float]]:
+    """Ask for everything once: problems and counted requests by device."""
+    problems: dict[str, str] = {}
+    seen: dict[str, float] = {}
+    for wanted in expectations(
+        params["model_name"], params["model_version"], params["digest"], params["requests"]
+    ):
+        values = prometheus.query(wanted.query)
+        measured = prometheus.query(f"timestamp({wanted.query})")
+        found = missing(params["devices"], wanted, values, measured, since)
+        problems = {**found, **problems}
+        if wanted.title == "requests":
+            seen = {name: values[name] for name in params["devices"] if name in values}
+    return problems, seen
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec=dict(
+            url=dict(type="str", required=True),
+            user=dict(type="str", default=""),
+            password=dict(type="str", default="", no_log=True),
+            ca_file=dict(type="path", required=True),
+            devices=dict(type="list", elements="str", required=True),
+            label=dict(type="str", default="host"),
+            digest=dict(type="str", required=True),
+            model_name=dict(type="str", required=True),
+            model_version=dict(type="str", required=True),
+            requests=dict(type="int", required=True),
+            max_age=dict(type="int", default=0),
+            timeout=dict(type="int", default=90),
+        ),
+        supports_check_mode=True,
+    )
+    params = module.params
+    started = time.monotonic()
+    problems: dict[str, str] = {}
+    seen: dict[str, float] = {}
+    error = ""
+    since: float | None = None
+    try:
+        prometheus = Prometheus(params)
+        while True:
+            try:
+                if since is None:
+                    # Its own clock: the controller's may differ.
+                    since = prometheus.query("time()")[""] - params["max_age"]
+                problems, seen = look(prometheus, params, since)
+                error = ""
+            except Interrupted as problem:
+                error = f"Prometheus at {params['url']} does not answer: {problem}."
+            if not error and not problems:
+                break
+            if time.monotonic() - started + POLL_SECONDS > params["timeout"]:
+                break
+            time.sleep(POLL_SECONDS)
+    except (CheckError, RegistryError) as problem:
+        error = str(problem)
+    module.exit_json(
+        changed=False,
+        problems=problems,
+        seen=seen,
+        error=error,
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+if __name__ == "__main__":
+    main()

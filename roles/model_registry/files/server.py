@@ -1,0 +1,187 @@
+# ruff: noqa: PLC0415 - the environment has to be complete before MLflow is imported
+"""The model registry's server: MLflow behind uvicorn, as quick to come back as it can be.
+
+MLflow's own command imports everything twice, once in the command and once in each worker, which
+takes half a minute. Here everything is imported once. The databases are brought up to date and the
+administrator is created before the first request is answered.
+
+Several of these servers share one port: the system spreads connections over those that are ready,
+so that one may end, or be replaced, while another answers. Each also answers on a port of its own.
+
+Everything is configured by environment variables, so that no secret is ever an argument.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import socket
+import threading
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+HOST = "127.0.0.1"
+SHARED_PORT = int(os.environ["MODEL_REGISTRY_PORT"])
+OWN_PORT = int(os.environ["MODEL_REGISTRY_OWN_PORT"])
+METRICS_PORT = int(os.environ["MODEL_REGISTRY_METRICS_PORT"])
+# Any number that all servers of the platform agree on: they wait for each other's migrations.
+ADVISORY_LOCK = 0x6D6C666C
+log = logging.getLogger("uvicorn.error")
+
+
+def translate_environment() -> None:
+    """Tell MLflow's application what its command would have told it."""
+    os.environ.update(
+        {
+            "_MLFLOW_SERVER_FILE_STORE": os.environ["MLFLOW_BACKEND_STORE_URI"],
+            "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
+            "_MLFLOW_SERVER_ARTIFACT_DESTINATION": os.environ["MLFLOW_ARTIFACTS_DESTINATION"],
+            "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
+            "_MLFLOW_STATIC_PREFIX": os.environ["MLFLOW_STATIC_PREFIX"],
+            "_MLFLOW_SGI_NAME": "uvicorn",
+            "_MLFLOW_AUTH_ADMIN_BOOTSTRAPPED": "true",
+            "_MLFLOW_IN_JOB_EXECUTOR": "false",
+            "MLFLOW_ENABLE_WORKSPACES": "false",
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+            "MLFLOW_DISABLE_TELEMETRY": "true",
+        }
+    )
+
+
+def forget_ended_servers() -> None:
+    """Each server keeps its counters in files named after its process."""
+    for path in Path(os.environ["prometheus_multiproc_dir"]).glob("*_*.db"):  # noqa: SIM112
+        process = path.stem.rpartition("_")[2]
+        if not Path("/proc", process).exists():
+            path.unlink(missing_ok=True)
+
+
+def listen(port: int) -> socket.socket:
+    """Listen on a port that other servers may listen on, too."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    listener.bind((HOST, port))
+    listener.listen(128)
+    return listener
+
+
+@contextlib.contextmanager
+def alone(uri: str) -> Iterator[None]:
+    """Hold a lock of the database; it goes with the connection, so nothing stale is left."""
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({ADVISORY_LOCK})"))
+        yield
+    engine.dispose()
+
+
+def prepare_databases() -> None:
+    """Create or upgrade the schemas. A killed upgrade is undone by the database and done again."""
+    from mlflow.server import auth
+    from mlflow.store.db import utils
+
+    uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
+    with alone(uri):
+        engine = utils.create_sqlalchemy_engine_with_retry(uri)
+        if utils._is_empty_database(engine):
+            log.info("Creating the schema of the registry's database")
+            utils._initialize_tables(engine)
+        elif utils._get_schema_version(engine) != utils._get_latest_schema_revision():
+            log.info("Upgrading the schema of the registry's database")
+            utils._upgrade_db(engine)
+        engine.dispose()
+        auth.store.init_db(auth.auth_config.database_uri)
+        set_administrator(auth)
+
+
+def set_administrator(auth: types.ModuleType) -> None:
+    """The configured password is the administrator's password, also after it was changed."""
+    user, password = auth.auth_config.admin_username, auth.auth_config.admin_password
+    if not auth.store.has_user(user):
+        auth.create_admin_user(user, password)
+    elif not auth.store.authenticate_user(user, password):
+        log.info("Setting the administrator's password to the configured one")
+        auth.store.update_user(user, password=password)
+
+
+class Never:
+    """No object is one of these."""
+
+
+def open_stores() -> None:
+    """Connect before the first request asks for it."""
+    from mlflow.server import handlers
+
+    # Clients reach the gateway, not S3: do not offer them to go there with links.
+    handlers.MultipartUploadMixin = handlers.MultipartDownloadMixin = Never
+    uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
+    handlers.initialize_backend_stores(uri, uri, "mlflow-artifacts:/")
+
+
+class MetricsServer(ThreadingMixIn, WSGIServer):
+    """Shares its port with the other servers: whoever is asked answers for all."""
+
+    daemon_threads = True
+    allow_reuse_port = True
+
+
+class Quiet(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing about each request."""
+
+
+def serve_metrics() -> None:
+    """Metrics on a port of their own, which needs no account of the registry."""
+    from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)
+    ProcessCollector(registry=registry)
+    server = MetricsServer((HOST, METRICS_PORT), Quiet)
+    server.set_app(make_wsgi_app(registry))
+    threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
+
+
+def serve() -> None:
+    """Answer requests until asked to stop."""
+    import uvicorn
+    from mlflow.server import auth
+
+    open_stores()
+    config = uvicorn.Config(
+        auth.create_app(),
+        access_log=False,  # the gateway logs requests
+        proxy_headers=True,
+        forwarded_allow_ips=HOST,
+        server_header=False,
+        date_header=False,  # the gateway writes one
+        timeout_graceful_shutdown=10,
+    )
+    uvicorn.Server(config).run(sockets=[listen(OWN_PORT), listen(SHARED_PORT)])
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
+    translate_environment()
+    forget_ended_servers()
+    gc.disable()  # what is imported stays
+    import mlflow.server.auth  # noqa: F401
+
+    gc.freeze()
+    gc.enable()
+    prepare_databases()
+    serve_metrics()
+    serve()
+
+
+if __name__ == "__main__":
+    main()

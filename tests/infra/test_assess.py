@@ -1,0 +1,354 @@
+"""The assessment of a small site on real hosts: what it lets go, what it refuses, what it leaves.
+
+Every case is a site of its own: the hosts of the scenarios as a control plane, an object store
+and an edge device, with one thing wrong. A run is `assess.yml` followed by a play that changes
+every host, so that a refusal which came too late would be seen.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.infra.snapshot import Snapshot, differences, take
+
+ROOT = Path(__file__).resolve().parents[2]
+INVENTORY = ROOT / "extensions" / "molecule" / "inventory"
+PLAYBOOK = ROOT / "extensions" / "molecule" / "assess" / "attempt.yml"
+MARK = "/var/tmp/mlops-changed"
+# An interpreter whose clock is ten minutes ahead: a container cannot have a clock of its own.
+LATE = "/usr/local/lib/late-clock"
+LATE_CLOCK = (
+    f"mkdir -p {LATE} && printf '%s\\n' 'import time' 'now = time.time' "
+    f"'time.time = lambda: now() + 600' > {LATE}/sitecustomize.py && "
+    f"printf '%s\\n' '#!/bin/sh' 'exec env PYTHONPATH={LATE} PYTHONDONTWRITEBYTECODE=1 "
+    f'/usr/bin/python3 "$@"\' > {LATE}/python3 && chmod 755 {LATE}/python3'
+)
+WEB_SERVER = (
+    "systemd-run --quiet --unit=company-web --property=WorkingDirectory=/usr/share/doc "
+    "/usr/bin/python3 -m http.server 443 && "
+    "for try in 1 2 3 4 5 6 7 8 9 10; do "
+    "ss -ltn | grep -q ':443 ' && exit 0; sleep 0.3; done; exit 1"
+)
+
+
+@dataclass
+class Site:
+    """The inventory of a case."""
+
+    control: str
+    store: str
+    edge: str
+    data: dict[str, Any]
+
+    def set(self, host: str | None = None, **variables: Any) -> None:
+        """Set variables of the site, or of one host."""
+        place = self.data["all"]["vars"] if host is None else self.data["all"]["hosts"][host]
+        place.update(variables)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is wrong, what is said about it, and with which code the run ends."""
+
+    name: str
+    spoil: Any
+    expect: str
+    code: int = 1
+    # Shell lines run on the control host around the case.
+    before: str = ""
+    after: str = ""
+    arguments: tuple[str, ...] = field(default=())
+
+
+def unreachable(site: Site) -> None:
+    address = site.data["all"]["hosts"][site.edge]["ansible_host"]
+    nobody = re.sub(r"\d+$", "99", address)
+    site.data["all"]["children"]["ring_early"]["hosts"]["edge3"] = {}
+    site.data["all"]["hosts"]["edge3"] = {"ansible_host": nobody}
+
+
+def two_rings(site: Site) -> None:
+    site.data["all"]["children"]["ring_fleet"]["hosts"][site.edge] = {}
+
+
+def unknown_group(site: Site) -> None:
+    site.data["all"]["children"]["egde"] = {"hosts": {site.edge: {}}}
+
+
+CASES = [
+    Case(
+        "too little memory on one host",
+        lambda site: site.set(metadata_db_memory_mib=4_000_000),
+        r"FAIL {control}: memory has room for [\d,]+ MiB \([\d,]+ in total, .* wanted: [\d,]+ MiB "
+        r"\(PostgreSQL 4,000,000.* metadata_db_memory_mib",
+    ),
+    Case(
+        "a disk too small for what is asked",
+        lambda site: site.set(object_store_osd_size_gib=9000),
+        r"FAIL {store}: disk / has room for [\d,]+ MiB .* object_store_osd_size_gib",
+    ),
+    Case(
+        "a disk too small for the retention of measurements",
+        lambda site: site.set(monitoring_retention_days=365_000),
+        r"FAIL {control}: disk / has room for [\d,]+ MiB .* monitoring_retention_days",
+    ),
+    Case(
+        "a port taken by a foreign process",
+        lambda _site: None,
+        r"FAIL {control}: port 443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, "
+        r"company-web\.service\) wanted: port 443 free for .* remedy: stop it with: "
+        r"systemctl disable "
+        r"--now company-web\.service, or choose another port by gateway_port",
+        before=WEB_SERVER,
+        after="systemctl stop company-web",
+    ),
+    Case(
+        "an edge device that does not answer",
+        unreachable,
+        r"FAIL edge3: cannot be reached: .* wanted: a host that answers over SSH remedy: "
+        r"check with: "
+        r"ssh root@[\d.]+99 true; or take edge3 out of the inventory",
+    ),
+    Case(
+        "an unknown group",
+        unknown_group,
+        r"FAIL site: the group 'egde' is not one of the platform \(did you mean edge\?\)",
+    ),
+    Case(
+        "a misspelt variable",
+        lambda site: site.set(site.edge, model_serving_prot=8443),
+        r"FAIL {edge}: sets the variable model_serving_prot, which nothing reads; did you mean "
+        r"model_serving_port\?",
+    ),
+    Case(
+        "a network that overlaps another one",
+        lambda site: site.set(mlops_networks={"all": "10.0.0.0/8", "floor": "10.9.0.0/16"}),
+        r"FAIL site: mlops_networks\.all \(10\.0\.0\.0/8\) overlaps mlops_networks\.floor",
+    ),
+    Case(
+        "a malformed network",
+        lambda site: site.set(mlops_networks={"floor": "10.9.0.7/16"}),
+        r"FAIL site: mlops_networks\.floor is '10\.9\.0\.7/16': .* set mlops_networks\.floor: "
+        r"10\.9\.0\.0/16",
+    ),
+    Case(
+        "a host in two exclusive groups",
+        two_rings,
+        r"FAIL {edge}: is in the groups ring_canary and ring_fleet wanted: one ring a device",
+    ),
+    Case(
+        "a clock that is ten minutes off",
+        lambda site: site.set(site.control, ansible_python_interpreter=f"{LATE}/python3"),
+        r"FAIL {control}: its clock is 10 minutes ahead wanted: at most 60 seconds from "
+        r"the controller "
+        r"remedy: set it with: ",
+        before=LATE_CLOCK,
+        after=f"rm -r {LATE}",
+    ),
+    Case(
+        "an expired waiver",
+        lambda site: site.set(
+            mlops_waivers=[
+                {
+                    "check": "capacity.cpu",
+                    "host": site.edge,
+                    "reason": "for a while",
+                    "owner": "jane",
+                    "expires": "2020-01-31",
+                }
+            ]
+        ),
+        r"FAIL {edge}: mlops_waivers\[0\] for capacity\.cpu expired on 2020-01-31",
+    ),
+    Case(
+        "a variable of the wrong type",
+        lambda site: site.set(gateway_port="many"),
+        r"FAIL {control}: gateway_port is not a valid int: .* remedy: mend gateway_port in the "
+        r"inventory",
+    ),
+    Case(
+        "work that does not fit on any host",
+        lambda site: site.set(
+            mlops_workloads=[
+                {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
+            ]
+        ),
+        r"FAIL site: the workloads do not fit: [\d,.]+ cores of CPU missing \(50,000 requested",
+    ),
+    Case(
+        "a workload that cannot be meant",
+        lambda site: site.set(
+            mlops_workloads=[{"name": "chat", "kind": "serving", "gpu": {"share": 1.4}}]
+        ),
+        r"FAIL site: mlops_workloads\[0\]\.gpu\.share: 1\.4 is more than one GPU; ask for "
+        r"gpu\.count: 2",
+    ),
+    Case(
+        "facts that are too old",
+        lambda site: site.set(mlops_facts_max_age=0),
+        r"COULD NOT ASSESS: no host has been changed\.",
+        code=2,
+    ),
+]
+
+
+class Hosts:
+    """The hosts of the scenario, over SSH."""
+
+    def __init__(self, ssh_config: str) -> None:
+        self.ssh_config = Path(ssh_config)
+        groups = yaml.safe_load((INVENTORY / "hosts.yml").read_text())
+        self.addresses: dict[str, str] = {}
+        self._collect(groups)
+        self.control, self.edge, self.store = sorted(self.addresses)[:3]
+
+    def _collect(self, groups: dict[str, Any]) -> None:
+        for group in groups.values():
+            for name, variables in ((group or {}).get("hosts") or {}).items():
+                self.addresses[name] = variables["ansible_host"]
+            self._collect((group or {}).get("children") or {})
+
+    def shell(self, host: str, line: str) -> None:
+        if line:
+            subprocess.run(["ssh", "-F", self.ssh_config, host, line], check=True)
+
+    def snapshot(self) -> dict[str, Snapshot]:
+        return {name: take(name, self.ssh_config) for name in sorted(self.addresses)}
+
+    def site(self) -> Site:
+        data = {
+            "all": {
+                "hosts": {
+                    name: {"ansible_host": address} for name, address in self.addresses.items()
+                },
+                "vars": {"metadata_db_mode": "managed", "object_store_mode": "managed"},
+                "children": {
+                    "control": {"hosts": {self.control: {}}},
+                    "metadata_db": {"hosts": {self.control: {}}},
+                    "object_store": {"hosts": {self.store: {}}},
+                    "edge": {
+                        "children": {"ring_canary": {}, "ring_early": {}, "ring_fleet": {}},
+                    },
+                    "ring_canary": {"hosts": {self.edge: {}}},
+                    "ring_early": {"hosts": {}},
+                    "ring_fleet": {"hosts": {}},
+                },
+            }
+        }
+        return Site(self.control, self.store, self.edge, copy.deepcopy(data))
+
+
+@pytest.fixture(scope="module")
+def hosts(request: pytest.FixtureRequest) -> Hosts:
+    return Hosts(request.config.option.ssh_config)
+
+
+def run(site: Site, folder: Path, *arguments: str) -> tuple[int, str]:
+    """Run the play; its exit code, and what it said on one line."""
+    variables = yaml.safe_load((INVENTORY / "group_vars" / "all" / "main.yml").read_text())
+    variables.update(
+        mlops_state_dir=str(folder / "state"),
+        mlops_secrets_file=str(folder / "secrets.yml"),
+        metadata_db_mode="managed",
+    )
+    variables.update(site.data["all"]["vars"])
+    site.data["all"]["vars"] = {}
+    (folder / "group_vars" / "all").mkdir(parents=True, exist_ok=True)
+    (folder / "group_vars" / "all" / "main.yml").write_text(yaml.safe_dump(variables))
+    (folder / "hosts.yml").write_text(yaml.safe_dump(site.data))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            f"--inventory={folder / 'hosts.yml'}",
+            *arguments,
+            str(PLAYBOOK),
+        ],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+            "ANSIBLE_NOCOLOR": "1",
+            "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, re.sub(r"\s+", " ", done.stdout + done.stderr)
+
+
+def changes(hosts: Hosts, before: dict[str, Snapshot]) -> list[str]:
+    now = hosts.snapshot()
+    return [
+        f"{name}: {line}" for name in before for line in differences(before[name], now[name], [])
+    ]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
+def test_refuses_and_changes_nothing(case: Case, hosts: Hosts, tmp_path: Path) -> None:
+    site = hosts.site()
+    case.spoil(site)
+    hosts.shell(hosts.control, case.before)
+    try:
+        before = hosts.snapshot()
+        code, said = run(site, tmp_path, *case.arguments)
+        changed = changes(hosts, before)
+    finally:
+        hosts.shell(hosts.control, case.after)
+    names = {"control": hosts.control, "store": hosts.store, "edge": hosts.edge}
+    pattern = re.sub(r"\{(control|store|edge)\}", lambda found: names[found.group(1)], case.expect)
+    assert re.search(pattern, said), f"wanted {pattern!r}, but the run said:\n{said}"
+    assert code == case.code, said[-2000:]
+    assert not changed, changed
+
+
+def test_a_site_that_fits_goes_and_the_assessment_itself_changes_nothing(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    before = hosts.snapshot()
+    try:
+        code, said = run(hosts.site(), tmp_path)
+        changed = changes(hosts, before)
+    finally:
+        for name in hosts.addresses:
+            hosts.shell(name, f"rm -f {MARK}")
+    assert code == 0, said
+    assert "GO: nothing stands against it." in said
+    assert changed, "the play after the assessment did not run"
+    assert all(MARK in line or " /var/tmp:" in line for line in changed), changed
+    report = json.loads((tmp_path / "state" / "assessment.json").read_text())
+    assert (report["verdict"], report["exit_code"]) == ("go", 0)
+    assert {row["host"] for row in report["table"]} == set(hosts.addresses)
+    assert (tmp_path / "state" / "assessment.html").read_text().startswith("<!doctype html>")
+
+
+def test_check_mode_assesses_and_writes_no_report(hosts: Hosts, tmp_path: Path) -> None:
+    before = hosts.snapshot()
+    code, said = run(hosts.site(), tmp_path, "--check")
+    assert code == 0, said
+    assert not changes(hosts, before)
+    assert not (tmp_path / "state" / "assessment.json").exists()
+
+
+def test_a_single_host_can_be_assessed(hosts: Hosts, tmp_path: Path) -> None:
+    code, said = run(hosts.site(), tmp_path, "--check", "--limit", hosts.edge)
+    assert code == 0, said
+
+
+def test_refuses_to_go_on_without_an_assessment(hosts: Hosts, tmp_path: Path) -> None:
+    before = hosts.snapshot()
+    code, said = run(hosts.site(), tmp_path, "--skip-tags", "always")
+    assert code == 1
+    assert "This run has not assessed the site, so nothing is changed" in said
+    assert not changes(hosts, before)

@@ -1,0 +1,85 @@
+"""One nginx for two roles and an application, seen from outside."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from testinfra.host import Host
+
+UNITS = ["mlops-nginx", "mlops-nginx-exporter", "mlops-scenario"]
+CURL = (
+    "python3 -c 'import ssl,sys,urllib.request as u;"
+    'c=ssl.create_default_context(cafile="/etc/mlops/tls/ca.crt");'
+    "len(sys.argv)>2 and c.load_cert_chain(*sys.argv[2:]);"
+    "print(u.urlopen(sys.argv[1],context=c,timeout=10).read().decode())' "
+)
+METRICS = "https://10.204.0.23:9443/metrics/nginx"
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_service_runs_enabled_in_our_slice(host: Host, name: str) -> None:
+    service = host.service(name)
+    assert service.is_running
+    assert service.is_enabled
+    assert host.check_output(f"systemctl show -P Slice {name}") == "mlops.slice"
+    assert host.check_output(f"systemctl show -P User {name}").startswith("mlops-")
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_service_is_sandboxed(host: Host, name: str) -> None:
+    said = host.check_output(f"systemd-analyze security --no-pager {name}.service | tail -1")
+    assert float(said.split(":")[1].split()[0]) <= 2.0
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_a_killed_service_is_back(host: Host, name: str) -> None:
+    before = host.check_output(f"systemctl show -P MainPID {name}")
+    host.check_output(f"kill -9 {before}")
+    give_up = time.monotonic() + 10
+    while time.monotonic() < give_up:
+        now = host.check_output(f"systemctl show -P MainPID {name}")
+        if now not in ("0", before) and host.service(name).is_running:
+            return
+        time.sleep(0.3)
+    pytest.fail(f"{name} was not back within 10 seconds")
+
+
+@pytest.mark.parametrize("name", ["nginx", "prometheus-nginx-exporter"])
+def test_the_packaged_unit_rests(host: Host, name: str) -> None:
+    assert host.package(name).is_installed
+    assert not host.service(name).is_running
+    assert not host.service(name).is_enabled
+
+
+def test_only_tls_ports_are_seen_from_outside(host: Host) -> None:
+    listening = {
+        line.split()[3] for line in host.check_output("ss -Hltn").splitlines() if line.strip()
+    }
+    outside = {one.rsplit(":", 1)[1] for one in listening if not one.startswith(("127.", "[::1]"))}
+    assert outside <= {"22", "443", "8443", "9443"}
+
+
+def test_metrics_are_for_named_clients_only(host: Host) -> None:
+    own = " /etc/mlops/tls/host.crt /etc/mlops/tls/host.key"
+    assert "nginx_up 1" in host.check_output(CURL + METRICS + own)
+    refused = host.run(CURL + METRICS)
+    assert refused.rc != 0
+    assert "403" in refused.stderr
+
+
+def test_old_tls_is_refused(host: Host) -> None:
+    said = host.run("openssl s_client -connect 127.0.0.1:443 -tls1_1 </dev/null 2>&1").stdout
+    assert "Cipher is (NONE)" in said
+
+
+def test_secrets_are_neither_readable_nor_logged(host: Host) -> None:
+    assert host.file("/etc/mlops/scenario/env").mode == 0o600
+    assert host.file("/var/lib/mlops/ledger.json").mode == 0o600
+    assert host.run("journalctl --no-pager | grep -q hush[-]hush").rc == 1
+    assert host.run("grep -rqs hush[-]hush /proc/[0-9]*/cmdline").rc == 1
+
+
+def test_nothing_of_the_transaction_is_left(host: Host) -> None:
+    assert not host.file("/usr/sbin/policy-rc.d").exists
+    assert not host.file("/root/.ansible").exists

@@ -1,0 +1,61 @@
+"""The gateway, as a browser sees it."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+
+import pytest
+from testinfra.host import Host
+
+from tests.infra.outside import Client, address, exposure, open_ports, secret, spills
+
+
+def test_it_is_healthy(host: Host) -> None:
+    assert Client(host).ask("GET", "/healthz").text == "ok\n"
+
+
+def test_the_start_page_lists_the_services(host: Host) -> None:
+    page = Client(host).ask("GET", "/")
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert '<a href="/mlflow/">Experiments &amp; &lt;models&gt;</a>' in page.text
+
+
+def test_the_start_page_loads_nothing_from_elsewhere(host: Host) -> None:
+    page = Client(host).ask("GET", "/")
+    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    assert "src=" not in page.text
+    assert "http://" not in page.text
+
+
+def test_browsers_are_told_to_stay_with_tls(host: Host) -> None:
+    for path in ("/", "/healthz", "/nothing"):
+        answer = Client(host).ask("GET", path)
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
+
+
+def test_what_does_not_exist_is_not_found(host: Host) -> None:
+    assert Client(host).ask("GET", "/nothing").status_code == 404
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
+def test_old_tls_is_refused(host: Host, version: ssl.TLSVersion) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    context.minimum_version = context.maximum_version = version
+    with socket.create_connection((address(host), 443), timeout=10) as plain:  # noqa: SIM117
+        with pytest.raises(ssl.SSLError):
+            context.wrap_socket(plain)
+
+
+def test_nothing_but_tls_leaves_the_host(host: Host) -> None:
+    assert open_ports(host) == {22, 443, 9443}
+
+
+def test_it_is_sandboxed(host: Host) -> None:
+    assert exposure(host, "mlops-nginx") <= 4.0
+
+
+def test_its_password_is_nowhere_to_be_read(host: Host) -> None:
+    assert spills(host, secret("gateway_admin_password")) == []

@@ -1,0 +1,118 @@
+"""The model registry, as clients and browsers use it."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+from testinfra.host import Host
+
+from tests.infra.outside import Client, exposure, open_ports, secret, spills
+
+API = "/mlflow/api/2.0/mlflow"
+UNITS = ["mlops-mlflow", "mlops-mlflow-2"]
+
+
+@pytest.fixture
+def admin(host: Host) -> Client:
+    return Client(host, ("admin", secret("model_registry_admin_password")))
+
+
+def call(client: Client, what: str, **arguments: object) -> dict[str, object]:
+    answer = client.ask("POST", f"{API}/{what}", json=arguments)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, object] = answer.json()
+    return found
+
+
+def test_a_model_goes_from_run_to_alias(admin: Client) -> None:
+    name = f"seen-{time.time_ns()}"
+    experiment = call(admin, "experiments/create", name=name)["experiment_id"]
+    run = call(admin, "runs/create", experiment_id=experiment)["run"]
+    run_id = run["info"]["run_id"]  # type: ignore[index]
+    call(admin, "runs/log-metric", run_id=run_id, key="accuracy", value=0.97, timestamp=1)
+
+    content = os.urandom(10_000_000)
+    place = f"/mlflow/api/2.0/mlflow-artifacts/artifacts/{experiment}/{run_id}/artifacts/model.onnx"
+    assert admin.ask("PUT", place, data=content).status_code == 200
+    assert admin.ask("GET", place).content == content
+
+    call(admin, "registered-models/create", name=name)
+    source = f"mlflow-artifacts:/{experiment}/{run_id}/artifacts"
+    made = call(admin, "model-versions/create", name=name, source=source, run_id=run_id)
+    version = made["model_version"]["version"]  # type: ignore[index]
+    call(admin, "registered-models/alias", name=name, alias="champion", version=version)
+    found = admin.ask("GET", f"{API}/registered-models/alias?name={name}&alias=champion")
+    assert found.json()["model_version"]["run_id"] == run_id
+
+
+def test_clients_are_not_sent_to_s3(admin: Client) -> None:
+    told = admin.ask("GET", "/mlflow/api/3.0/mlflow/server-info")
+    assert "true" not in [
+        str(value).lower() for name, value in told.json().items() if "multipart" in name
+    ]
+
+
+def test_the_user_interface_is_there(admin: Client) -> None:
+    page = admin.ask("GET", "/mlflow/")
+    assert page.status_code == 200
+    assert "/mlflow/static-files/" in page.text or "static-files" in page.text
+
+
+@pytest.mark.parametrize("path", ["/mlflow/", f"{API}/experiments/search?max_results=1"])
+def test_strangers_may_do_nothing(host: Host, path: str) -> None:
+    assert Client(host).ask("GET", path).status_code == 401
+    assert Client(host, ("admin", "password1234")).ask("GET", path).status_code == 401
+
+
+def test_a_strange_name_for_the_server_is_refused(admin: Client) -> None:
+    path = f"{API}/experiments/search?max_results=1"
+    assert admin.ask("GET", path, headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_a_page_from_elsewhere_may_not_change_anything(admin: Client) -> None:
+    answer = admin.ask(
+        "POST",
+        f"{API}/experiments/create",
+        json={"name": "foreign"},
+        headers={"Origin": "https://evil.example"},
+    )
+    assert answer.status_code == 403
+
+
+def test_metrics_are_not_for_everybody(host: Host, admin: Client) -> None:
+    assert "mlflow_" in host.check_output(
+        "python3 -c 'import urllib.request as u;"
+        'print(u.urlopen("http://127.0.0.1:5501/metrics").read().decode())\''
+    )
+    assert admin.ask("GET", admin.url + ":9443/metrics/mlflow").status_code == 403
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_a_killed_worker_is_not_missed(host: Host, admin: Client, unit: str) -> None:
+    for other in UNITS:
+        deadline = time.monotonic() + 120
+        port = 5502 + UNITS.index(other)
+        while host.run(f"bash -c '</dev/tcp/127.0.0.1/{port}'").failed:
+            assert time.monotonic() < deadline
+            time.sleep(1)
+    host.check_output(f"systemctl kill --signal=KILL {unit}.service")
+    deadline = time.monotonic() + 10
+    while admin.ask("GET", f"{API}/experiments/search?max_results=1").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def test_nothing_but_tls_leaves_the_host(host: Host) -> None:
+    assert open_ports(host) == {22, 443, 9443}
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_is_sandboxed(host: Host, unit: str) -> None:
+    assert exposure(host, unit) <= 4.0
+
+
+@pytest.mark.parametrize("name", ["model_registry_admin_password", "model_registry_session_key"])
+def test_its_secrets_are_nowhere_to_be_read(host: Host, name: str) -> None:
+    assert spills(host, secret(name)) == []

@@ -1,0 +1,431 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The modules that speak to PostgreSQL against a real server on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
+    DatabaseError,
+)
+from ansible_collections.mlops.onprem.plugins.modules import (
+    postgresql_databases,
+    postgresql_probe,
+)
+
+from tests.integration.postgresql_server import PostgresqlServer, newest_programs
+
+RunModule = Callable[..., dict[str, Any]]
+PROGRAMS = newest_programs()
+pytestmark = pytest.mark.skipif(
+    PROGRAMS is None, reason="needs a PostgreSQL server installed here: apt install postgresql"
+)
+
+DATABASES = [
+    {
+        "name": "mlflow",
+        "owner": "mlflow",
+        "password": "mlflow-secret",
+        "connection_limit": 30,
+        "extra_databases": ["mlflow_auth"],
+    },
+    {
+        "name": "mlops_monitoring",
+        "owner": "mlops_monitoring",
+        "password": "monitoring-secret",
+        "connection_limit": 5,
+        "monitoring": True,
+    },
+]
+ALL_STEPS = [
+    "create role mlflow (at most 30 connections)",
+    "create role mlops_monitoring (at most 5 connections)",
+    "grant pg_monitor to mlops_monitoring",
+    "create database mlflow owned by mlflow",
+    "mark database mlflow as made by this site",
+    "close database mlflow to other roles",
+    "create database mlflow_auth owned by mlflow",
+    "mark database mlflow_auth as made by this site",
+    "close database mlflow_auth to other roles",
+    "create database mlops_monitoring owned by mlops_monitoring",
+    "mark database mlops_monitoring as made by this site",
+    "close database mlops_monitoring to other roles",
+]
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[PostgresqlServer]:
+    assert PROGRAMS is not None
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as place:
+        Path(place).chmod(0o755)
+        server = PostgresqlServer(Path(place) / "server", PROGRAMS, port)
+        try:
+            server.create()
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def server(running: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """The server as the company left it, before and after each test."""
+    before = running.fingerprint()
+    yield running
+    for database in ("mlflow", "mlflow_auth", "mlops_monitoring"):
+        running.sql(f"DROP DATABASE IF EXISTS {database} WITH (FORCE)")
+    for role in ("mlflow", "mlflow_auth", "mlops_monitoring"):
+        running.sql(f"DROP ROLE IF EXISTS {role}")
+    assert running.fingerprint() == before
+
+
+def only_failure(result: dict[str, Any]) -> dict[str, str]:
+    findings: list[dict[str, str]] = result["findings"]
+    failures = [finding for finding in findings if finding["severity"] == "fail"]
+    assert len(failures) == 1, result["findings"]
+    return failures[0]
+
+
+def probe(run_module: RunModule, server: PostgresqlServer, **changes: Any) -> dict[str, Any]:
+    return run_module(postgresql_probe, **{**server.account, "databases": DATABASES, **changes})
+
+
+def apply(run_module: RunModule, server: PostgresqlServer, **changes: Any) -> dict[str, Any]:
+    return run_module(postgresql_databases, **{**server.account, "databases": DATABASES, **changes})
+
+
+# -- the probe ---------------------------------------------------------------------------------
+
+
+def test_a_good_server_passes_every_check(run_module: RunModule, server: PostgresqlServer) -> None:
+    result = probe(run_module, server)
+    assert {finding["id"]: finding["severity"] for finding in result["findings"]} == {
+        "metadata_db.reachable": "pass",
+        "metadata_db.tls": "pass",
+        "metadata_db.login": "pass",
+        "metadata_db.version": "pass",
+        "metadata_db.writable": "pass",
+        "metadata_db.rights": "pass",
+        "metadata_db.names": "pass",
+        "metadata_db.connections": "pass",
+        "metadata_db.encoding": "pass",
+        "metadata_db.monitoring": "pass",
+        "metadata_db.clock": "pass",
+    }
+    assert result["server"]["tls"] == "TLSv1.3"
+    assert result["server"]["max_connections"] == 100
+
+
+def test_a_wrong_password(run_module: RunModule, server: PostgresqlServer) -> None:
+    result = probe(run_module, server, password="a-wrong-password")
+    assert only_failure(result) == {
+        "id": "metadata_db.login",
+        "host": f"127.0.0.1:{server.port}",
+        "severity": "fail",
+        "found": "the server refuses the password of dba",
+        "wanted": "a login as dba to database postgres",
+        "remedy": "set metadata_db_admin_password to the password of metadata_db_admin_user dba",
+    }
+    assert "a-wrong-password" not in str(result)
+
+
+def test_a_closed_port(run_module: RunModule, server: PostgresqlServer, closed_port: int) -> None:
+    assert probe(run_module, server, port=closed_port)["findings"] == [
+        {
+            "id": "metadata_db.reachable",
+            "host": f"127.0.0.1:{closed_port}",
+            "severity": "fail",
+            "found": f"port {closed_port} of 127.0.0.1 is closed (connection refused)",
+            "wanted": f"an open port at 127.0.0.1:{closed_port}",
+            "remedy": "start the server, or correct metadata_db_host and metadata_db_port",
+        }
+    ]
+
+
+@pytest.mark.parametrize(
+    ("shown", "found", "remedy"),
+    [
+        ("expired", "a certificate that has expired", "renew the server's certificate"),
+        (
+            "other",
+            "a certificate for another name than 127.0.0.1",
+            "set metadata_db_host to a name in the certificate, or have this name added",
+        ),
+    ],
+)
+def test_a_certificate_that_does_not_do(
+    run_module: RunModule, server: PostgresqlServer, shown: str, found: str, remedy: str
+) -> None:
+    with server.presenting(shown):
+        failure = only_failure(probe(run_module, server))
+    assert (failure["id"], failure["found"], failure["remedy"]) == (
+        "metadata_db.tls",
+        found,
+        remedy,
+    )
+
+
+def test_verify_ca_accepts_another_name(run_module: RunModule, server: PostgresqlServer) -> None:
+    with server.presenting("other"):
+        result = probe(run_module, server, sslmode="verify-ca")
+    assert {finding["severity"] for finding in result["findings"]} == {"pass"}
+
+
+def test_an_authority_that_did_not_sign(run_module: RunModule, server: PostgresqlServer) -> None:
+    failure = only_failure(probe(run_module, server, ca_file=str(server.place / "stranger.crt")))
+    assert failure["id"] == "metadata_db.tls"
+    assert failure["remedy"] == (
+        "set metadata_db_ca_file to the PEM file of the authority that signed it"
+    )
+
+
+def test_a_ca_file_that_is_not_there(run_module: RunModule, server: PostgresqlServer) -> None:
+    failure = only_failure(probe(run_module, server, ca_file="/nowhere/ca.crt"))
+    assert failure["found"] == (
+        "no certificate authority in /nowhere/ca.crt: no such file or directory"
+    )
+
+
+def test_a_server_that_is_too_old(run_module: RunModule, server: PostgresqlServer) -> None:
+    result = probe(run_module, server, min_version=18)
+    failure = only_failure(result)
+    assert failure["id"] == "metadata_db.version"
+    assert failure["found"].startswith("PostgreSQL 1")
+    assert failure["wanted"] == "PostgreSQL 18 or newer"
+    assert failure["remedy"] == (
+        "set metadata_db_host to a newer server, or metadata_db_mode: managed"
+    )
+
+
+def test_an_account_without_rights(run_module: RunModule, server: PostgresqlServer) -> None:
+    failure = only_failure(probe(run_module, server, user="clerk", password="clerk-secret"))
+    assert failure["found"] == "clerk lacks CREATEDB and CREATEROLE"
+    assert failure["remedy"] == (
+        "ask for: ALTER ROLE clerk CREATEDB CREATEROLE, "
+        "or set metadata_db_admin_user to another account"
+    )
+
+
+def test_a_database_of_somebody_else(run_module: RunModule, server: PostgresqlServer) -> None:
+    databases = [{**DATABASES[0], "name": "company", "extra_databases": []}]
+    failure = only_failure(probe(run_module, server, databases=databases))
+    assert failure["found"] == "database company exists and is owned by company"
+    assert failure["remedy"] == "choose another name in metadata_db_databases"
+
+
+def test_pools_larger_than_the_server_allows(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    databases = [{**DATABASES[0], "connection_limit": 200}]
+    failure = only_failure(probe(run_module, server, databases=databases))
+    assert failure["found"] == ("97 free connections (100 at most, 3 reserved, 0 in use by others)")
+    assert failure["wanted"] == "201 for the pools of mlflow and one of ours"
+
+
+def test_our_own_connections_do_not_count_as_foreign(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server)
+    with (
+        psycopg.connect(
+            host="127.0.0.1",
+            port=server.port,
+            user="mlflow",
+            password="mlflow-secret",
+            dbname="mlflow",
+        ),
+        psycopg.connect(
+            host="127.0.0.1",
+            port=server.port,
+            user="company",
+            password="company-secret",
+            dbname="company",
+        ),
+    ):
+        result = probe(run_module, server)
+    assert result["server"]["free_connections"] == 96
+
+
+def test_something_that_is_not_postgresql(run_module: RunModule, server: PostgresqlServer) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+        def answer() -> None:
+            connection, _address = listener.accept()
+            with connection:
+                connection.recv(8)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        failure = only_failure(probe(run_module, server, port=port))
+        thread.join()
+    assert failure["found"] == (
+        f"something at 127.0.0.1:{port} that does not speak the PostgreSQL protocol"
+    )
+
+
+# -- databases and roles -----------------------------------------------------------------------
+
+
+def test_a_first_run_creates_everything_and_a_second_nothing(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    assert apply(run_module, server, check_mode=True)["steps"] == ALL_STEPS
+    first = apply(run_module, server)
+    assert (first["changed"], first["steps"]) == (True, ALL_STEPS)
+    second = apply(run_module, server)
+    assert (second["changed"], second["steps"]) == (False, [])
+    result = probe(run_module, server, through="consumers", strict=True)
+    assert [finding["severity"] for finding in result["findings"]] == ["pass"] * 5
+
+
+def test_passwords_never_reach_the_servers_log(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server)
+    changed = [{**DATABASES[0], "password": "another-secret"}, DATABASES[1]]
+    result = apply(run_module, server, databases=changed)
+    assert result["steps"] == ["set password of mlflow"]
+    assert "CREATE ROLE" in server.log
+    assert "-secret" not in server.log.replace("'dba-secret'", "").replace(
+        "'clerk-secret'", ""
+    ).replace("'company-secret'", "")
+
+
+def test_other_roles_may_not_enter(run_module: RunModule, server: PostgresqlServer) -> None:
+    apply(run_module, server)
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        psycopg.connect(
+            host="127.0.0.1",
+            port=server.port,
+            user="company",
+            password="company-secret",
+            dbname="mlflow",
+        )
+
+
+def test_the_dba_does_not_stay_a_member_of_our_roles(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server)
+    lent = server.sql(
+        "SELECT roleid::regrole::text FROM pg_auth_members "
+        "WHERE member = 'dba'::regrole AND grantor = 'dba'::regrole"
+    )
+    assert lent == []
+
+
+@pytest.mark.parametrize("after", range(len(ALL_STEPS) + 2))
+def test_a_run_that_is_killed_anywhere_can_be_run_again(
+    run_module: RunModule,
+    server: PostgresqlServer,
+    monkeypatch: pytest.MonkeyPatch,
+    after: int,
+) -> None:
+    real, done = postgresql_databases.Databases.apply, []
+
+    def stop_in_between(self: Any, connection: Any, steps: Any) -> None:
+        done.extend(steps[:after])
+        real(self, connection, steps[:after])
+        os.close(connection.fileno())
+        raise DatabaseError("killed")
+
+    monkeypatch.setattr(postgresql_databases.Databases, "apply", stop_in_between)
+    assert apply(run_module, server)["msg"] == "killed"
+    monkeypatch.undo()
+    result = apply(run_module, server)
+    assert "msg" not in result
+    already = [step.text for step in done]
+    assert [step for step in result["steps"] if step.startswith(("create", "grant"))] == [
+        step for step in ALL_STEPS if step.startswith(("create", "grant")) and step not in already
+    ]
+    assert apply(run_module, server)["steps"] == []
+    assert apply(run_module, server, state="absent")["changed"] is True
+
+
+def test_removal_drops_what_is_ours_even_in_use_and_nothing_else(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    before = server.fingerprint()
+    apply(run_module, server)
+    with psycopg.connect(
+        host="127.0.0.1",
+        port=server.port,
+        user="mlflow",
+        password="mlflow-secret",
+        dbname="mlflow",
+    ) as connection:
+        connection.execute("CREATE TABLE runs (id int)")
+        connection.commit()
+        result = apply(run_module, server, state="absent")
+    assert result["steps"] == [
+        "drop database mlflow",
+        "drop database mlflow_auth",
+        "drop database mlops_monitoring",
+        "drop role mlflow",
+        "drop role mlops_monitoring",
+    ]
+    assert server.fingerprint() == before
+    assert apply(run_module, server, state="absent")["steps"] == []
+
+
+def test_removal_needs_no_list_of_databases(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server)
+    result = apply(run_module, server, state="absent", databases=[])
+    assert len(result["steps"]) == 5
+
+
+def test_another_sites_databases_are_refused_and_kept(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server, site="elsewhere")
+    result = apply(run_module, server)
+    assert result["failed"] is True
+    assert result["msg"].startswith(
+        f"127.0.0.1:{server.port}: role mlflow exists and belongs to site elsewhere"
+    )
+    assert apply(run_module, server, state="absent")["steps"] == []
+    assert apply(run_module, server, state="absent", site="elsewhere")["changed"] is True
+
+
+def test_a_role_of_the_company_is_refused_and_kept(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    server.sql("CREATE ROLE mlflow LOGIN")
+    result = apply(run_module, server)
+    assert "role mlflow exists and was not made by this site" in result["msg"]
+    assert server.sql("SELECT rolname FROM pg_roles WHERE rolname = 'mlops_monitoring'") == []
+
+
+def test_a_wrong_password_changes_nothing(run_module: RunModule, server: PostgresqlServer) -> None:
+    for check_mode in (False, True):
+        result = apply(run_module, server, check_mode=check_mode, password="a-wrong-password")
+        assert result["failed"] is True
+        assert "the server refuses the password of dba" in result["msg"]
+        assert "a-wrong-password" not in str(result)
+
+
+def test_no_server_named_is_a_finding_about_the_host_that_asks(run_module: RunModule) -> None:
+    result = run_module(postgresql_probe, host="", user="dba", password="dba-secret", site="test")
+    assert result["findings"] == [
+        {
+            "id": "metadata_db.settings",
+            "severity": "fail",
+            "found": "metadata_db_host is empty",
+            "wanted": "the name or address of the server",
+            "remedy": "set metadata_db_host, or metadata_db_mode: managed",
+        }
+    ]

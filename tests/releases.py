@@ -1,0 +1,133 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Put good and bad releases into a registry, for tests of what devices accept.
+
+    python tests/releases.py --url https://10.204.0.22:5443 --ca-file ca.crt --key sign.key \
+        --user push --password-file password --repository models
+
+prints the digests by name as JSON: two that are good, and one for each thing that can be wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ansible_collections.mlops.onprem.plugins.module_utils._registry import oci, release, signature
+from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
+
+FIXTURE = Path(__file__).resolve().parent / "fixtures" / "release"
+MODEL = "iris"
+Sign = Callable[[bytes], bytes]
+
+
+def signer(key: Path) -> Sign:
+    """Return a function that signs with a private key file."""
+
+    def sign(payload: bytes) -> bytes:
+        command = ["openssl", "dgst", "-sha256", "-sign", str(key)]
+        return subprocess.run(command, input=payload, capture_output=True, check=True).stdout
+
+    return sign
+
+
+def fresh_key(path: Path) -> Path:
+    """Make a private key on P-256."""
+    command = ["openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", str(path)]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+class Publisher:
+    """Publishes releases made of the fixture, changed as asked."""
+
+    def __init__(self, client: RegistryClient, sign: Sign) -> None:
+        self._client = client
+        self._sign = sign
+
+    def publish(
+        self,
+        version: str,
+        changed: dict[str, bytes] | None = None,
+        sign: Sign | None = None,
+        about: str = "",
+        signed: bool = True,
+    ) -> str:
+        """Push one release; ``about`` has the signature speak of another one."""
+        files = {path.name: path.read_bytes() for path in sorted(FIXTURE.iterdir())}
+        files.update(changed or {})
+        blobs = {name: oci.Descriptor.of("", data) for name, data in files.items()}
+        for name, data in files.items():
+            self._client.push_blob(blobs[name], io.BytesIO(data))
+        self._client.push_blob(oci.EMPTY_CONFIG, io.BytesIO(oci.EMPTY))
+        manifest = release.build_manifest(blobs, MODEL, version, "", "2026-01-01T00:00:00Z")
+        digest = self._client.push_manifest(manifest.to_bytes())
+        if signed:
+            payload = signature.build_payload(self._client.reference, about or digest)
+            mark = (sign or self._sign)(payload)
+            self._client.push_blob(
+                oci.Descriptor.of(signature.PAYLOAD_TYPE, payload), io.BytesIO(payload)
+            )
+            stored = signature.build_signature_manifest(payload, mark).to_bytes()
+            self._client.push_manifest(stored, signature.signature_tag(digest))
+        return digest
+
+
+def golden_changed(change: Callable[[dict[str, object]], None]) -> bytes:
+    """Return the golden answers with a change."""
+    value = json.loads((FIXTURE / "golden.json").read_bytes())
+    change(value)
+    return json.dumps(value).encode()
+
+
+def wrong_label(value: dict[str, object]) -> None:
+    """Have the trainer claim another answer than the model gives."""
+    cases = value["cases"]
+    assert isinstance(cases, list)
+    cases[1]["expected"]["label"] = [2]
+
+
+def publish_all(publisher: Publisher, stranger: Sign) -> dict[str, str]:
+    """Publish every kind of release; return their digests by name."""
+    good = publisher.publish("1")
+    return {
+        "good": good,
+        "better": publisher.publish("2"),
+        "third": publisher.publish("3"),
+        "unsigned": publisher.publish("4", signed=False),
+        "stranger": publisher.publish("5", sign=stranger),
+        "borrowed": publisher.publish("6", about=good),
+        "golden": publisher.publish("7", {"golden.json": golden_changed(wrong_label)}),
+        "garbage": publisher.publish("8", {"model.onnx": b"this is no model"}),
+        "tampered": publisher.publish("9", {"config.json": b'{"tolerance": 0.5}'}),
+    }
+
+
+def main() -> None:
+    """Publish; print the digests."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for option in ("--url", "--ca-file", "--key", "--user", "--repository"):
+        parser.add_argument(option, required=True)
+    parser.add_argument("--password-file", type=Path, required=True)
+    options = parser.parse_args()
+    client = RegistryClient(
+        options.url,
+        options.repository,
+        WebTransport(options.ca_file),
+        options.user,
+        options.password_file.read_text(encoding="utf-8").strip(),
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        stranger = signer(fresh_key(Path(folder) / "stranger.key"))
+        digests = publish_all(Publisher(client, signer(Path(options.key))), stranger)
+    print(json.dumps(digests, sort_keys=True))
+
+
+if __name__ == "__main__":
+    main()

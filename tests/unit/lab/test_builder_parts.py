@@ -1,0 +1,89 @@
+"""The parts of the builder that need no container."""
+
+from __future__ import annotations
+
+import io
+import stat
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from labhosts import builder, company, image, machine, state
+
+
+def test_only_what_leads_to_mirrors_is_taken_from_apt() -> None:
+    dump = "\n".join(
+        [
+            'APT::Architecture "amd64";',
+            'Acquire::http::Proxy "http://proxy:3128";',
+            'Acquire::https::Proxy::deb.debian.org "DIRECT";',
+            'Acquire::http::Proxy::deb.debian.org "http://other:3128";',
+            'Acquire::Check-Valid-Until "false";',
+            'Acquire::https::Verify-Peer "true";',
+            'Acquire::Languages "";',
+            'DPkg::Post-Invoke:: "rm -rf /";',
+        ]
+    )
+    assert machine.relevant_apt_options(dump) == [
+        'Acquire::http::Proxy "http://proxy:3128";',
+        'Acquire::https::Proxy::deb.debian.org "DIRECT";',
+        'Acquire::http::Proxy::deb.debian.org "http://other:3128";',
+        'Acquire::Check-Valid-Until "false";',
+        'Acquire::https::Verify-Peer "true";',
+    ]
+
+
+def test_the_address_on_the_wire_follows_the_ip() -> None:
+    assert builder.mac_of("10.203.0.21") == "02:6d:0a:cb:00:15"
+
+
+def test_the_archive_keeps_modes_and_closes_the_key_directory() -> None:
+    data = builder.tar_of(
+        {"root/.ssh/authorized_keys": ("k\n", 0o600), "etc/hosts": ("h\n", 0o644)}
+    )
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        found = {member.name: (member.mode, member.isdir()) for member in tar}
+    assert found == {
+        "root/.ssh": (0o700, True),
+        "root/.ssh/authorized_keys": (0o600, False),
+        "etc/hosts": (0o644, False),
+    }
+
+
+def test_a_recipe_is_named_by_what_goes_into_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLOPS_DEBIAN_SECURITY_MIRROR", raising=False)
+    plain = image.Recipe("http://mirror/debian", (), ())
+    assert plain.tag == image.Recipe("http://mirror/debian", (), ()).tag
+    assert plain.tag != image.Recipe("http://mirror/debian", (), (("ca.crt", "PEM"),)).tag
+    assert plain.sources[-1] == "deb http://mirror/debian-security trixie-security main"
+
+
+def test_the_image_trusts_the_extra_authorities_of_the_machine() -> None:
+    command = image.Recipe("http://m/debian", (), (("ca.crt", "PEM"),)).command(Path("/scratch"))
+    upload = "--customize-hook=upload /scratch/ca.crt /usr/local/share/ca-certificates/ca.crt"
+    assert upload in command
+
+
+def test_a_private_file_is_private_and_only_replaced_when_it_differs(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "secret.yml"
+    assert state.write_private(path, "a: 1\n")
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert not state.write_private(path, "a: 1\n")
+    assert state.write_private(path, "a: 2\n")
+    assert [entry.name for entry in path.parent.iterdir()] == ["secret.yml"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "lines"),
+    [
+        ({"a": 1}, {"a": 1}, []),
+        ({"a": {"b": 1}}, {"a": {"b": 2}}, ["a.b: 1 -> 2"]),
+        ({"a": {"b": 1}}, {"a": {}}, ["a.b: 1 -> None"]),
+        ({"a": [1]}, {"a": [1, 2], "c": 3}, ["a: [1] -> [1, 2]", "c: None -> 3"]),
+    ],
+)
+def test_fingerprints_differ_by_place(
+    before: dict[str, Any], after: dict[str, Any], lines: list[str]
+) -> None:
+    assert company.compare(before, after) == lines

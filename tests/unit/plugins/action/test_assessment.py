@@ -1,0 +1,222 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the workloads of a site do to its assessment, and what is kept from run to run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.mlops.onprem.plugins.action import assessment
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.report import as_html, as_text
+
+from tests import example_site
+
+VARIABLES, GROUPS, LABELS = example_site.inventory()
+PROFILE = yaml.safe_load(
+    (example_site.ROOT / "roles" / "assess" / "vars" / "main.yml").read_text(encoding="utf-8")
+)["__assess_profiles"]["production"]
+MORE_TRAINING = example_site.with_changes(nightly_training={"replicas": 2})
+
+
+def silent(_what: str, _done: float) -> None:
+    """Nobody listens."""
+
+
+def site(without: str = "", **own: Any) -> dict[str, Any]:
+    """The variables of a run over the example company, some with variables of their own."""
+    supply, demand = example_site.supply(GROUPS), example_site.demand(GROUPS)
+    hostvars = {
+        host: {
+            "mlops_host_labels": LABELS[host],
+            "ansible_facts": {
+                "mlops_supply": {"host": host, "failed": "no Python"}
+                if host == without
+                else supply[host],
+                "mlops_demand": [need.as_dict() for need in demand[host]],
+                "mlops_findings": [],
+            },
+            **own.get(host, {}),
+        }
+        for host in GROUPS["all"]
+    }
+    return {"hostvars": hostvars, "groups": GROUPS}
+
+
+def arguments(directory: Path, **changes: Any) -> dict[str, Any]:
+    return {
+        "hosts": GROUPS["all"],
+        "site": "example",
+        "profile": "production",
+        "margins": PROFILE["margins"],
+        "rules": PROFILE["rules"],
+        "max_age": 3600.0,
+        "findings": [],
+        "hints": {},
+        "waivers": [],
+        "workloads": VARIABLES["mlops_workloads"],
+        "offers": VARIABLES["mlops_host_offers"],
+        "planning": {"seconds": 3, "seed": 0, "horizon_years": 0, "survive_lost_host": False},
+        "what_if": {},
+        "accept_undecided": False,
+        "directory": str(directory),
+        **changes,
+    }
+
+
+def assess(
+    directory: Path, variables: dict[str, Any] | None = None, **changes: Any
+) -> tuple[dict[str, Any], Any]:
+    """Judge, and keep what a run would keep."""
+    args = arguments(directory, **changes)
+    report, placement = assessment.assess(args, variables or site(), example_site.NOW, silent)
+    assessment.write_report(directory, report)
+    if report["exit_code"] == 0:
+        assessment.keep_placement(directory, report, bool(args["workloads"]))
+    return report, placement
+
+
+def stopping(report: dict[str, Any]) -> list[str]:
+    return [row["found"] for row in report["findings"] if row["severity"] in ("fail", "error")]
+
+
+def test_work_that_fits_goes_and_its_placement_is_kept(tmp_path: Path) -> None:
+    report, placement = assess(tmp_path)
+    assert (report["verdict"], report["exit_code"]) == ("go", 0)
+    assert set(placement) == {"gpu1", "gpu2", "mlops1"}
+    assert [row["workload"] for row in placement["mlops1"]] == ["labelling"]
+    kept = json.loads((tmp_path / "placement.json").read_text())
+    assert kept["schema"] == 1
+    assert kept["placement"] == report["workloads"]["placement"]
+    assert (tmp_path / "placement.json").stat().st_mode & 0o777 == 0o600
+    written = json.loads((tmp_path / "assessment.json").read_text())
+    assert written["workloads"]["verdict"] == "FEASIBLE"
+    assert "Workloads: FEASIBLE" in as_text(report)
+    assert "<h2>Workloads</h2>" in as_html(report)
+
+
+def test_the_next_run_leaves_everything_where_it_is(tmp_path: Path) -> None:
+    first, _placement = assess(tmp_path)
+    second, _placement = assess(tmp_path)
+    assert second["workloads"]["kept"] == len(first["workloads"]["placement"]) == 16
+    assert second["workloads"]["placement"] == first["workloads"]["placement"]
+
+
+def test_work_that_does_not_fit_refuses_the_site_and_keeps_what_was_placed(tmp_path: Path) -> None:
+    assess(tmp_path)
+    before = (tmp_path / "placement.json").read_text()
+    report, _placement = assess(tmp_path, workloads=MORE_TRAINING)
+    assert (report["verdict"], report["exit_code"]) == ("refused", 1)
+    assert stopping(report)[0].startswith("the workloads do not fit: ")
+    assert (tmp_path / "placement.json").read_text() == before
+
+
+def test_a_waiver_lets_a_site_go_with_the_best_placement(tmp_path: Path) -> None:
+    waiver = {
+        "check": "capacity.workloads",
+        "host": "site",
+        "reason": "the new server comes on Monday",
+        "owner": "jane",
+        "expires": "2027-01-31",
+    }
+    report, placement = assess(tmp_path, workloads=MORE_TRAINING, waivers=[waiver])
+    assert report["exit_code"] == 0
+    assert report["workloads"]["unplaced"]
+    assert sum(map(len, placement.values())) == 17 - sum(report["workloads"]["unplaced"].values())
+
+
+def test_what_is_not_decided_stops_the_site_until_somebody_says_go(tmp_path: Path) -> None:
+    missing = site(without="gpu2")
+    waivers = [
+        {
+            "check": "assess.measure",
+            "host": "gpu2",
+            "reason": "x",
+            "owner": "x",
+            "expires": "2027-01-31",
+        }
+    ]
+    report, _placement = assess(tmp_path, missing, waivers=waivers)
+    ours = [row for row in report["findings"] if row["id"] == "capacity.workloads"]
+    assert [row["severity"] for row in ours] == ["error"]
+    assert "not measured: gpu2" in ours[0]["found"]
+    report, _placement = assess(tmp_path, missing, waivers=waivers, accept_undecided=True)
+    ours = [row for row in report["findings"] if row["id"] == "capacity.workloads"]
+    assert [row["severity"] for row in ours] == ["warn"]
+
+
+def test_a_mistake_in_a_workload_refuses_the_site(tmp_path: Path) -> None:
+    wrong = example_site.with_changes(handbook={"gpu": {"share": 1.4}})
+    report, placement = assess(tmp_path, workloads=wrong)
+    assert report["exit_code"] == 1
+    assert stopping(report) == [
+        "mlops_workloads[1].gpu.share: 1.4 is more than one GPU; ask for gpu.count: 2"
+    ]
+    assert (placement, "workloads" in report) == ({}, False)
+    assert not (tmp_path / "placement.json").exists()
+
+
+def test_one_host_with_a_list_of_its_own_is_refused(tmp_path: Path) -> None:
+    own = site(gpu1={"mlops_workloads": []})
+    report, _placement = assess(tmp_path, own)
+    assert stopping(report) == ["sets mlops_workloads to something else than the rest of the site"]
+
+
+def test_with_a_limit_the_placement_of_the_run_before_stands(tmp_path: Path) -> None:
+    first, _placement = assess(tmp_path)
+    before = (tmp_path / "placement.json").read_text()
+    report, placement = assess(tmp_path, hosts=["gpu1"])
+    assert report["exit_code"] == 0
+    assert "workloads" not in report
+    assert len(placement["gpu1"]) == sum(
+        1 for row in first["workloads"]["placement"] if row["host"] == "gpu1"
+    )
+    assert [row["found"] for row in report["findings"] if row["severity"] == "warn"] == [
+        "the workloads were not planned: 1 of 15 hosts are looked at; the placement of the run "
+        "before stands"
+    ]
+    assert (tmp_path / "placement.json").read_text() == before
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"schema": 7}', "\x00"])
+def test_a_spoilt_placement_file_is_told_and_written_anew(tmp_path: Path, text: str) -> None:
+    (tmp_path / "placement.json").write_text(text)
+    report, _placement = assess(tmp_path)
+    told = [row for row in report["findings"] if row["severity"] == "warn"]
+    assert [row["id"] for row in told] == ["capacity.earlier_placement"]
+    assert json.loads((tmp_path / "placement.json").read_text())["schema"] == 1
+
+
+def test_without_workloads_nothing_is_planned_and_an_old_placement_goes(tmp_path: Path) -> None:
+    assess(tmp_path)
+    report, placement = assess(tmp_path, workloads=[])
+    assert report["exit_code"] == 0
+    assert (placement, "workloads" in report) == ({}, False)
+    assert "Workloads" not in as_text(report)
+    assert "Workloads" not in as_html(report)
+    assert not (tmp_path / "placement.json").exists()
+
+
+def test_without_workloads_the_planner_is_not_even_loaded() -> None:
+    program = (
+        "import sys\n"
+        "from ansible_collections.mlops.onprem.plugins.action import assessment\n"
+        "found = assessment.workloads_of("
+        "{'workloads': []}, {'a': {}}, {'all': ['a']}, {}, {}, None, 0.0, print)\n"
+        "assert found == (None, {}, []), found\n"
+        "print(sorted(name for name in sys.modules if name in ('numpy', 'scipy')))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": str(example_site.ROOT / ".collections"), "PATH": "/usr/bin:/bin"},
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,103 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Environments are built for the host's platform, from locked files, by the user's index."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._host import app
+from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+
+LOCKED = """\
+# made by uv
+--index-url https://example.invalid
+flask[async]==3.1.3 ; sys_platform == 'linux' \\
+    --hash=sha256:aa \\
+    --hash=sha256:bb
+    # via x
+"""
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc", "platform"),
+    [
+        ("x86_64", "glibc 2.41", "x86_64-manylinux_2_40"),
+        ("x86_64", "glibc 2.31", "x86_64-manylinux_2_31"),
+        ("aarch64", "glibc 2.36", "aarch64-manylinux_2_36"),
+        ("x86_64", "glibc 2.30", "x86_64-manylinux_2_28"),
+    ],
+)
+def test_the_newest_platform_that_the_host_can_run(machine: str, libc: str, platform: str) -> None:
+    assert app.Target("3.13", machine, libc).platform == platform
+
+
+@pytest.mark.parametrize(
+    ("machine", "libc", "sentence"),
+    [
+        ("x86_64", "glibc 2.12", "need glibc 2.17; this host has glibc 2.12"),
+        ("x86_64", "musl 1.2", "need glibc; this host has musl 1.2"),
+        ("x86_64", "", "this host has another C library"),
+        ("riscv64", "glibc 2.41", "built for x86_64 and aarch64; this host is a riscv64"),
+    ],
+)
+def test_platforms_that_are_refused(machine: str, libc: str, sentence: str) -> None:
+    with pytest.raises(HostError, match=sentence):
+        assert app.Target("3.13", machine, libc).platform
+
+
+def test_a_locked_file_is_accepted() -> None:
+    app.refuse_unlocked(LOCKED, "requirements.txt")
+
+
+@pytest.mark.parametrize(
+    "line", ["flask", "flask>=3", "flask==3.1.3", "git+https://example.invalid/x", "-e ."]
+)
+def test_an_unlocked_requirement_is_refused(line: str) -> None:
+    with pytest.raises(HostError, match=r"requirements.txt is not locked"):
+        app.refuse_unlocked(LOCKED + line + "\n", "requirements.txt")
+
+
+@pytest.mark.parametrize(
+    ("first", "line"),
+    [
+        (b"#!/root/.venv/bin/python\n", b"#!/opt/x/bin/python\n"),
+        (b"#!/usr/bin/env python3\n", b"#!/opt/x/bin/python\n"),
+        (b"#!/bin/sh\n", None),
+        (b"\x7fELF", None),
+    ],
+)
+def test_only_python_scripts_are_pointed_elsewhere(first: bytes, line: bytes | None) -> None:
+    assert app.shebang(first, "/opt/x/bin/python") == line
+
+
+def test_the_cache_name_depends_on_everything_that_matters() -> None:
+    target = app.Target("3.13", "x86_64", "glibc 2.41")
+    names = {
+        app.key("a", target, "uv 1"),
+        app.key("b", target, "uv 1"),
+        app.key("a", app.Target("3.14", "x86_64", "glibc 2.41"), "uv 1"),
+        app.key("a", app.Target("3.13", "aarch64", "glibc 2.41"), "uv 1"),
+        app.key("a", target, "uv 2"),
+    }
+    assert len(names) == 5
+
+
+def test_settings_of_pip_become_those_of_uv() -> None:
+    pip = app.pip_settings(
+        [
+            "global.index-url='https://pypi.example.invalid/simple'",
+            "global.extra-index-url='https://a.example.invalid\\nhttps://b.example.invalid'",
+            ":env:.find-links='/opt/a /opt/b'",
+            "not a setting",
+        ]
+    )
+    assert app.index_environment(pip, {}) == {
+        "UV_DEFAULT_INDEX": "https://pypi.example.invalid/simple",
+        "UV_INDEX": "https://a.example.invalid https://b.example.invalid",
+        "UV_FIND_LINKS": "/opt/a,/opt/b",
+        "UV_INDEX_STRATEGY": "unsafe-best-match",
+    }
+
+
+def test_settings_of_uv_itself_win() -> None:
+    pip = {"global.index-url": "https://pypi.example.invalid/simple"}
+    assert app.index_environment(pip, {"UV_DEFAULT_INDEX": "https://x.example.invalid"}) == {}

@@ -1,0 +1,171 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A transaction's packages and traces are known exactly; what others need stays."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._host import packages
+
+SIMULATION = """\
+Reading package lists...
+The following NEW packages will be installed:
+  nginx nginx-common
+Remv oldthing [1.0]
+Inst libssl3t64 [3.5.1-1] (3.5.4-1 Debian-Security:13/stable-security [amd64])
+Inst nginx-common (1.26.3-3+deb13u1 Debian:13.1/stable [all])
+Inst nginx:amd64 (1.26.3-3+deb13u1 Debian:13.1/stable [amd64])
+Conf nginx (1.26.3-3+deb13u1 Debian:13.1/stable [amd64])
+"""
+
+STATUS = """\
+Package: base
+Essential: yes
+Status: install ok installed
+Depends: libc
+
+Package: libc
+Status: install ok installed
+
+Package: tool
+Status: install ok installed
+Depends: libfoo (>= 1), libbar | libbaz,
+ mail-agent
+
+Package: libfoo
+Status: install ok installed
+
+Package: libbar
+Status: install ok installed
+
+Package: postfix
+Status: install ok installed
+Provides: mail-agent (= 1)
+
+Package: old
+Status: deinstall ok config-files
+Depends: libfoo
+"""
+
+
+def test_a_simulation_tells_new_upgraded_and_removed_apart() -> None:
+    assert packages.simulated(SIMULATION) == packages.Simulated(
+        new=("nginx-common", "nginx"), upgraded=("libssl3t64",), removed=("oldthing",)
+    )
+
+
+@pytest.mark.parametrize(
+    ("leaving", "needed"),
+    [
+        ({"tool", "libfoo", "libbar", "postfix"}, {}),
+        ({"libfoo"}, {"libfoo": "tool"}),
+        ({"libbar"}, {"libbar": "tool"}),
+        ({"postfix"}, {"postfix": "tool"}),
+        ({"tool"}, {}),
+        ({"base", "libc"}, {}),
+        ({"libc"}, {"libc": "base"}),
+        ({"unknown"}, {}),
+    ],
+)
+def test_what_something_else_depends_on_stays(leaving: set[str], needed: dict[str, str]) -> None:
+    assert packages.still_needed(packages.status(STATUS), leaving) == needed
+
+
+def test_a_package_that_stays_keeps_what_it_depends_on() -> None:
+    text = STATUS + "\nPackage: app\nStatus: install ok installed\nDepends: tool\n"
+    needed = packages.still_needed(packages.status(text), {"tool", "libfoo"})
+    assert needed == {"tool": "app", "libfoo": "tool"}
+
+
+def test_removed_packages_need_nothing() -> None:
+    assert "old" not in packages.status(STATUS)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"),
+    [
+        ("E: Unable to locate package nginx", True),
+        ("E: Package 'nginx' has no installation candidate", True),
+        ("Err:1 http://deb nginx 404  Not Found [IP: 1.2.3.4]", True),
+        ("E: You don't have enough free space", False),
+    ],
+)
+def test_when_the_lists_have_to_be_refreshed(said: str, answer: bool) -> None:
+    assert packages.needs_lists(said) is answer
+
+
+def test_only_services_that_were_there_may_start(tmp_path: Path) -> None:
+    script = tmp_path / "policy-rc.d"
+    script.write_text(packages.policy(["ssh.service", "odd'name.service", "cron.service"]))
+    for name, answer in [("ssh", 0), ("cron.service", 0), ("nginx", 101), ("odd'name", 101)]:
+        assert (
+            subprocess.run(["/bin/sh", str(script), name, "start"], check=False).returncode
+            == answer
+        )
+
+
+def test_without_services_nothing_may_start(tmp_path: Path) -> None:
+    script = tmp_path / "policy-rc.d"
+    script.write_text(packages.policy([]))
+    assert subprocess.run(["/bin/sh", str(script), "ssh", "start"], check=False).returncode == 101
+
+
+def test_traces_are_new_paths_of_the_packages_only() -> None:
+    found = packages.traces(
+        new_packages=["prometheus-node-exporter"],
+        new_users=["prometheus"],
+        listed=["/var/lib/prometheus", "/etc/init.d", "/usr/share/prometheus", "/usr/share/vim"],
+        before=["/etc/init.d", "/var/lib/company"],
+        now=[
+            "/etc/init.d",
+            "/var/lib/company",
+            "/var/lib/company/written-meanwhile",
+            "/var/lib/company/prometheus",
+            "/var/lib/prometheus",
+            "/var/lib/prometheus/node-exporter",
+            "/usr/share/vim",
+            "/usr/share/prometheus",
+            "/etc/cron.d/company",
+            "/etc/default/prometheus-node-exporter",
+        ],
+    )
+    assert found == (
+        "/etc/default/prometheus-node-exporter",
+        "/usr/share/prometheus",
+        "/var/lib/company/prometheus",
+        "/var/lib/prometheus",
+    )
+
+
+def test_what_grows_in_a_directory_of_before_is_not_a_trace() -> None:
+    assert (
+        packages.traces(
+            new_packages=["prometheus-node-exporter"],
+            new_users=[],
+            listed=[],
+            before=["/var/lib/prometheus"],
+            now=["/var/lib/prometheus", "/var/lib/prometheus/01ARZ3"],
+        )
+        == ()
+    )
+
+
+def test_units_of_packages_are_named_as_systemctl_takes_them() -> None:
+    found = packages.units_of(
+        [
+            "/usr/lib/systemd/system/nvmf-autoconnect.service",
+            "/lib/systemd/system/xfs_scrub_all.timer",
+            "/usr/lib/systemd/system/ceph-osd@.service",
+            "/usr/lib/systemd/system/ceph.target.wants/ceph-crash.service",
+            "/usr/lib/systemd/user/own.service",
+            "/usr/share/doc/a.service",
+        ]
+    )
+    assert found == (
+        "ceph-osd@*.service",
+        "nvmf-autoconnect.service",
+        r"system-ceph\x2dosd.slice",
+        "xfs_scrub_all.timer",
+    )

@@ -1,0 +1,104 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""A question to a host is answered by nothing, or by a sentence that says what is wrong."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._host import probe
+from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/ok" else 503)
+        self.end_headers()
+        self.wfile.write(b"all is well" if self.path == "/ok" else b"not yet")
+
+    def log_message(self, *_words: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    httpd = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    yield f"127.0.0.1:{httpd.server_port}"
+    httpd.shutdown()
+    thread.join()
+    httpd.server_close()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def test_good_answers_say_nothing(server: str, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("hello")
+    path.chmod(0o640)
+    for check in (
+        {"url": f"http://{server}/ok", "contains": "well"},
+        {"url": f"http://{server}/no", "status": [503]},
+        {"tcp": server},
+        {"file": str(path), "mode": "0640", "contains": "hello"},
+        {"command": ["true"]},
+    ):
+        assert probe.ask(check, 5) == ""
+
+
+def test_bad_answers_are_sentences(server: str, tmp_path: Path) -> None:
+    path = tmp_path / "f"
+    path.write_text("hello")
+    path.chmod(0o644)
+    port = free_port()
+    cases: list[tuple[dict[str, Any], str]] = [
+        ({"url": f"http://{server}/no"}, f"http://{server}/no answers 503 instead of 200: not yet"),
+        (
+            {"url": f"http://{server}/ok", "contains": "bad"},
+            f"http://{server}/ok answers without the text 'bad'",
+        ),
+        (
+            {"url": f"http://127.0.0.1:{port}/"},
+            f"http://127.0.0.1:{port}/ does not answer (Connection refused)",
+        ),
+        ({"tcp": f"127.0.0.1:{port}"}, f"nothing answers on 127.0.0.1:{port} (Connection refused)"),
+        ({"file": str(path), "mode": "0640"}, f"{path} has mode 0644 instead of 0640"),
+        ({"file": "/nonexistent"}, "/nonexistent cannot be read (No such file or directory)"),
+        ({"command": ["false"]}, "false ended with 1: "),
+        (
+            {"command": ["no-such-program"]},
+            "no-such-program ended with 127: no-such-program is not installed",
+        ),
+    ]
+    for check, sentence in cases:
+        assert probe.ask(check, 5) == sentence
+
+
+@pytest.mark.parametrize("check", [{}, {"tcp": "a:1", "file": "/x"}])
+def test_a_check_asks_exactly_one_thing(check: dict[str, Any]) -> None:
+    with pytest.raises(HostError, match="A check asks exactly one of"):
+        probe.question_of(check)
+
+
+@pytest.mark.parametrize("address", ["localhost", ":80", "localhost:http"])
+def test_what_is_no_address(address: str) -> None:
+    with pytest.raises(HostError, match="is not an address like"):
+        probe.address_of(address)
+
+
+def test_asking_ends_at_the_deadline() -> None:
+    began = time.monotonic()
+    wrong = probe.ask_until({"tcp": f"127.0.0.1:{free_port()}"}, began + 0.5)
+    assert "nothing answers" in wrong
+    assert time.monotonic() - began < 2

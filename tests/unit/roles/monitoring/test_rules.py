@@ -1,0 +1,69 @@
+"""Every alert fires when it should, and only then, judged by promtool."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[4]
+FILES = ROOT / "roles" / "monitoring" / "files"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "promtool"
+
+
+@pytest.fixture(scope="session")
+def promtool() -> str:
+    """promtool of this machine, or Debian's taken out of its package without installing it."""
+    found = shutil.which("promtool") or shutil.which("promtool", path=CACHE / "usr" / "bin")
+    if found:
+        return found
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for package in ("promtool", "prometheus"):  # one or the other has it, by release of Debian
+        subprocess.run(
+            ["apt-get", "download", "-qq", package], cwd=CACHE, check=False, capture_output=True
+        )
+        for archive in CACHE.glob(f"{package}_*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
+            archive.unlink()
+        found = shutil.which("promtool", path=CACHE / "usr" / "bin")
+        if found:
+            return found
+    pytest.fail("no promtool here: run apt-get update, or install prometheus or promtool")
+
+
+@pytest.mark.parametrize("name", ["alerts.yml", "recording.yml"])
+def test_rules_are_valid(promtool: str, name: str) -> None:
+    done = subprocess.run(
+        [promtool, "check", "rules", FILES / name], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_alerts_fire_when_they_should(promtool: str) -> None:
+    cases = Path(__file__).with_name("rules_test.yml")
+    done = subprocess.run(
+        [promtool, "test", "rules", cases], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def alerts() -> list[dict[str, Any]]:
+    groups = yaml.safe_load((FILES / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
+def test_an_alert_says_what_why_and_what_to_do(alert: dict[str, Any]) -> None:
+    assert alert["labels"]["severity"] in {"critical", "warning"}
+    for part in ("summary", "description", "runbook"):
+        assert len(alert["annotations"][part]) > 20, part
+
+
+def test_every_alert_is_tried() -> None:
+    tried = Path(__file__).with_name("rules_test.yml").read_text(encoding="utf-8")
+    assert [a["alert"] for a in alerts() if f"alertname: {a['alert']}\n" not in tried] == []
