@@ -21,7 +21,7 @@ from . import apt_cache, image
 from .company import CompanyDatabase
 from .errors import LabError
 from .machine import Machine, say
-from .podman import PROJECT_LABEL, Podman
+from .podman import LOST, PROJECT_LABEL, Podman
 from .state import State
 from .topology import POSTGRESQL, Host, Topology
 
@@ -93,6 +93,8 @@ class Builder:
         self.state.prepare()
         standing = self.standing()
         self._refuse_changed(standing)
+        if lost := [h for h in self.topology.hosts if self._lost(standing.get(h.name))]:
+            say(f"Somebody killed {_names(lost)}; making new ones (what those held is lost)")
         new = [h for h in self.topology.hosts if not self._complete(standing.get(h.name))]
         idle = [h for h in self.topology.hosts if self._stopped(standing.get(h.name))]
         images = image.ensure(self.machine, self.podman, {host.kind for host in new})
@@ -130,6 +132,7 @@ class Builder:
         self.podman("rm", "--force", "--ignore", "--time", "0", "--volumes", *names_and_leftover)
         for network in self._networks():
             self.podman("network", "rm", "--force", network)
+        self._remove_stray_bridge()
         apt_cache.drop(self.machine, self.topology)
         self.podman.release()
         say(f"Removed {len(names)} hosts of {project!r} and their network")
@@ -146,6 +149,12 @@ class Builder:
             self._wait(host)
 
         hosts = list(hosts)
+        standing = self.standing()
+        if lost := [h for h in hosts if self._lost(standing.get(h.name))]:
+            raise LabError(
+                f"Somebody killed {_names(lost)} together with podman's monitor; run 'up' to get "
+                "new ones (what those held is lost)."
+            )
         begun = time.monotonic()
         self._each(hosts, reboot)
         say(f"Restarted {_names(hosts)}, {time.monotonic() - begun:.1f} s")
@@ -300,6 +309,10 @@ class Builder:
     @staticmethod
     def _stopped(standing: Standing | None) -> bool:
         return standing is not None and standing.complete and not standing.running
+
+    @staticmethod
+    def _lost(standing: Standing | None) -> bool:
+        return standing is not None and standing.state == LOST
 
     @staticmethod
     def _each(hosts: Iterable[Host], action: Callable[[Host], T]) -> list[T]:

@@ -18,18 +18,22 @@ from .machine import CACHE, Machine, Result, say
 
 RUN = Path("/run/mlops-lab")
 PROJECT_LABEL = "mlops.lab.project"
+LOST = "lost"
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
 _MANY_WATCHES = 1024
 _PID_FILE = RUN / "holder.pid"
 _HOLDER = "mlops-lab-holder"
 _UNSHARE = ["unshare", "-m", "--propagation", "private"]
-_HOLD = f"""
-[ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] ||
-{{ umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; }} || exit 1
+REVIVE = """
 for namespace in /run/netns/netns-*; do
   [ ! -e "$namespace" ] || [ "$(stat -fc %T "$namespace")" = nsfs ] ||
   unshare --net="$namespace" true || exit 1
 done
+"""
+_HOLD = f"""
+[ "$(stat -fc %T /sys/fs/cgroup)" = cgroup2fs ] ||
+{{ umount -R /sys/fs/cgroup && mount -t cgroup2 none /sys/fs/cgroup; }} || exit 1
+{REVIVE}
 echo $$ >{_PID_FILE}.new && mv {_PID_FILE}.new {_PID_FILE}
 exec -a {_HOLDER} sleep infinity
 """
@@ -75,10 +79,17 @@ class Podman:
         return ["nsenter", "-t", str(holder), "-m", "--wdns=/", "--", "podman", *hooks]
 
     def inspect(self, project: str | None = None) -> list[dict[str, Any]]:
-        """Our containers, of one project or of all."""
+        """Our containers, of one project or of all.
+
+        One that podman takes for running, but whose processes somebody has killed together with
+        their monitor, is in the state "lost": podman can do nothing with it but remove it.
+        """
         label = PROJECT_LABEL if project is None else f"{PROJECT_LABEL}={project}"
         listed = self("ps", "--all", "--format", "json", "--filter", f"label={label}").out
         containers: list[dict[str, Any]] = json.loads(listed or "[]")
+        for container in containers:
+            if container["State"] == "running" and not runs(container["Id"], container["Pid"]):
+                container["State"] = LOST
         return containers
 
     def make_room(self) -> None:
@@ -135,7 +146,8 @@ class Podman:
 
     def _start_holder(self) -> int:
         self.machine.run(["mkdir", "-p", str(RUN)], root=True)
-        orphan = self._monitor_of_a_host()
+        # A host that outlived a holder still has a monitor in the old namespace: go on there.
+        orphan = monitor("mlops-")
         enter = ["nsenter", "-t", str(orphan), "-m", "--wdns=/"] if orphan else _UNSHARE
         quiet = f'exec setsid --fork "$@" >{RUN}/holder.log 2>&1'
         self.machine.run(["bash", "-c", quiet, "hold", *enter, "bash", "-c", _HOLD], root=True)
@@ -147,20 +159,6 @@ class Podman:
         log = self.machine.run(["cat", str(RUN / "holder.log")], root=True, check=False).out
         raise LabError(f"Could not set up a mount namespace with cgroup2 for podman: {log.strip()}")
 
-    @staticmethod
-    def _monitor_of_a_host() -> int | None:
-        """A host that outlived a holder still has a monitor in the old namespace: go on there."""
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if words[0].endswith(b"/conmon") and any(w.startswith(b"mlops-") for w in words):
-                return int(entry.name)
-        return None
-
     def _write_hook(self) -> None:
         hooks = RUN / "hooks"
         if (hooks / "no_device_filter.json").exists():
@@ -169,6 +167,30 @@ class Podman:
         self.machine.run(["sh", "-c", script], root=True, data=_NO_DEVICE_FILTER.encode())
         target = f"cat >{hooks}/no_device_filter.json"
         self.machine.run(["sh", "-c", target], root=True, data=json.dumps(_HOOK).encode())
+
+
+def runs(container: str, pid: int, proc: Path = Path("/proc")) -> bool:
+    """Whether a container has its process, not a later one of that number, or yet a monitor."""
+    try:
+        if container in (proc / str(pid) / "cgroup").read_text():
+            return True
+    except OSError:
+        pass
+    return monitor(container, proc) is not None
+
+
+def monitor(prefix: str, proc: Path = Path("/proc")) -> int | None:
+    """The process of a conmon with a word on its command line that begins like this."""
+    for entry in proc.iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if words[0].endswith(b"/conmon") and any(w.startswith(prefix.encode()) for w in words):
+            return int(entry.name)
+    return None
 
 
 @contextmanager

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 import stat
+import subprocess
 import tarfile
 from pathlib import Path
 from typing import Any
 
 import pytest
-from labhosts import builder, company, image, machine, state
+from labhosts import builder, company, image, machine, podman, state
 
 
 def test_only_what_leads_to_mirrors_is_taken_from_apt() -> None:
@@ -87,3 +90,42 @@ def test_fingerprints_differ_by_place(
     before: dict[str, Any], after: dict[str, Any], lines: list[str]
 ) -> None:
     assert company.compare(before, after) == lines
+
+
+def process(proc: Path, pid: int, words: str = "/sbin/init", cgroup: str = "0::/\n") -> None:
+    (proc / str(pid)).mkdir()
+    (proc / str(pid) / "cmdline").write_bytes(words.replace(" ", "\0").encode() + b"\0")
+    (proc / str(pid) / "cgroup").write_text(cgroup)
+
+
+def test_a_host_runs_by_its_own_process_or_its_monitor_only(tmp_path: Path) -> None:
+    process(tmp_path, 10, cgroup="4:memory:/\n0::/libpod_parent/libpod-aa11/init.scope\n")
+    process(tmp_path, 11, cgroup="0::/user.slice\n")
+    process(tmp_path, 12, words="/usr/bin/conmon -c cc33 -u cc33 -n mlops-lab-edge1")
+    (tmp_path / "version").write_text("Linux")
+    assert podman.runs("aa11", 10, tmp_path)
+    assert not podman.runs("bb22", 11, tmp_path)  # the number has gone to somebody else
+    assert not podman.runs("bb22", 99, tmp_path)
+    assert podman.runs("cc33", 99, tmp_path)  # podman is yet to hear of its end
+    assert podman.monitor("mlops-", tmp_path) == 12
+    assert podman.monitor("other-", tmp_path) is None
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="mounts, in a namespace of its own"
+)
+def test_names_of_network_namespaces_that_went_with_their_mounts_get_new_ones() -> None:
+    script = f"""
+      set -e
+      mount -t tmpfs none /run && mkdir /run/netns && cd /run/netns
+      touch netns-lost netns-kept other
+      unshare --net=netns-kept true
+      before=$(stat -c %i netns-kept)
+      {podman.REVIVE}
+      stat -fc %T netns-lost netns-kept other
+      [ $before = $(stat -c %i netns-kept) ]
+    """
+    private = ["unshare", "-m", "--propagation", "private", "sh", "-c", script]
+    answer = subprocess.run(private, capture_output=True, text=True, check=False)
+    assert answer.returncode == 0, answer.stderr
+    assert answer.stdout.split() == ["nsfs", "nsfs", "tmpfs"]
