@@ -87,16 +87,7 @@ options:
     description: Seconds for all checks together.
     type: int
     default: 30
-attributes:
-  check_mode:
-    description:
-      - Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check_mode), when in
-        diff mode.
-    support: none
+extends_documentation_fragment: [mlops.onprem.read_only]
 """
 
 EXAMPLES = r"""

@@ -45,16 +45,7 @@ options:
     description: Also install what the packages recommend. Brings more than is asked for.
     type: bool
     default: false
-attributes:
-  check_mode:
-    description:
-      - Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check_mode), when in
-        diff mode.
-    support: full
+extends_documentation_fragment: [mlops.onprem.previewed]
 seealso:
   - module: mlops.onprem.host_remove
 """

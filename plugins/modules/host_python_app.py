@@ -46,16 +46,7 @@ options:
   archive:
     description: The environment on the host, as the action plugin sends it. Not for playbooks.
     type: path
-attributes:
-  check_mode:
-    description:
-      - Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check_mode), when in
-        diff mode.
-    support: full
+extends_documentation_fragment: [mlops.onprem.previewed]
 notes:
   - Give C(/opt/mlops/<name>/mlops-app.json) to O(mlops.onprem.host_service#module:restart_on), so
     that the service follows its environment.

@@ -35,16 +35,7 @@ options:
     type: list
     elements: str
     default: []
-attributes:
-  check_mode:
-    description:
-      - Can run in check_mode and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description:
-      - Will return details on what has changed (or possibly needs changing in check_mode), when in
-        diff mode.
-    support: full
+extends_documentation_fragment: [mlops.onprem.previewed]
 seealso:
   - module: mlops.onprem.host_files
   - module: mlops.onprem.host_packages

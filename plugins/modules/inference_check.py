@@ -64,13 +64,7 @@ options:
     description: Seconds to wait for each answer.
     type: int
     default: 10
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment: [mlops.onprem.read_only]
 """
 
 EXAMPLES = r"""

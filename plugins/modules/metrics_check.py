@@ -68,13 +68,7 @@ options:
     description: Seconds to wait for the next measurement, longer than the scrape interval.
     type: int
     default: 90
-attributes:
-  check_mode:
-    description: Changes nothing in any mode.
-    support: full
-  diff_mode:
-    description: There is nothing to compare.
-    support: none
+extends_documentation_fragment: [mlops.onprem.read_only]
 """
 
 EXAMPLES = r"""

@@ -42,14 +42,7 @@ options:
       - In check mode they are only returned, because what is to be looked at may not exist yet.
     type: bool
     default: false
-extends_documentation_fragment: [mlops.onprem.postgresql_account]
-attributes:
-  check_mode:
-    description: Only reads.
-    support: full
-  diff_mode:
-    description: Changes nothing.
-    support: none
+extends_documentation_fragment: [mlops.onprem.postgresql_account, mlops.onprem.read_only]
 """
 
 EXAMPLES = r"""

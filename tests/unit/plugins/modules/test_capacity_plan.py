@@ -32,13 +32,17 @@ PLAYBOOK = """\
   connection: local
   vars_files: [{folder}/arguments.json]
   tasks:
-    - mlops.onprem.capacity_plan: "{{{{ arguments }}}}"
-      register: answer
-      ignore_errors: true
-    - ansible.builtin.copy:
-        content: "{{{{ answer | to_json }}}}"
-        dest: "{folder}/answer.json"
-        mode: "0600"
+    - block:
+        - mlops.onprem.capacity_plan: "{{{{ arguments }}}}"
+          register: answer
+      rescue:
+        - ansible.builtin.debug:
+            msg: "{{{{ answer.msg }}}}"
+      always:
+        - ansible.builtin.copy:
+            content: "{{{{ answer | to_json }}}}"
+            dest: "{folder}/answer.json"
+            mode: "0600"
 """
 
 
