@@ -157,12 +157,7 @@ def molecule(scenarios: list[str]) -> Iterator[Step]:
         command = [*program, "test", "-s", name, "--destroy=never", "--no-command-borders"]
         yield Step("molecule", name, command, count_scenario(name))
     if not scenarios:
-        yield Step(
-            "molecule",
-            "destroy",
-            [*program, "destroy"],
-            lambda good, _output: Counts(failed=int(not good)),
-        )
+        yield destroy("molecule", "default")
 
 
 def site() -> Iterator[Step]:
@@ -178,6 +173,13 @@ def site() -> Iterator[Step]:
     more = {"MLOPS_NEWEST": str(NEWEST)} if prepare_newest() else {}
     if (ROOT / "extensions/molecule/site/molecule.yml").exists():
         yield Step("site", "lab", command, count_scenario("site"), more)
+        yield destroy("site", "site")
+
+
+def destroy(stage: str, scenario: str) -> Step:
+    """Take the hosts of a scenario away; a site that stood before its test stays."""
+    command = [str(BIN / "molecule"), "destroy", "-s", scenario]
+    return Step(stage, "destroy", command, lambda good, _output: Counts(failed=int(not good)))
 
 
 def newest_python() -> str | None:
