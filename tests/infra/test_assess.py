@@ -223,6 +223,10 @@ class Hosts:
         if line:
             subprocess.run(["ssh", "-F", self.ssh_config, host, line], check=True)
 
+    def read(self, host: str, path: str) -> str:
+        command = ["ssh", "-F", str(self.ssh_config), host, "cat", path]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
     def snapshot(self) -> dict[str, Snapshot]:
         return {name: take(name, self.ssh_config) for name in sorted(self.addresses)}
 
@@ -331,6 +335,41 @@ def test_a_site_that_fits_goes_and_the_assessment_itself_changes_nothing(
     assert (report["verdict"], report["exit_code"]) == ("go", 0)
     assert {row["host"] for row in report["table"]} == set(hosts.addresses)
     assert (tmp_path / "state" / "assessment.html").read_text().startswith("<!doctype html>")
+
+
+def test_work_goes_where_the_plan_says_and_stays_there(hosts: Hosts, tmp_path: Path) -> None:
+    def attempt(*more: dict[str, Any]) -> dict[str, set[tuple[str, int]]]:
+        site = hosts.site()
+        site.set(mlops_workloads=[*work, *more], mlops_waivers=[])
+        try:
+            code, said = run(site, tmp_path)
+            assert code == 0, said
+            marks = {host: json.loads(hosts.read(host, MARK)) for host in hosts.addresses}
+        finally:
+            for name in hosts.addresses:
+                hosts.shell(name, f"rm -f {MARK}")
+        assert "Workloads: FEASIBLE" in said
+        return {
+            host: {(row["workload"], row["replica"]) for row in rows}
+            for host, rows in marks.items()
+        }
+
+    little = {"cpu_cores": 0.1, "memory": "64MiB"}
+    work = [
+        {"name": "chat", "kind": "serving", "replicas": 2, "requests": little}
+        | {"anti_affinity": True},
+        {"name": "pictures", "kind": "dataset", "hosts": {"groups": ["object_store"]}}
+        | {"requests": {"disks": [{"path": "/srv", "size": "1GiB"}]}},
+    ]
+    first = attempt()
+    assert ("pictures", 0) in first[hosts.store]
+    assert not first[hosts.edge]  # devices carry models, not work, unless that is asked for
+    assert {("chat", 0), ("chat", 1)} <= first[hosts.store] | first[hosts.control]
+    assert len({host for host, rows in first.items() if {("chat", 0), ("chat", 1)} & rows}) == 2
+
+    more = {"name": "nightly", "kind": "training", "requests": little}
+    second = attempt({**more, "hosts": {"names": [hosts.control]}})
+    assert second == {**first, hosts.control: first[hosts.control] | {("nightly", 0)}}
 
 
 def test_check_mode_assesses_and_writes_no_report(hosts: Hosts, tmp_path: Path) -> None:
