@@ -15,7 +15,7 @@ from .certificate import gpu_text, left_out, listed, number
 from .cutting import Cut, Stock, cut
 from .grouping import NEVER, Problem
 from .model import Certificate
-from .scale import whole_shares
+from .scale import TOLERANCE, whole_shares
 
 TABLE = 4_000_000  # shapes x groups for which a table of "how many fit" is made
 MOST_SETS = 64  # sets of allowed hosts that are summed one by one
@@ -64,7 +64,13 @@ def certificates(problem: Problem, where: Places) -> tuple[list[Certificate], bo
     rest[where.nowhere] = False
     all_groups = np.ones(len(problem.groups), dtype=bool)
     sums = list(_sums(problem, rest, all_groups, "sum"))
-    fit = not sums and not any(_sums(problem, every, all_groups, "sum"))
+    # A demand that is far above every host is cut down in whole numbers, not as it was written.
+    asked, have = problem.count @ problem.real_demand, problem.real_supply.sum(axis=0)
+    fit = (
+        not sums
+        and not any(_sums(problem, every, all_groups, "sum"))
+        and bool((asked <= have * (1 + float(TOLERANCE))).all())
+    )
     found += sums
     found += _cut_up(problem, rest, all_groups)
     for shapes, groups in _sets(problem, where, rest):

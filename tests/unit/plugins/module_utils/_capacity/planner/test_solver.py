@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
@@ -146,6 +147,36 @@ def test_edges(
     hosts: list[tuple[float, ...]], work: list[tuple[tuple[float, ...], int]], verdict: str
 ) -> None:
     assert solve(question(hosts, work), steps_budget()).verdict == verdict
+
+
+@STEADY
+@given(instances())
+def test_whether_sums_alone_would_have_said_yes_is_told_right(instance: Instance) -> None:
+    result = solve(instance, steps_budget())
+    for at in range(len(instance.resources)):
+        asked = sum(Fraction(repr(w.demand[at])) * w.replicas for w in instance.workloads)
+        have = sum(Fraction(repr(host.supply[at])) for host in instance.hosts)
+        if asked > have * (1 + Fraction(1, 10**8)):
+            assert not result.sums_fit
+
+
+@pytest.mark.parametrize(
+    ("need", "gpu", "fit"),
+    [
+        (500.0, GpuNeed(), False),  # each far above every host, and all of them above the sum
+        (1.5, GpuNeed(), True),  # above every host, below the sum
+        (0.0, GpuNeed(count=1000), False),
+        (0.0, GpuNeed(count=2), True),
+        (0.0, GpuNeed(count=1, models=frozenset({"A100"})), True),
+    ],
+)
+def test_a_replica_that_no_host_takes_counts_in_the_sums_as_written(
+    need: float, gpu: GpuNeed, fit: bool
+) -> None:
+    hosts = question([(1.0,)] * 4, [], gpus=1)
+    result = solve(replace(hosts, workloads=(Workload("w", (need,), 2, gpu),)), steps_budget())
+    assert result.verdict == INFEASIBLE
+    assert result.sums_fit == fit
 
 
 def test_fragmentation_is_named_and_can_be_redone_by_hand() -> None:
