@@ -8,6 +8,7 @@ every host, so that a refusal which came too late would be seen.
 from __future__ import annotations
 
 import copy
+import datetime
 import json
 import os
 import re
@@ -76,6 +77,21 @@ def unreachable(site: Site) -> None:
     nobody = re.sub(r"\d+$", "99", address)
     site.data["all"]["children"]["ring_early"]["hosts"]["edge3"] = {}
     site.data["all"]["hosts"]["edge3"] = {"ansible_host": nobody}
+
+
+def too_much_for_those_measured(site: Site) -> None:
+    """Work that no host measured takes, and a host that nobody could measure."""
+    address = site.data["all"]["hosts"][site.edge]["ansible_host"]
+    nobody = re.sub(r"\d+$", "99", address)
+    site.data["all"]["children"]["gpu"] = {"hosts": {"gpu9": {}}}
+    site.data["all"]["hosts"]["gpu9"] = {"ansible_host": nobody}
+    waiver = {"check": "assess.unreachable", "host": "gpu9", "owner": "jane"}
+    later = datetime.date.today() + datetime.timedelta(days=30)
+    work = {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
+    site.set(
+        mlops_workloads=[work],
+        mlops_waivers=[{**waiver, "reason": "comes next week", "expires": later.isoformat()}],
+    )
 
 
 def two_rings(site: Site) -> None:
@@ -185,6 +201,13 @@ CASES = [
             ]
         ),
         r"FAIL site: the workloads do not fit: [\d,.]+ cores of CPU missing \(50,000 requested",
+    ),
+    Case(
+        "work of which nobody can say whether it fits",
+        too_much_for_those_measured,
+        r"it is not decided whether the workloads fit: .* not measured: gpu9 .* "
+        r"COULD NOT ASSESS: no host has been changed\.",
+        code=2,
     ),
     Case(
         "a workload that cannot be meant",

@@ -361,10 +361,14 @@ def _remedy(plan: SitePlan, infeasible: bool) -> str:
     if not plan.problem.offers:
         said += "; list shapes that can be bought in mlops_host_offers to learn how many"
     if not infeasible:
-        said += (
-            ". Give more time by assess_seconds, or go on with the best placement by "
-            "assess_accept_undecided: true"
+        # Where it does not fit on the hosts that were measured, more time finds nothing either.
+        unmeasured = plan.site.unmeasured if plan.result.verdict == INFEASIBLE else ()
+        said += ". " + (
+            f"See that {', '.join(unmeasured)} can be measured"
+            if unmeasured
+            else "Give more time by assess_seconds"
         )
+        said += ", or go on with the best placement by assess_accept_undecided: true"
     return said
 
 
