@@ -356,20 +356,22 @@ def _remedy(plan: SitePlan, infeasible: bool) -> str:
     bought = plan.purchase
     if bought is not None and bought.counts is not None:
         shapes = ", ".join(f"{count} x {name}" for name, count in bought.counts.items() if count)
-        return f"buy {shapes}, or ask for less in mlops_workloads"
-    said = "ask for less in mlops_workloads, or add hosts"
-    if not plan.problem.offers:
-        said += "; list shapes that can be bought in mlops_host_offers to learn how many"
-    if not infeasible:
-        # Where it does not fit on the hosts that were measured, more time finds nothing either.
-        unmeasured = plan.site.unmeasured if plan.result.verdict == INFEASIBLE else ()
-        said += ". " + (
-            f"See that {', '.join(unmeasured)} can be measured"
-            if unmeasured
-            else "Give more time by assess_seconds"
-        )
-        said += ", or go on with the best placement by assess_accept_undecided: true"
-    return said
+        said = f"buy {shapes}, or ask for less in mlops_workloads"
+    else:
+        said = "ask for less in mlops_workloads, or add hosts"
+        if not plan.problem.offers:
+            said += "; list shapes that can be bought in mlops_host_offers to learn how many"
+    if infeasible:
+        return said
+    # Where it does not fit on the hosts that were measured, more time finds nothing either.
+    unmeasured = plan.site.unmeasured if plan.result.verdict == INFEASIBLE else ()
+    first = (
+        f"see that {', '.join(unmeasured)} can be measured"
+        if unmeasured
+        else "give more time by assess_seconds"
+    )
+    best = "go on with the best placement by assess_accept_undecided: true"
+    return f"{first}; or {best}; or {said}"
 
 
 def _lost_hosts(plan: SitePlan) -> list[Finding]:

@@ -146,7 +146,7 @@ def test_what_is_not_decided_stops_the_site_until_somebody_says_go(tmp_path: Pat
     ours = [row for row in report["findings"] if row["id"] == "capacity.workloads"]
     assert [row["severity"] for row in ours] == ["error"]
     assert "not measured: gpu2" in ours[0]["found"]
-    assert "See that gpu2 can be measured" in ours[0]["remedy"]
+    assert "see that gpu2 can be measured" in ours[0]["remedy"]
     report, _placement = assess(tmp_path, missing, waivers=waivers, accept_undecided=True)
     ours = [row for row in report["findings"] if row["id"] == "capacity.workloads"]
     assert [row["severity"] for row in ours] == ["warn"]
