@@ -157,7 +157,7 @@ def molecule(scenarios: list[str]) -> Iterator[Step]:
         command = [*program, "test", "-s", name, "--destroy=never", "--no-command-borders"]
         yield Step("molecule", name, command, count_scenario(name))
     if not scenarios:
-        yield destroy("molecule", "default")
+        yield around("molecule", "destroy", "default")
 
 
 def site() -> Iterator[Step]:
@@ -172,14 +172,17 @@ def site() -> Iterator[Step]:
     ]
     more = {"MLOPS_NEWEST": str(NEWEST)} if prepare_newest() else {}
     if (ROOT / "extensions/molecule/site/molecule.yml").exists():
+        # What Molecule remembers of the hosts may be of a lab that is gone.
+        yield around("site", "reset", "site")
         yield Step("site", "lab", command, count_scenario("site"), more)
-        yield destroy("site", "site")
+        # A site that stood before its test stays.
+        yield around("site", "destroy", "site")
 
 
-def destroy(stage: str, scenario: str) -> Step:
-    """Take the hosts of a scenario away; a site that stood before its test stays."""
-    command = [str(BIN / "molecule"), "destroy", "-s", scenario]
-    return Step(stage, "destroy", command, lambda good, _output: Counts(failed=int(not good)))
+def around(stage: str, verb: str, scenario: str) -> Step:
+    """A command of Molecule before or after the tests, which only counts if it fails."""
+    command = [str(BIN / "molecule"), verb, "-s", scenario]
+    return Step(stage, verb, command, lambda good, _output: Counts(failed=int(not good)))
 
 
 def newest_python() -> str | None:

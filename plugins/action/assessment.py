@@ -153,10 +153,11 @@ def assess(
     variables: Mapping[str, Any],
     now: float,
     tell: Callable[[str, float], None],
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[dict[str, Any], Mapping[str, Any]]:
     """Collect supply, demand and findings of all hosts, judge them, and make the report.
 
-    Gives the report, and what is placed on each host.
+    Gives the report, and what is placed on each host. ``clock`` measures the planner's seconds.
     """
     hostvars = variables["hostvars"]
     rules = HostRules(**_numbers(HostRules, args["rules"]))
@@ -181,7 +182,7 @@ def assess(
     planned = plan(supply, demand, margins, now, args["hints"])
     findings.extend(planned.findings)
     workloads, placement, said = workloads_of(
-        args, entries, variables["groups"], supply, demand, margins, now, tell
+        args, entries, variables["groups"], supply, demand, margins, now, tell, clock
     )
     findings.extend(said)
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
@@ -218,6 +219,7 @@ def workloads_of(
     margins: Margins,
     now: float,
     tell: Callable[[str, float], None],
+    clock: Callable[[], float],
 ) -> tuple[dict[str, Any] | None, Mapping[str, Any], list[Finding]]:
     """The plan of the workloads, what is placed on each host, and findings.
 
@@ -277,7 +279,7 @@ def workloads_of(
         demand,
         margins,
         args["planning"],
-        time.monotonic,
+        clock,
         now,
         args["accept_undecided"],
         tell,

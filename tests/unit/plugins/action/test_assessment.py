@@ -75,7 +75,9 @@ def assess(
 ) -> tuple[dict[str, Any], Any]:
     """Judge, and keep what a run would keep."""
     args = arguments(directory, **changes)
-    report, placement = assessment.assess(args, variables or site(), example_site.NOW, silent)
+    report, placement = assessment.assess(
+        args, variables or site(), example_site.NOW, silent, example_site.steady_clock()
+    )
     assessment.write_report(directory, report)
     if report["exit_code"] == 0:
         assessment.keep_placement(directory, report, bool(args["workloads"]))
@@ -209,7 +211,7 @@ def test_without_workloads_the_planner_is_not_even_loaded() -> None:
         "import sys\n"
         "from ansible_collections.mlops.onprem.plugins.action import assessment\n"
         "found = assessment.workloads_of("
-        "{'workloads': []}, {'a': {}}, {'all': ['a']}, {}, {}, None, 0.0, print)\n"
+        "{'workloads': []}, {'a': {}}, {'all': ['a']}, {}, {}, None, 0.0, print, None)\n"
         "assert found == (None, {}, []), found\n"
         "print(sorted(name for name in sys.modules if name in ('numpy', 'scipy')))\n"
     )
