@@ -312,7 +312,8 @@ workloads:
     purchase:
       description:
         - Hosts to buy so that all fits, with C(counts), C(price), the proven bound C(at_least) and
-          its C(steps). Null if nothing is missing or offered.
+          its C(steps). C(verdict) is C(INFEASIBLE) if it is proven that nothing offered mends it.
+          Null if nothing is missing or offered.
       type: dict
       returned: success
     purchase_for_horizon:

@@ -47,6 +47,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
     Budget,
     Instance,
     Offer,
+    Purchase,
     Result,
 )
 
@@ -146,13 +147,18 @@ def buy_planner(question: Question) -> Answer:
     )
     offer = Offer("bought", supply, devices)
     found = purchase(question.instance, (offer,), _budget(question), question.seed)
+    answer = {"offer": {"gpus": widest, "supply": supply}, **_purchase(found)}
+    if found.others is not None:
+        answer["others"] = _purchase(found.others)
+    return {**answer, "planner_seconds": round(found.seconds, 3)}
+
+
+def _purchase(found: Purchase) -> Answer:
     return {
-        "offer": {"gpus": widest, "supply": supply},
         "hosts": None if found.counts is None else found.hosts,
         "bound": found.at_least,
         "steps": found.steps,
-        "verdict": UNDECIDED if found.counts is None else FEASIBLE,
-        "planner_seconds": round(found.seconds, 3),
+        "verdict": found.verdict,
     }
 
 

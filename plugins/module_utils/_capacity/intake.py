@@ -359,6 +359,8 @@ def _remedy(plan: SitePlan, infeasible: bool) -> str:
         said = f"buy {shapes}, or ask for less in mlops_workloads"
     else:
         said = "ask for less in mlops_workloads, or add hosts"
+        if bought is not None and bought.verdict == INFEASIBLE:
+            said += f"; nothing listed in mlops_host_offers mends it: {bought.steps[-1]}"
         if not plan.problem.offers:
             said += "; list shapes that can be bought in mlops_host_offers to learn how many"
     if infeasible:

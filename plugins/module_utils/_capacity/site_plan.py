@@ -234,11 +234,13 @@ def _bought(found: Purchase | None) -> dict[str, Any] | None:
     if found is None:
         return None
     return {
+        "verdict": found.verdict,
         "counts": None if found.counts is None else dict(found.counts),
         "hosts": found.hosts,
         "price": found.price,
         "at_least": _tidy(found.at_least),
         "steps": list(found.steps),
+        "others": _bought(found.others),
     }
 
 

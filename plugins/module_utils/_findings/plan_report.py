@@ -224,12 +224,19 @@ def shortage(row: Mapping[str, Any]) -> str:
 
 def bought(purchase: Mapping[str, Any]) -> str:
     """What to buy, and the least that any purchase must be."""
+    if purchase["verdict"] == "INFEASIBLE":
+        said = f"Nothing listed in mlops_host_offers mends it: {purchase['steps'][-1]}."
+        return (
+            said if purchase["others"] is None else f"{said} All else: {bought(purchase['others'])}"
+        )
     if purchase["counts"] is None:
         return (
             "No purchase of the hosts listed in mlops_host_offers that mends it was found; "
             f"at least {value(purchase['at_least'], '')} would be needed."
         )
     shapes = ", ".join(f"{count:,} x {name}" for name, count in purchase["counts"].items() if count)
+    if not shapes:
+        return "nothing to buy."
     price = "" if purchase["price"] is None else f" for {value(purchase['price'], '')}"
     what = "hosts" if purchase["price"] is None else "in price"
     return f"{shapes}{price}; proven lower bound: {value(purchase['at_least'], '')} {what}."

@@ -167,12 +167,15 @@ class Offer:
 
 @dataclass(frozen=True)
 class Purchase:
-    """How many hosts of each offer make the plan feasible; None where nothing listed does.
+    """How many hosts of each offer make the plan feasible; None where none were found.
 
-    ``at_least`` is the proven lower bound of the number of hosts (or of the price, where all
-    offers have one); ``steps`` show the arithmetic behind it.
+    The verdict is INFEASIBLE where it is proven that no number of them does; the last of ``steps``
+    says why, and ``others`` is the purchase for all workloads but those that fit on no host there
+    is or is offered. ``at_least`` is the proven lower bound of the number of hosts (or of the
+    price, where all offers have one); ``steps`` show the arithmetic behind it.
     """
 
+    verdict: str
     counts: Mapping[str, int] | None
     hosts: int
     price: float | None
@@ -180,6 +183,7 @@ class Purchase:
     placement: tuple[Assignment, ...] = ()
     steps: tuple[str, ...] = ()
     seconds: float = 0.0
+    others: Purchase | None = None
 
 
 class Cancelled(Exception):

@@ -9,12 +9,23 @@ import math
 from collections import Counter
 from dataclasses import replace
 
-from ..arrays import Bools, Floats, Ints, np
+from ..arrays import Floats, Ints, np
 from .binwise import Binwise
 from .bounds import names_of, places
 from .certificate import listed, number
 from .grouping import Problem, group
-from .model import FEASIBLE, UNDECIDED, Assignment, Budget, Host, Instance, Offer, Purchase, Result
+from .model import (
+    FEASIBLE,
+    INFEASIBLE,
+    UNDECIDED,
+    Assignment,
+    Budget,
+    Host,
+    Instance,
+    Offer,
+    Purchase,
+    Result,
+)
 from .packing import Packing
 from .relaxation import LARGEST, Program
 from .solver import mend, solve
@@ -22,7 +33,13 @@ from .verify import verify
 
 MANY = 30  # shapes and new hosts from which new hosts are filled one by one
 EFFORTS = (1.0, 2.0, 3.0, 5.0, 8.0)
+SPARE = 0.02  # more than the bound buys, part of it, at first; no whole plan meets a bound exactly
 PLENTY = 10**6  # hosts of an offer without a limit
+TOO_FEW = "as many hosts as are offered are too few"
+NOT_THERE = (
+    "no number of the hosts offered is enough: what may not run on them has too little room on"
+    " the hosts that are there"
+)
 GOES = 12  # times that something is added for what is still left out
 
 
@@ -59,6 +76,9 @@ class _Buyer:
     def run(self) -> Purchase:
         """Plan without a purchase, add what its rest needs, then take back what is not needed."""
         budget = self.budget
+        problem = self._one_each(self.instance)
+        if nowhere := places(problem).nowhere:
+            return self._without(names_of(problem, nowhere))
         counts = np.zeros(len(self.offers), dtype=np.int64)
         result = Result(UNDECIDED, (), {w.name: w.replicas for w in self.instance.workloads}, 0)
         if self.instance.hosts or not any(w.replicas for w in self.instance.workloads):
@@ -67,7 +87,7 @@ class _Buyer:
             return self._answer(counts, result, 0.0, ("all fits without a purchase",))
         lower, bought, steps = self._lower(self.instance, [offer.most for offer in self.offers])
         if lower is None:
-            return Purchase(None, 0, None, 0.0, (), steps, budget.used)
+            return self._none(INFEASIBLE, 0.0, steps)
         packed = self._pack(result, bought, lower)
         if packed is not None:
             counts, result = self._fewer(*packed, lower)
@@ -75,7 +95,9 @@ class _Buyer:
         for go in range(GOES):
             more = self._for_rest(result, counts)
             if more is None:  # the rest is not allowed there, but others may make room for it
-                more = self._some_more(counts, bought, 2**go)
+                more = self._some_more(counts, bought, go)
+                if go == 0:
+                    result = self._bound_first(budget.part(0.2))
             if more is None:
                 break
             counts = counts + more
@@ -83,8 +105,8 @@ class _Buyer:
             if result.verdict == FEASIBLE or not budget.left:
                 break
         if result.verdict != FEASIBLE:
-            return Purchase(None, 0, None, lower, (), steps, budget.used)
-        counts, result = self._fewer(counts, result, lower)
+            return self._none(UNDECIDED, lower, steps)
+        counts, result = self._fewer(*self._used(counts, result.placement), lower)
         return self._answer(counts, result, lower, steps)
 
     def _answer(
@@ -93,8 +115,29 @@ class _Buyer:
         named = {offer.name: times for offer, times in zip(self.offers, counts.tolist()) if times}
         price = float(counts @ self.costs) if self.priced else None
         return Purchase(
-            named, int(counts.sum()), price, lower, result.placement, steps, self.budget.used
+            FEASIBLE, named, int(counts.sum()), price, lower, result.placement, steps,
+            self.budget.used,
+        )  # fmt: skip
+
+    def _none(self, verdict: str, lower: float, steps: tuple[str, ...]) -> Purchase:
+        return Purchase(verdict, None, 0, None, lower, (), steps, self.budget.used)
+
+    def _one_each(self, instance: Instance) -> Problem:
+        """The question with one host of each offer besides, to be taken as often as wanted."""
+        ones = self._with(np.ones(len(self.offers), dtype=np.int64), old=False).hosts
+        return group(
+            replace(instance, hosts=(*instance.hosts, *ones)),
+            frozenset(host.name for host in ones),
         )
+
+    def _without(self, hopeless: tuple[str, ...]) -> Purchase:
+        """What to buy for the others, where these workloads fit on no host by themselves."""
+        work = tuple(one for one in self.instance.workloads if one.name not in set(hopeless))
+        others = None
+        if any(one.replicas for one in work):
+            instance = replace(self.instance, workloads=work)
+            others = _Buyer(instance, self.offers, self.budget, self.seed).run()
+        return replace(self._none(INFEASIBLE, 0.0, _told(hopeless)), others=others)
 
     def _with(self, counts: Ints, old: bool = True) -> Instance:
         """The plan with so many hosts of each offer, and with the old hosts if asked."""
@@ -133,33 +176,27 @@ class _Buyer:
             fill.run(np.arange(old, len(instance.hosts)), packing.todo.copy(), self.budget)
             if packing.unplaced():
                 break
-            used = np.array([bool(items) for items in packing.items[old:]])
-            owner = np.repeat(np.arange(len(counts)), counts)
-            fewer = np.bincount(owner[used], minlength=len(counts))
-            if best is None or self.costs @ fewer < self.costs @ best[0]:
-                placement, _left = packing.placement()
-                found = self._renamed(placement, used, owner, instance)
-                if verify(self._with(fewer), found):
-                    raise AssertionError("the packing is wrong")
-                best = fewer, Result(FEASIBLE, found, {}, 0)
+            placement, _left = packing.placement()
+            packed = self._used(counts, placement)
+            if best is None or self.costs @ packed[0] < self.costs @ best[0]:
+                best = packed
             if self.costs @ best[0] <= lower + 1e-9 or self.budget.used > 0.4 * self.budget.seconds:
                 break
         return best
 
-    def _renamed(
-        self,
-        placement: tuple[Assignment, ...],
-        used: Bools,
-        owner: Ints,
-        instance: Instance,
-    ) -> tuple[Assignment, ...]:
-        """The placement with the used new hosts numbered without gaps."""
-        new = instance.hosts[len(self.instance.hosts) :]
-        names = {}
+    def _used(self, counts: Ints, placement: tuple[Assignment, ...]) -> tuple[Ints, Result]:
+        """The same plan without the new hosts that nothing is on, the others numbered anew."""
+        busy = {one.host for one in placement}
+        fewer, names = np.zeros_like(counts), {}
         for at, offer in enumerate(self.offers):
-            there = [host.name for n, host in enumerate(new) if owner[n] == at and used[n]]
+            there = [self._name(offer, n) for n in range(int(counts[at]))]
+            there = [name for name in there if name in busy]
+            fewer[at] = len(there)
             names.update({name: self._name(offer, n) for n, name in enumerate(there)})
-        return tuple(one._replace(host=names.get(one.host, one.host)) for one in placement)
+        kept = tuple(one._replace(host=names.get(one.host, one.host)) for one in placement)
+        if verify(self._with(fewer), kept):
+            raise AssertionError("the plan does not hold without its empty hosts")
+        return fewer, Result(FEASIBLE, kept, {}, 0)
 
     def _for_rest(self, result: Result, counts: Ints) -> Ints | None:
         """What to buy so that what was left out has hosts of its own; None where none helps."""
@@ -181,8 +218,21 @@ class _Buyer:
         more = np.minimum(more, [PLENTY if limit is None else limit for limit in limits])
         return None if lower is None or not more.any() else more
 
-    def _some_more(self, counts: Ints, bought: Floats, times: int) -> Ints | None:
-        """More of the offer that the bound buys most of; None where no more are to be had."""
+    def _bound_first(self, budget: Budget) -> Result:
+        """A plan of what none of the offers takes, on the hosts that are there."""
+        problem = group(self._with(np.ones(len(self.offers), dtype=np.int64), old=False))
+        names = set(names_of(problem, places(problem).nowhere))
+        bound = tuple(one for one in self.instance.workloads if one.name in names)
+        return solve(replace(self.instance, workloads=bound), budget, self.seed)
+
+    def _some_more(self, counts: Ints, bought: Floats, go: int) -> Ints | None:
+        """What the bound buys, then ever more of what it buys most; None where there is no more."""
+        limits = [PLENTY if offer.most is None else offer.most for offer in self.offers]
+        bound = np.minimum(np.ceil(bought * (1 + SPARE)), limits).astype(np.int64)
+        if (bound > counts).any():
+            more: Ints = np.maximum(bound - counts, 0)
+            return more
+        times = math.ceil(max(1.0, SPARE * float(bought.sum()))) * 2**go
         for at in np.argsort(-bought, kind="stable").tolist():
             most = self.offers[at].most
             if most is None or counts[at] < most:
@@ -203,7 +253,7 @@ class _Buyer:
                     break
             else:
                 break
-            start = self._without(result, self.offers[at], int(counts[at]))
+            start = self._one_less(result, self.offers[at], int(counts[at]))
             found = mend(self._with(trial), start, self.budget.part(0.6), self.seed)
             if found.verdict == FEASIBLE:
                 counts, result = trial, found
@@ -211,7 +261,7 @@ class _Buyer:
                 failed.add(key)
         return counts, result
 
-    def _without(self, result: Result, offer: Offer, times: int) -> tuple[Assignment, ...]:
+    def _one_less(self, result: Result, offer: Offer, times: int) -> tuple[Assignment, ...]:
         """The placement without the new host that has least on it; the last takes its name."""
         names = [self._name(offer, n) for n in range(times)]
         load = Counter(one.host for one in result.placement)
@@ -229,17 +279,12 @@ class _Buyer:
 
         None instead of a cost where nothing that is offered can be enough.
         """
-        ones = self._with(np.ones(len(self.offers), dtype=np.int64), old=False).hosts
-        problem = group(
-            replace(instance, hosts=(*instance.hosts, *ones)),
-            frozenset(host.name for host in ones),
-        )
+        problem = self._one_each(instance)
         old = len(instance.hosts)
         where = places(problem)
         none = np.zeros(len(self.offers))
         if where.nowhere:
-            names = names_of(problem, where.nowhere)
-            return None, none, (f"{listed(names)} would fit on no host there is or is offered",)
+            return None, none, _told(names_of(problem, where.nowhere))
         lower, bought, steps = self._by_sums(problem, old)
         if where.most is not None and int((where.most > 0).sum()) <= LARGEST:
             sizes, cost = problem.sizes.copy(), np.full(len(problem.groups), np.nan)
@@ -249,7 +294,8 @@ class _Buyer:
             program = Program(problem, where.most, sizes, np.ones(len(problem.shapes)), cost)
             relaxed = program.solve(self.budget.part(0.3))
             if relaxed is None and program.impossible:
-                return None, none, ("as many hosts as are offered are too few",)
+                limited = any(limit is not None for limit in limits)
+                return None, none, (TOO_FEW if limited else NOT_THERE,)
             if relaxed is not None:
                 bought = relaxed.bought[np.argsort(np.argsort(groups))]
                 if relaxed.bound > lower + 1e-6:
@@ -300,3 +346,7 @@ class _Buyer:
                     + (" in price" if self.priced else " hosts"),
                 )
         return best, bought, steps
+
+
+def _told(hopeless: tuple[str, ...]) -> tuple[str, ...]:
+    return (f"{listed(hopeless)} would fit on no host there is or is offered",)

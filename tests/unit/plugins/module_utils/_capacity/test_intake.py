@@ -28,6 +28,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan i
     plan_site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.plan_report import (
+    bought,
     plan_html,
     plan_text,
 )
@@ -453,6 +454,23 @@ def test_what_nothing_on_offer_mends_is_told() -> None:
     assert found.plan is not None
     assert found.plan.as_dict()["purchase"]["counts"] is None
     assert "buy" not in said(found)[0]
+
+
+def test_what_fits_on_nothing_is_named_and_the_others_are_bought_for() -> None:
+    offers = [{"name": "box", "cpu_cores": 8, "memory": "16GiB"}]
+    giant = {**JOB, "name": "giant", "requests": {"cpu_cores": 100}}
+    found = planned([{**JOB, "replicas": 9}, giant], offers=offers)
+    assert found.plan is not None
+    told = found.plan.as_dict()["purchase"]
+    assert (told["verdict"], told["counts"], told["others"]["counts"]) == (
+        "INFEASIBLE",
+        None,
+        {"box": 3},
+    )
+    assert "giant would fit on no host there is or is offered" in said(found)[0]
+    words = bought(told)
+    assert words.startswith("Nothing listed in mlops_host_offers mends it: giant would fit on no")
+    assert "All else: 3 x box; proven lower bound: " in words
 
 
 def test_hosts_and_workloads_can_be_added_on_trial() -> None:

@@ -13,6 +13,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner imp
     verify,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+    FEASIBLE,
+    INFEASIBLE,
     Host,
     Instance,
     Offer,
@@ -71,8 +73,34 @@ def test_the_bound_is_never_below_the_price_of_one_host(price: float) -> None:
 
 def test_a_shape_that_fits_on_no_offer_cannot_be_bought_for() -> None:
     found = purchase(jobs(1, 20), (Offer("large", (16.0,)),), steps_budget())
-    assert found.counts is None
-    assert "job would fit on no host there is or is offered" in found.steps[0]
+    assert (found.verdict, found.counts, found.others) == (INFEASIBLE, None, None)
+    assert found.steps == ("job would fit on no host there is or is offered",)
+
+
+def test_where_some_fit_on_nothing_it_is_told_what_to_buy_for_the_others() -> None:
+    both = replace(jobs(3, 8), workloads=(*jobs(3, 8).workloads, Workload("big", (20.0,))))
+    found = purchase(both, (Offer("large", (16.0,)),), steps_budget())
+    assert (found.verdict, found.counts) == (INFEASIBLE, None)
+    assert found.steps == ("big would fit on no host there is or is offered",)
+    assert found.others is not None
+    assert (found.others.verdict, found.others.counts) == (FEASIBLE, {"large": 2})
+
+
+def test_what_may_not_run_on_what_is_offered_and_has_too_little_room_is_proven() -> None:
+    here = Workload("here", (5.0,), 2, hosts=frozenset({"h0"}))
+    instance = replace(jobs(1, 1, have=1), workloads=(here,))
+    found = purchase(instance, (Offer("large", (16.0,)),), steps_budget())
+    assert (found.verdict, found.counts) == (INFEASIBLE, None)
+    assert "what may not run on them has too little room" in found.steps[-1]
+
+
+def test_a_plan_is_given_no_host_that_nothing_is_on() -> None:
+    # Four may only run where they are now in the way of each other and of the others.
+    here = Workload("here", (4.0,), 4, hosts=frozenset({"h0", "h1"}))
+    instance = replace(jobs(6, 3, have=2), workloads=(*jobs(6, 3).workloads, here))
+    found = purchase(instance, (Offer("small", (9.0,)),), steps_budget())
+    assert (found.verdict, found.counts) == (FEASIBLE, {"small": 2})
+    assert {one.host for one in found.placement} == {"h0", "h1", "small-1", "small-2"}
 
 
 def test_room_is_bought_for_others_where_the_rest_is_not_allowed_on_what_is_offered() -> None:
@@ -91,7 +119,7 @@ def test_room_is_bought_for_others_where_the_rest_is_not_allowed_on_what_is_offe
 
 def test_no_more_are_bought_than_are_to_be_had() -> None:
     found = purchase(jobs(3, 8), (Offer("small", (8.0,), most=2),), steps_budget())
-    assert found.counts is None
+    assert (found.verdict, found.counts) == (INFEASIBLE, None)
     assert found.steps
 
 
