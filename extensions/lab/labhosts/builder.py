@@ -128,8 +128,7 @@ class Builder:
         self.podman.settle(self.topology.prefix)
         apt_cache.harvest(self.machine)
         names = [c["Names"][0] for c in self.podman.inspect(project)]
-        names_and_leftover = [*names, image.BUILDER]
-        self.podman("rm", "--force", "--ignore", "--time", "0", "--volumes", *names_and_leftover)
+        self.podman.remove(*names, image.BUILDER)
         for network in self._networks():
             self.podman("network", "rm", "--force", network)
         self._remove_stray_bridge()
@@ -183,7 +182,7 @@ class Builder:
         name = self.topology.container(host)
         archives = apt_cache.directory(self.topology, host)
         apt_cache.fill(self.machine, archives)
-        self.podman("rm", "--force", "--ignore", "--time", "0", name)
+        self.podman.remove(name)
         self.podman(
             "create",
             *("--name", name, "--hostname", host.name),

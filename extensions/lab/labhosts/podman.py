@@ -17,6 +17,8 @@ from .errors import LabError
 from .machine import CACHE, Machine, Result, say
 
 RUN = Path("/run/mlops-lab")
+PROC = Path("/proc")
+DEAD = ("Z", "X")
 PROJECT_LABEL = "mlops.lab.project"
 LOST = "lost"
 _WATCHES = Path("/proc/sys/fs/inotify/max_user_instances")
@@ -84,13 +86,26 @@ class Podman:
         One that podman takes for running, but whose processes somebody has killed together with
         their monitor, is in the state "lost": podman can do nothing with it but remove it.
         """
+        containers = self._listed(project)
+        if any(map(_lost, containers)):
+            # Look again: of one that ended between the question and the look podman knows by now.
+            containers = [
+                {**container, "State": LOST} if _lost(container) else container
+                for container in self._listed(project)
+            ]
+        return containers
+
+    def _listed(self, project: str | None) -> list[dict[str, Any]]:
         label = PROJECT_LABEL if project is None else f"{PROJECT_LABEL}={project}"
         listed = self("ps", "--all", "--format", "json", "--filter", f"label={label}").out
         containers: list[dict[str, Any]] = json.loads(listed or "[]")
-        for container in containers:
-            if container["State"] == "running" and not runs(container["Id"], container["Pid"]):
-                container["State"] = LOST
         return containers
+
+    def remove(self, *names: str) -> None:
+        """Remove containers, running or not; of one that was killed podman learns by trying."""
+        words = ("rm", "--force", "--ignore", "--time", "0", "--volumes", *names)
+        if self(*words, check=False).code != 0:
+            self(*words)
 
     def make_room(self) -> None:
         """Every systemd watches files; a machine's usual limit is enough for twenty hosts only."""
@@ -117,16 +132,11 @@ class Podman:
         """Let commands end that a killed run of the builder has left at work on our containers."""
         own = os.getpid()
         for _attempt in range(300):
-            at_work = False
-            for entry in Path("/proc").iterdir():
-                if not entry.name.isdigit() or int(entry.name) == own:
-                    continue
-                try:
-                    words = (entry / "cmdline").read_bytes().split(b"\0")
-                except OSError:
-                    continue
-                named = any(word.startswith(prefix.encode()) for word in words)
-                at_work |= named and b"podman" in words
+            at_work = any(
+                b"podman" in words and any(word.startswith(prefix.encode()) for word in words)
+                for pid, words in commands()
+                if pid != own
+            )
             if not at_work:
                 return
             time.sleep(0.1)
@@ -169,28 +179,44 @@ class Podman:
         self.machine.run(["sh", "-c", target], root=True, data=json.dumps(_HOOK).encode())
 
 
-def runs(container: str, pid: int, proc: Path = Path("/proc")) -> bool:
-    """Whether a container has its process, not a later one of that number, or yet a monitor."""
+def _lost(container: dict[str, Any]) -> bool:
+    return container["State"] == "running" and not runs(container["Id"], container["Pid"])
+
+
+def runs(container: str, pid: int, proc: Path = PROC) -> bool:
+    """Whether a container has its process, not a later one of that number, or yet a monitor.
+
+    A process that is dead and only waits to be reaped does not count. Taken for running where the
+    processes of others are hidden: a host is not lost on a guess.
+    """
+    if not (proc / "1").exists():
+        return True
     try:
-        if container in (proc / str(pid) / "cgroup").read_text():
+        state = (proc / str(pid) / "stat").read_text().rpartition(")")[2].split()[0]
+        if state not in DEAD and container in (proc / str(pid) / "cgroup").read_text():
             return True
     except OSError:
         pass
     return monitor(container, proc) is not None
 
 
-def monitor(prefix: str, proc: Path = Path("/proc")) -> int | None:
+def monitor(prefix: str, proc: Path = PROC) -> int | None:
     """The process of a conmon with a word on its command line that begins like this."""
-    for entry in proc.iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue
+    for pid, words in commands(proc):
         if words[0].endswith(b"/conmon") and any(w.startswith(prefix.encode()) for w in words):
-            return int(entry.name)
+            return pid
     return None
+
+
+def commands(proc: Path = PROC) -> Iterator[tuple[int, list[bytes]]]:
+    """Number and command line of every process that there is to see."""
+    for entry in proc.iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            yield int(entry.name), words
 
 
 @contextmanager
