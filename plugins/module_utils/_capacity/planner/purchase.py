@@ -92,14 +92,15 @@ class _Buyer:
         if packed is not None:
             counts, result = self._fewer(*packed, lower)
             return self._answer(counts, result, lower, steps)
+        anew = False
         for go in range(GOES):
             more = self._for_rest(result, counts)
             if more is None:  # the rest is not allowed there, but others may make room for it
                 more = self._some_more(counts, bought, go)
-                if go == 0:
-                    result = self._bound_first(budget.part(0.2))
-            if more is None:
-                break
+                if more is None:
+                    break
+                if not anew:
+                    result, anew = self._bound_first(budget.part(0.2)), True
             counts = counts + more
             result = mend(self._with(counts), result.placement, budget.part(0.2), self.seed)
             if result.verdict == FEASIBLE or not budget.left:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
     Instance,
     Offer,
     Workload,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.relaxation import (
+    LARGEST,
 )
 from hypothesis import given, settings
 
@@ -103,6 +107,23 @@ def test_a_plan_is_given_no_host_that_nothing_is_on() -> None:
     assert {one.host for one in found.placement} == {"h0", "h1", "small-1", "small-2"}
 
 
+@pytest.mark.parametrize("largest", [LARGEST, 0])  # with and without the linear program
+@pytest.mark.parametrize("offers", [(), (Offer("small", (8.0,), most=0),)])
+def test_nothing_can_be_bought_where_nothing_is_to_be_had(
+    offers: tuple[Offer, ...], largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[purchase.__module__], "LARGEST", largest)
+    found = purchase(jobs(2, 8, have=1), offers, steps_budget())
+    assert found.verdict != FEASIBLE
+    assert found.counts is None
+
+
+def test_work_without_replicas_stands_in_the_way_of_nothing() -> None:
+    both = replace(jobs(2, 8), workloads=(*jobs(2, 8).workloads, Workload("big", (20.0,), 0)))
+    found = purchase(both, (Offer("large", (16.0,)),), steps_budget())
+    assert (found.verdict, found.counts) == (FEASIBLE, {"large": 1})
+
+
 def test_room_is_bought_for_others_where_the_rest_is_not_allowed_on_what_is_offered() -> None:
     # "here" may run on the host that exists only, and the others fill it unless they move.
     instance = replace(
@@ -137,6 +158,7 @@ def test_purchases_hold_against_trying_everything(instance: Instance) -> None:
     fewest = next(
         (n for n in range(asked + 1) if most_placed(extended(instance, offer, n)) == asked), None
     )
+    assert (found.verdict == FEASIBLE) == (found.counts is not None)
     if fewest is None:
         assert found.counts is None
         return
