@@ -350,4 +350,4 @@ class _Buyer:
 
 
 def _told(hopeless: tuple[str, ...]) -> tuple[str, ...]:
-    return (f"{listed(hopeless)} would fit on no host there is or is offered",)
+    return (f"{listed(hopeless)} would fit on no host that is known or offered",)

@@ -467,7 +467,7 @@ def test_what_fits_on_nothing_is_named_and_the_others_are_bought_for() -> None:
         None,
         {"box": 3},
     )
-    assert "giant would fit on no host there is or is offered" in said(found)[0]
+    assert "giant would fit on no host that is known or offered" in said(found)[0]
     words = bought(told)
     assert words.startswith("Nothing listed in mlops_host_offers mends it: giant would fit on no")
     assert "All else: 3 x box; proven lower bound: " in words

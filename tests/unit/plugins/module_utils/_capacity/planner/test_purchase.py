@@ -78,14 +78,14 @@ def test_the_bound_is_never_below_the_price_of_one_host(price: float) -> None:
 def test_a_shape_that_fits_on_no_offer_cannot_be_bought_for() -> None:
     found = purchase(jobs(1, 20), (Offer("large", (16.0,)),), steps_budget())
     assert (found.verdict, found.counts, found.others) == (INFEASIBLE, None, None)
-    assert found.steps == ("job would fit on no host there is or is offered",)
+    assert found.steps == ("job would fit on no host that is known or offered",)
 
 
 def test_where_some_fit_on_nothing_it_is_told_what_to_buy_for_the_others() -> None:
     both = replace(jobs(3, 8), workloads=(*jobs(3, 8).workloads, Workload("big", (20.0,))))
     found = purchase(both, (Offer("large", (16.0,)),), steps_budget())
     assert (found.verdict, found.counts) == (INFEASIBLE, None)
-    assert found.steps == ("big would fit on no host there is or is offered",)
+    assert found.steps == ("big would fit on no host that is known or offered",)
     assert found.others is not None
     assert (found.others.verdict, found.others.counts) == (FEASIBLE, {"large": 2})
 

@@ -102,7 +102,7 @@ def test_nothing_is_bought_where_no_offer_helps() -> None:
     plan = Instance(("cpu",), ("cores",), (), (Workload("w", (8.0,), 1),))
     found = purchase(plan, (Offer("small", (4.0,)),), steps_budget())
     assert found.counts is None
-    assert found.steps == ("w would fit on no host there is or is offered",)
+    assert found.steps == ("w would fit on no host that is known or offered",)
     too_few = purchase(plan, (Offer("large", (8.0,), most=0),), steps_budget())
     assert too_few.counts is None
 
