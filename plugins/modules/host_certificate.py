@@ -96,7 +96,7 @@ import os
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import OWNER, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
@@ -201,7 +201,7 @@ def main() -> None:
     finish(
         AnsibleModule(
             argument_spec={
-                "owner": OWNER,
+                "owner": ROLE,
                 "common_name": {"type": "str", "required": True},
                 "names": {"type": "list", "elements": "str", "default": []},
                 "group": {"type": "str", "default": "mlops-tls"},

@@ -21,7 +21,7 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  owner:
+  role:
     description: Role to which the things belong.
     type: str
     required: true
@@ -154,7 +154,7 @@ seealso:
 EXAMPLES = r"""
 - name: Place the configuration of the monitoring role
   mlops.onprem.host_files:
-    owner: monitoring
+    role: monitoring
     users:
       - {name: mlops-prometheus, home: /var/lib/mlops/monitoring/prometheus, groups: [mlops-tls]}
     directories:
@@ -197,7 +197,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._host import files as wanted
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import OWNER, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import missing_parents
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
@@ -217,7 +217,7 @@ class Work:
     """One call: what is wanted, the open ledger, and what was done so far."""
 
     def __init__(self, module: AnsibleModule, book: Book) -> None:
-        self.owner: str = module.params["owner"]
+        self.owner: str = module.params["role"]
         self.check: bool = module.check_mode
         self.book = book
         self.changes: list[str] = []
@@ -539,7 +539,7 @@ def main() -> None:
     finish(
         AnsibleModule(
             argument_spec={
-                "owner": OWNER,
+                "role": ROLE,
                 "groups": {"type": "list", "elements": "str", "default": []},
                 "users": {
                     "type": "list",

@@ -22,7 +22,7 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  owner:
+  role:
     description:
       - Role for which the packages are installed. A package wanted by several roles stays until the
         last of them is removed.
@@ -53,7 +53,7 @@ seealso:
 EXAMPLES = r"""
 - name: Install the packages of the monitoring role
   mlops.onprem.host_packages:
-    owner: monitoring
+    role: monitoring
     name: [prometheus, prometheus-alertmanager]
     disable_units: [prometheus.service, prometheus-alertmanager.service]
 """
@@ -85,7 +85,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._host import apt, packages
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import OWNER, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
@@ -106,7 +106,7 @@ def units_to_disable(units: list[str]) -> list[str]:
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    owner, names = module.params["owner"], list(dict.fromkeys(module.params["name"]))
+    owner, names = module.params["role"], list(dict.fromkeys(module.params["name"]))
     check = module.check_mode
     with Book(check) as book:
         repaired = (book.ledger.transaction is not None) or apt.interrupted()
@@ -198,7 +198,7 @@ def main() -> None:
     finish(
         AnsibleModule(
             argument_spec={
-                "owner": OWNER,
+                "role": ROLE,
                 "name": {"type": "list", "elements": "str", "required": True},
                 "disable_units": {"type": "list", "elements": "str", "default": []},
                 "install_recommends": {"type": "bool", "default": False},

@@ -22,7 +22,7 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  owner:
+  role:
     description: Role to which the environment belongs.
     type: str
     required: true
@@ -57,7 +57,7 @@ seealso:
 EXAMPLES = r"""
 - name: Install the model registry
   mlops.onprem.host_python_app:
-    owner: model_registry
+    role: model_registry
     name: model_registry
     requirements: requirements.txt
 """
@@ -103,7 +103,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import OWNER, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
@@ -232,8 +232,8 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         ledger = book.ledger
         for folder in (app.ROOT, app.BUILDS):
             if ledger.has("directory", folder) or not os.path.lexists(folder):
-                ledger = ledger.claim(params["owner"], "directory", folder)
-        book.write(ledger.claim(params["owner"], "app", final, paths=[final, builds]))
+                ledger = ledger.claim(params["role"], "directory", folder)
+        book.write(ledger.claim(params["role"], "app", final, paths=[final, builds]))
         if there or module.check_mode:
             return answer
         os.makedirs(builds, mode=0o755, exist_ok=True)
@@ -255,7 +255,7 @@ def main() -> None:
     finish(
         AnsibleModule(
             argument_spec={
-                "owner": OWNER,
+                "role": ROLE,
                 "name": {"type": "str", "required": True},
                 "requirements": {"type": "str", "required": True},
                 "python": {"type": "path", "default": "/usr/bin/python3"},

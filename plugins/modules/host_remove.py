@@ -10,7 +10,7 @@ module: host_remove
 short_description: Take away from a host what was created for a role
 version_added: 0.1.0
 description:
-  - Takes away what the host's ledger says was created for O(owner), in this order. Services, Python
+  - Takes away what the host's ledger says was created for O(role), in this order. Services, Python
     applications, files (an adopted original is put back), packages with all that they leave,
     directories, users, groups.
   - What another role still wants stays until that role is removed. What was there before the
@@ -19,7 +19,7 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  owner:
+  role:
     description: Role whose things go.
     type: str
     required: true
@@ -45,7 +45,7 @@ seealso:
 EXAMPLES = r"""
 - name: Remove monitoring but keep its measurements
   mlops.onprem.host_remove:
-    owner: monitoring
+    role: monitoring
     keep: [/var/lib/mlops/monitoring/prometheus]
 """
 
@@ -74,7 +74,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._host import apt, packages, snapshot
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import OWNER, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.files import absolute
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import (
     KINDS,
@@ -93,7 +93,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
 
 class Work:
     def __init__(self, module: AnsibleModule, book: Book) -> None:
-        self.owner: str = module.params["owner"]
+        self.owner: str = module.params["role"]
         self.keep: list[str] = [absolute(path, "keep") for path in module.params["keep"]]
         self.check: bool = module.check_mode
         self.book = book
@@ -319,7 +319,7 @@ def main() -> None:
     finish(
         AnsibleModule(
             argument_spec={
-                "owner": OWNER,
+                "role": ROLE,
                 "keep": {"type": "list", "elements": "path", "default": []},
                 "unless": {"type": "list", "elements": "str", "default": []},
             },

@@ -19,7 +19,7 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  owner:
+  role:
     description: Role to which the service belongs.
     type: str
     required: true
@@ -138,7 +138,7 @@ options:
     default: false
   only_if_present:
     description:
-      - Do nothing unless the platform runs this service on the host already. The owner does not
+      - Do nothing unless the platform runs this service on the host already. The role does not
         become one of its owners.
     type: bool
     default: false
@@ -151,7 +151,7 @@ seealso:
 EXAMPLES = r"""
 - name: Run Prometheus
   mlops.onprem.host_service:
-    owner: monitoring
+    role: monitoring
     name: mlops-prometheus
     description: Prometheus of the MLOps platform
     command: [/usr/bin/prometheus, --config.file=/etc/mlops/monitoring/prometheus.yml]
@@ -193,7 +193,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._host import probe, unit
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, OWNER, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, ROLE, finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.inputs import fingerprint
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
@@ -342,7 +342,7 @@ def wait_healthy(
 
 class Work:
     def __init__(self, module: AnsibleModule, book: Book, service: unit.Service) -> None:
-        self.owner: str = module.params["owner"]
+        self.owner: str = module.params["role"]
         self.restart_on: list[str] = list(module.params["restart_on"])
         self.reload_on: list[str] = list(module.params["reload_on"])
         self.restore: list[str] = list(module.params["restore"])
@@ -507,7 +507,7 @@ def main() -> None:
     finish(
         AnsibleModule(
             argument_spec={
-                "owner": OWNER,
+                "role": ROLE,
                 "name": {"type": "str", "required": True},
                 "description": {"type": "str", "default": ""},
                 "command": {"type": "list", "elements": "str", "default": []},

@@ -13,7 +13,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from .errors import HostError
 
-OWNER = {"type": "str", "required": True}
+ROLE = {"type": "str", "required": True}
 HEALTH = {
     "url": {"type": "str"},
     "status": {"type": "list", "elements": "int"},
@@ -32,9 +32,12 @@ HEALTH = {
 def finish(module: AnsibleModule, work: Callable[[AnsibleModule], dict[str, Any]]) -> None:
     """Do the work of a module; an error of ours becomes its message."""
     try:
-        owner = module.params.get("owner")
-        if owner is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", owner):
-            raise HostError(f"owner has to be a role name such as model_registry, not {owner!r}.")
+        for option in ("role", "owner"):
+            role = module.params.get(option)
+            if role is not None and not re.fullmatch(r"[a-z][a-z0-9_]*", role):
+                raise HostError(
+                    f"{option} has to be a role name such as model_registry, not {role!r}."
+                )
         result = work(module)
     except HostError as error:
         module.fail_json(msg=str(error))
