@@ -6,7 +6,10 @@ python docs/generate.py [--check]
 from __future__ import annotations
 
 import ast
+import json
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +73,78 @@ def readme(text: str) -> str:
     return fill(text, "modules", table("module", plugins("modules")))
 
 
+def options(role: str) -> dict[str, dict[str, Any]]:
+    """The options of a role; one of several entry points stands where it is named first."""
+    page = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())
+    found: dict[str, dict[str, Any]] = {}
+    for entry in page["argument_specs"].values():
+        for name, option in (entry.get("options") or {}).items():
+            found.setdefault(name, option)
+    return found
+
+
+def shown_default(option: dict[str, Any]) -> str:
+    """A default as people read it."""
+    if "default" not in option:
+        return "required" if option.get("required") else "none"
+    value = option["default"]
+    text = str(value) if isinstance(value, str) else json.dumps(value)
+    if "__wired_" in text:
+        return "computed for the site"
+    if "mlops.onprem.secret" in text:
+        return "a secret of the site"
+    if not text:
+        return "empty"
+    return "`" + " ".join(text.split()).replace("|", "\\|") + "`"
+
+
+def words(text: Any) -> str:
+    """The whole description of an option in one cell of a table."""
+    joined = " ".join(text) if isinstance(text, list) else str(text)
+    joined = re.sub(r"\b[CVOMP]\(([^)]*)\)", r"`\1`", " ".join(joined.split()))
+    return joined.replace("|", "\\|")
+
+
+def variables(chosen: dict[str, dict[str, Any]]) -> str:
+    """The table of variables of a role, and the keys of those that are made of several."""
+    lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, option in chosen.items():
+        meaning = words(option["description"])
+        if option.get("choices"):
+            meaning += f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}."
+        if option.get("options"):
+            keys = ", ".join(f"`{key}`" for key in option["options"])
+            meaning += f" {'Each with' if option['type'] == 'list' else 'Keys'}: {keys}."
+        lines.append(f"| `{name}` | {shown_default(option)} | {meaning} |")
+    return "\n".join(lines)
+
+
+def role_page(role: str) -> Callable[[str], str]:
+    """README.md of a role with its tables."""
+
+    def write(text: str) -> str:
+        every = options(role)
+        sections = {
+            "variables": every,
+            "variables of the site": {k: v for k, v in every.items() if k.startswith("mlops_")},
+            "variables of the role": {k: v for k, v in every.items() if k.startswith(role)},
+        }
+        for name, chosen in sections.items():
+            if f"<!-- {name}: generated -->" in text:
+                text = fill(text, name, variables(chosen))
+        return text
+
+    return write
+
+
+def pages() -> list[tuple[Path, Callable[[str], str]]]:
+    """Every page with something generated in it, and who writes that."""
+    found: list[tuple[Path, Callable[[str], str]]] = [(README, readme), (CAPACITY, capacity)]
+    for path in sorted(ROOT.glob("roles/*/README.md")):
+        found.append((path, role_page(path.parent.name)))
+    return found
+
+
 def capacity(text: str) -> str:
     """docs/capacity.md with what the planner says about inventories/example_company."""
     sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
@@ -96,7 +171,7 @@ def capacity(text: str) -> str:
 
 def main() -> int:
     old = 0
-    for path, write in ((README, readme), (CAPACITY, capacity)):
+    for path, write in pages():
         text = path.read_text()
         wanted = write(text)
         if wanted == text:

@@ -32,6 +32,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory i
     option_names,
     words_with_prefix,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
+    Description,
+    describe,
+)
 
 COLLECTION = Path(__file__).resolve().parents[2]
 # The values that decide something here; of all other variables only the names are looked at.
@@ -64,8 +68,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={"ignore_groups": {"type": "list", "elements": "str", "default": []}}
         )
         variables = task_vars or {}
-        interface, hints = read_interface(COLLECTION)
-        inventory, problems = read_inventory(variables, set(args["ignore_groups"]))
+        site = read_site(COLLECTION)
+        interface, hints = read_interface(COLLECTION, site)
+        inventory, problems = read_inventory(variables, set(args["ignore_groups"]), site.groups)
         problems += check_values(variables["hostvars"], inventory, read_options(COLLECTION))
         findings = [*dict.fromkeys(problems), *check_inventory(inventory, interface)]
         result.update(
@@ -76,10 +81,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return result
 
 
-def read_interface(root: Path) -> tuple[Interface, dict[str, dict[str, list[str]]]]:
+def read_site(root: Path) -> Description:
+    """The table of roles, and what they provide."""
+    return describe(root, _load)
+
+
+def read_interface(
+    root: Path, site: Description
+) -> tuple[Interface, dict[str, dict[str, list[str]]]]:
     """Every variable that the collection reads, from the roles' specs and the wiring."""
     roles = sorted(path.name for path in (root / "roles").iterdir() if path.is_dir())
-    known: set[str] = set()
+    known: set[str] = set(site.secrets)
     hints = {}
     for role in roles:
         spec = root / "roles" / role / "meta" / "argument_specs.yml"
@@ -157,7 +169,7 @@ def _load(path: Path) -> Any:
 
 
 def read_inventory(
-    variables: Mapping[str, Any], ignored: set[str]
+    variables: Mapping[str, Any], ignored: set[str], platform: tuple[str, ...]
 ) -> tuple[Inventory, list[Finding]]:
     """Hosts, groups, names of variables, and the few values that are checked."""
     hostvars = variables["hostvars"]
@@ -197,6 +209,7 @@ def read_inventory(
         Inventory(
             hosts=tuple(hosts),
             groups=groups,
+            platform=platform,
             values=values,
             group_files=_names(variables, "group_vars"),
             host_files=_names(variables, "host_vars"),

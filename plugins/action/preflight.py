@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -34,7 +35,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         _checked, args = self.validate_argument_spec(
             argument_spec={
                 "role": {"type": "str", "required": True},
-                "demand": {"type": "list", "elements": "raw", "default": []},
+                "demand": {"type": "list", "elements": "raw"},
                 "findings": {"type": "list", "elements": "raw", "default": []},
                 "failed": {"type": "dict"},
                 "reset": {"type": "bool", "default": False},
@@ -43,6 +44,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         host = str(variables["inventory_hostname"])
         role = args["role"].rpartition(".")[2]
+        if args["demand"] is None:
+            args["demand"] = [] if args["failed"] is not None else self._declared(role, variables)
         try:
             demand = self._parse("demand", args, lambda row: parse_demand(row, role).as_dict())
             findings = self._parse("findings", args, lambda row: parse_finding(row, host).as_dict())
@@ -61,6 +64,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             },
         )
         return result
+
+    def _declared(self, role: str, variables: dict[str, Any]) -> list[Any]:
+        """C(<role>_demand) of the role's C(vars/capacity.yml), templated as if it were loaded."""
+        if self._task._role is None:
+            return []
+        path = Path(self._task._role._role_path) / "vars" / "capacity.yml"
+        if not path.exists():
+            return []
+        page = self._loader.load_from_file(str(path), trusted_as_template=True)
+        templar = self._templar.copy_with_new_env(available_variables={**variables, **page})
+        return list(templar.template(page[f"{role}_demand"]))
 
     @staticmethod
     def _parse(name: str, args: dict[str, Any], parse: Any) -> list[dict[str, Any]]:

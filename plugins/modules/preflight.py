@@ -23,14 +23,14 @@ options:
     required: true
   demand:
     description:
-      - One entry for each service that the role places on the host.
+      - One entry for each service that the role places on the host. Of a role that does not give
+        it, C(<role>_demand) in its C(vars/capacity.yml) is read.
       - Keys are C(service), C(unit), C(cpu_cores), C(memory_mib), C(gpus), C(source),
         C(disks) with entries of C(path), C(mib), C(why) and C(inodes), and
         C(ports) with entries of C(port), C(address) and C(protocol).
       - Services with the same C(unit) may share a port.
     type: list
     elements: raw
-    default: []
   findings:
     description:
       - One entry for each answer of a check.

@@ -17,6 +17,7 @@ ENTRY_POINTS = {"main", "preflight", "selfcheck", "remove"}
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir() if path.is_dir())
 # `assess` and the box do nothing on their own that could be removed.
 APPLIED = [role for role in ROLES if role not in {BOX, "assess"}]
+ASKED = [role for role in ROLES if role != "assess"]  # which asks the others
 
 
 def load(path: Path) -> Any:
@@ -82,6 +83,10 @@ def test_the_entry_points_of_every_role_exist(role: str) -> None:
     assert set(entry_points(role)) >= ENTRY_POINTS
 
 
+def test_the_box_is_asked_like_a_role_and_has_an_end_for_what_it_begins() -> None:
+    assert set(entry_points(BOX)) == {"preflight", "nginx", "nginx_remove"}
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_every_entry_point_is_a_file_of_tasks(role: str) -> None:
     for entry_point in entry_points(role):
@@ -91,8 +96,6 @@ def test_every_entry_point_is_a_file_of_tasks(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_entry_points_repeat_options_without_changing_them(role: str) -> None:
-    if role == BOX:
-        return
     whole = options(role)
     for entry_point in entry_points(role):
         for name, option in options(role, entry_point).items():
@@ -103,14 +106,19 @@ def test_entry_points_repeat_options_without_changing_them(role: str) -> None:
 
 @pytest.mark.parametrize("role", ROLES)
 def test_the_readme_of_a_role_names_every_option(role: str) -> None:
-    if role == BOX:
-        return
     text = (ROOT / "roles" / role / "README.md").read_text(encoding="utf-8")
     missing = [name for name in options(role) if f"`{name}`" not in text]
     assert not missing, f"roles/{role}/README.md does not name them"
 
 
-@pytest.mark.parametrize("role", APPLIED)
+@pytest.mark.parametrize("role", ASKED)
+def test_a_role_says_what_it_provides(role: str) -> None:
+    provides = load(ROOT / "roles" / role / "vars" / "provides.yml")
+    assert provides is not None, f"roles/{role}/vars/provides.yml is missing"
+    assert list(provides) == [f"{role}_provides"]
+
+
+@pytest.mark.parametrize("role", ASKED)
 def test_a_role_declares_what_it_needs(role: str) -> None:
     needs = load(ROOT / "roles" / role / "vars" / "capacity.yml")
     assert needs, f"roles/{role}/vars/capacity.yml is missing"
@@ -124,6 +132,23 @@ def test_a_role_has_no_handlers_and_no_tags_but_its_own(role: str) -> None:
     for path in directory.glob("tasks/*.yml"):
         for tags in re.findall(r"^\s+tags: \[(.*)\]$", path.read_text(encoding="utf-8"), re.M):
             assert tags == role, f"{path.relative_to(ROOT)}: tags {tags}"
+
+
+@pytest.mark.parametrize("role", ASKED)
+def test_every_port_in_the_tasks_of_a_role_is_declared(role: str) -> None:
+    """A port that nobody asks for is one that a stranger may hold, unseen until it is too late."""
+    folder = ROOT / "roles" / role
+    declared = (folder / "vars" / "capacity.yml").read_text(encoding="utf-8")
+    tasks = "\n".join(path.read_text(encoding="utf-8") for path in folder.glob("tasks/*.yml"))
+    listening = re.findall(r"listen(?:-address)?[=\s]+[\d.]*:?(\d{2,5})\b", tasks)
+    listening += re.findall(
+        r"^__\w+_port: (\d+)$", (folder / "vars" / "main.yml").read_text(), re.M
+    )
+    for port in set(listening):
+        names = re.findall(
+            rf"^(__\w+_port): {port}$", (folder / "vars" / "main.yml").read_text(), re.M
+        )
+        assert port in declared or any(name in declared for name in names), port
 
 
 def test_the_readme_of_the_collection_lists_every_role_and_module() -> None:

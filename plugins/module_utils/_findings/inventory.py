@@ -18,7 +18,6 @@ from .shape import ShapeError, items, kind_of, mapping
 
 SITE = "site"
 RINGS = ("ring_canary", "ring_early", "ring_fleet")
-GROUPS = ("metadata_db", "object_store", "control", "gpu", "edge", *RINGS)
 BUILT_IN_GROUPS = ("all", "ungrouped")
 PROFILES = ("lab", "pilot", "production")
 SITE_PREFIX = "mlops_"
@@ -51,6 +50,8 @@ class Inventory:
 
     hosts: tuple[HostEntry, ...]
     groups: Mapping[str, Sequence[str]]
+    # The groups that the platform knows, from its table of roles.
+    platform: tuple[str, ...] = ()
     values: Mapping[str, Any] = field(default_factory=dict)
     # Names of files under group_vars and host_vars.
     group_files: tuple[str, ...] = ()
@@ -89,15 +90,15 @@ def check_groups(inventory: Inventory) -> list[Finding]:
                     "mend mlops_extra_groups",
                 )
             )
-    allowed = {*GROUPS, *BUILT_IN_GROUPS, *map(str, extra)}
+    allowed = {*inventory.platform, *BUILT_IN_GROUPS, *map(str, extra)}
     for name in sorted(set(inventory.groups) - allowed):
-        hint = did_you_mean(name, GROUPS, 0.6)
+        hint = did_you_mean(name, inventory.platform, 0.6)
         findings.append(
             _fail(
                 "unknown_group",
                 SITE,
                 f"the group {name!r} is not one of the platform" + (f" ({hint})" if hint else ""),
-                f"one of {', '.join(GROUPS)}",
+                f"one of {', '.join(inventory.platform)}",
                 f"rename it, or add {name!r} to mlops_extra_groups if it is for your own use",
             )
         )
@@ -160,7 +161,7 @@ def check_exclusive(inventory: Inventory) -> list[Finding]:
 def check_required(inventory: Inventory) -> list[Finding]:
     """Groups that have to have hosts, given how contracts are met."""
     findings = []
-    size = {name: len(inventory.groups.get(name, ())) for name in GROUPS}
+    size = {name: len(inventory.groups.get(name, ())) for name in inventory.platform}
     if not inventory.hosts:
         return [
             _fail(
@@ -432,7 +433,7 @@ def check_inventory(inventory: Inventory, interface: Interface) -> tuple[Finding
         *check_variables(inventory, interface),
     ]
     if not any(finding.severity == FAIL for finding in findings):
-        used = sum(1 for name in GROUPS if inventory.groups.get(name))
+        used = sum(1 for name in inventory.platform if inventory.groups.get(name))
         findings.append(
             Finding(
                 "inventory.consistent",

@@ -19,6 +19,7 @@ from ansible_collections.mlops.onprem.plugins.action.inventory_check import (
     read_interface,
     read_inventory,
     read_options,
+    read_site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
     check_inventory,
@@ -42,8 +43,9 @@ def said(source: Path) -> list[str]:
         "groups": {name: [h.name for h in g.get_hosts()] for name, g in inventory.groups.items()},
         "ansible_inventory_sources": [str(source)],
     }
-    interface, _hints = read_interface(COLLECTION)
-    found, problems = read_inventory(variables, set())
+    site = read_site(COLLECTION)
+    interface, _hints = read_interface(COLLECTION, site)
+    found, problems = read_inventory(variables, set(), site.groups)
     problems += check_values(variables["hostvars"], found, read_options(COLLECTION))
     return [
         row.sentence
@@ -100,6 +102,6 @@ def test_values_are_held_against_the_specifications_of_the_roles(tmp_path: Path)
 
 
 def test_every_role_has_variables_to_name_in_remedies() -> None:
-    _interface, hints = read_interface(COLLECTION)
+    _interface, hints = read_interface(COLLECTION, read_site(COLLECTION))
     assert "model_serving_port" in hints["model_serving"]["port"]
     assert "object_store_osd_size_gib" in hints["object_store"]["disk"]

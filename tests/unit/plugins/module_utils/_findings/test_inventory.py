@@ -38,8 +38,11 @@ HOSTS = (
     HostEntry("edge1", "10.0.1.1"),
     HostEntry("edge2", "10.0.1.2"),
 )
+PLATFORM = ("metadata_db", "object_store", "control", "edge", "gpu")
+RINGS = ("ring_canary", "ring_early", "ring_fleet")
 GOOD = Inventory(
     hosts=HOSTS,
+    platform=(*PLATFORM, *RINGS),
     groups={
         "all": ["ctl1", "store1", "edge1", "edge2"],
         "ungrouped": [],
@@ -88,7 +91,7 @@ def test_an_unknown_group_is_refused_with_the_likely_one() -> None:
     assert sentence == (
         "fail site: the group 'egde' is not one of the platform (did you mean edge?), wanted "
         "one of "
-        "metadata_db, object_store, control, gpu, edge, ring_canary, ring_early, ring_fleet; "
+        "metadata_db, object_store, control, edge, gpu, ring_canary, ring_early, ring_fleet; "
         "rename it, or "
         "add 'egde' to mlops_extra_groups if it is for your own use"
     )
@@ -257,7 +260,7 @@ def test_names_that_differ_by_capitals_only_are_refused() -> None:
             "production; mend mlops_profile",
         ),
         (
-            Inventory(hosts=(), groups={"all": []}),
+            Inventory(hosts=(), groups={"all": []}, platform=GOOD.platform),
             "the inventory has no hosts, wanted at least one host in control; name the inventory "
             "with: -i inventories/NAME",
         ),

@@ -1,0 +1,139 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: site
+short_description: What the site hands to a variable of a role
+version_added: 0.3.0
+author:
+  - The mlops.onprem developers (@mlops-onprem)
+description:
+  - Computes the default of a variable from the inventory and from what all roles provide, as they
+    say in C(vars/provides.yml). The playbooks hand it over as C(__wired_<variable>); the role's
+    default names that, so that a value in the inventory goes before it.
+  - Whatever describes a service, such as its port, is read from the host that runs it.
+options:
+  _terms:
+    description: Names of variables, such as V(monitoring_targets).
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show what the monitoring will measure
+  ansible.builtin.debug:
+    msg: "{{ lookup('mlops.onprem.site', 'monitoring_targets') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: The values, in the order of the names.
+  type: list
+  elements: raw
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.loader import lookup_loader
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
+    Description,
+    describe,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._site.errors import SiteError
+from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import handed
+from ansible_collections.mlops.onprem.plugins.module_utils._site.site import Site
+
+COLLECTION = Path(__file__).resolve().parents[2]
+ADDRESS = ("mlops_address", "ansible_host", "inventory_hostname")
+
+
+@cache
+def description() -> Description:
+    """What the collection itself says: the table, what roles provide, their defaults."""
+    return describe(COLLECTION, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+
+
+class Values:
+    """The variables of all hosts, as the host that asks is given them."""
+
+    def __init__(self, variables: Mapping[str, Any], templar: Any, defaults: Mapping[str, Any]):
+        self._asking = str(variables["inventory_hostname"])
+        self._variables = variables
+        self._hostvars = variables["hostvars"]
+        self._templar = templar
+        self._defaults = defaults
+        self._seen: dict[str, Any] = {}
+
+    def of(self, host: str, name: str) -> Any:
+        """A variable as a role sees it on a host."""
+        play = self._of_the_play(name)
+        if play is not None:
+            return self._templar.template(play)
+        value = self._host(host).get(name)
+        return self._plain_default(name) if value is None else value
+
+    def address(self, host: str) -> str:
+        """Where other hosts reach a host."""
+        variables = self._host(host)
+        return str(next(value for value in map(variables.get, ADDRESS) if value))
+
+    def _host(self, host: str) -> Any:
+        if host not in self._seen:
+            self._seen[host] = self._hostvars[host]
+        return self._seen[host]
+
+    def _of_the_play(self, name: str) -> Any:
+        """What the play says: neither of the asking host's inventory nor a default."""
+        raw = self._variables.get(name)
+        if raw is None or raw == self._defaults.get(name):
+            return None
+        return None if raw == self._hostvars.raw_get(self._asking).get(name) else raw
+
+    def _plain_default(self, name: str) -> Any:
+        """The role's default, unless it is itself computed."""
+        value = self._defaults.get(name)
+        return None if "{{" in str(value) else value
+
+
+class LookupModule(LookupBase):  # type: ignore[misc]
+    """Ansible's entry point."""
+
+    def run(
+        self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
+    ) -> list[Any]:
+        variables = variables or {}
+        self.set_options(var_options=variables, direct=kwargs)
+        try:
+            known = description()
+            values = Values(variables, self._templar, known.defaults)
+            site = Site(
+                table=known.table,
+                provides=known.provides,
+                groups=variables["groups"],
+                value=values.of,
+                secret=lambda name, kind="password", length=32: self._secret(
+                    variables, name, kind, length
+                ),
+                address=values.address,
+                root=str(COLLECTION),
+            )
+            return [handed(site, str(term), str(variables["inventory_hostname"])) for term in terms]
+        except (SiteError, ShapeError) as error:
+            raise AnsibleLookupError(f"{error}.") from error
+
+    def _secret(self, variables: dict[str, Any], name: str, kind: str, length: int) -> str:
+        lookup = lookup_loader.get(
+            "mlops.onprem.secret", loader=self._loader, templar=self._templar
+        )
+        return str(lookup.run([name], variables, kind=kind, length=length)[0])

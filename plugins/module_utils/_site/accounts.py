@@ -1,0 +1,157 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Databases and accounts, found by name: what the inventory says, else what the roles provide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .errors import SiteError
+from .provides import Account, Database
+from .site import Site
+
+Entry = dict[str, Any]
+
+
+def replaced(site: Site, role: str, name: str, computed: Iterable[Entry]) -> list[Entry]:
+    """The list of a role: the bare variable replaces what was computed, ``extra`` is appended."""
+    given = site.of(role, name)
+    base = computed if given is None else given
+    return [dict(entry) for entry in [*base, *(site.of(role, f"extra_{name}") or ())]]
+
+
+def provided_databases(site: Site) -> list[Entry]:
+    """The databases that the roles of the site need."""
+    return [
+        {
+            "name": database.name,
+            "owner": database.owner,
+            "password": site.secret(database.secret),
+            "connection_limit": database.connection_limit,
+            "extra_databases": list(database.extra_databases),
+            "monitoring": database.monitoring,
+        }
+        for provides in site.provides.values()
+        for database in provides.databases
+    ]
+
+
+def databases(site: Site) -> list[Entry]:
+    """Every database that is to exist."""
+    return replaced(site, "metadata_db", "databases", provided_databases(site))
+
+
+def database_of(site: Site, database: Database, name: str) -> Entry:
+    """What a role is told of one of its databases.
+
+    Raises:
+        SiteError: The inventory's list of databases lacks it.
+    """
+    for entry in databases(site):
+        if name in (entry["name"], *entry.get("extra_databases", ())):
+            return {
+                **site.database,
+                "name": name,
+                "user": entry["owner"],
+                "password": entry["password"],
+                **_limit(entry, database),
+            }
+    raise SiteError(
+        f"metadata_db_databases names no database {name}; add it there, or leave the list out and "
+        "put further databases into metadata_db_extra_databases"
+    )
+
+
+def _limit(entry: Entry, database: Database) -> Entry:
+    # Who only measures opens one connection and has no pool to size.
+    limit = entry.get("connection_limit", database.connection_limit)
+    return {} if database.monitoring else {"connection_limit": limit}
+
+
+def provided_accounts(site: Site) -> list[Entry]:
+    """The accounts that the roles of the site need. An existing endpoint has one for all."""
+    return [
+        {"name": account.name, **_keys(site, account), "buckets": list(account.buckets)}
+        for provides in site.provides.values()
+        for account in provides.accounts
+    ]
+
+
+def _keys(site: Site, account: Account) -> Entry:
+    if site.managed("object_store"):
+        return {
+            "access_key": site.secret(account.access_secret, kind="access_key", length=20),
+            "secret_key": site.secret(account.secret_secret, length=40),
+        }
+    return {
+        "access_key": _given_key(site, "object_store_access_key"),
+        "secret_key": _given_key(site, "object_store_secret_key"),
+    }
+
+
+def _given_key(site: Site, variable: str) -> str:
+    given = site.value(site.first("object_store"), variable)
+    if not given:
+        raise SiteError(
+            f"{variable} is not set while object_store_mode is existing; set it, or set "
+            "object_store_accounts"
+        )
+    return str(given)
+
+
+def accounts(site: Site) -> list[Entry]:
+    """Every account that is to exist."""
+    return replaced(site, "object_store", "accounts", provided_accounts(site))
+
+
+def account_of(site: Site, account: Account, bucket: str) -> Entry:
+    """What a role is told of its account and one of its buckets.
+
+    Raises:
+        SiteError: The inventory's list of accounts lacks it.
+    """
+    for entry in accounts(site):
+        if entry["name"] == account.name:
+            return {
+                **site.object_store,
+                "bucket": _bucket(entry, account, bucket),
+                "access_key": entry["access_key"],
+                "secret_key": entry["secret_key"],
+            }
+    raise SiteError(
+        f"object_store_accounts names no account {account.name}; add it there, or leave the list "
+        "out and put further accounts into object_store_extra_accounts"
+    )
+
+
+def _bucket(entry: Mapping[str, Any], account: Account, bucket: str) -> str:
+    """The bucket that stands in the place of the one the role would have made."""
+    named = [str(name) for name in entry.get("buckets") or ()]
+    if bucket in named or not named:
+        return bucket
+    if len(named) == len(account.buckets) == 1:
+        return named[0]
+    raise SiteError(
+        f"the account {account.name} in object_store_accounts has the buckets "
+        f"{', '.join(named)}, but not {bucket}; name it there"
+    )
+
+
+def handed_databases(site: Site, variable: str) -> Entry | None:
+    """The database that a variable is told, None if it is told none."""
+    for provides in site.provides.values():
+        for database in provides.databases:
+            if variable in database.handed_as:
+                return database_of(site, database, database.handed_as[variable])
+    return None
+
+
+def handed_accounts(site: Site, variable: str) -> Entry | None:
+    """The account and bucket that a variable is told, None if it is told none."""
+    for provides in site.provides.values():
+        for account in provides.accounts:
+            if variable in account.handed_as:
+                return account_of(site, account, account.handed_as[variable])
+    return None

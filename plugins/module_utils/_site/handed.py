@@ -1,0 +1,104 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each variable is handed, by its name. The inventory's own value always goes before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import fleet, measured
+from .accounts import (
+    handed_accounts,
+    handed_databases,
+    provided_accounts,
+    provided_databases,
+)
+from .errors import SiteError
+from .site import Site
+
+REPOSITORY = "models"
+
+
+def account_of_the_registry(site: Site, kind: str) -> dict[str, str]:
+    """How the artifact registry is reached by the account that pulls, or the one that pushes."""
+    return {
+        "url": site.gateway_url,
+        "repository": REPOSITORY,
+        "user": str(site.of("artifact_registry", f"{kind}_user")),
+        "password": _password(site, f"artifact_registry_{kind}_password"),
+    }
+
+
+def _password(site: Site, name: str) -> str:
+    """A password as the control host sees it, else the secret of that name."""
+    return str(site.value(site.control, name) or site.secret(name))
+
+
+def _tracking(site: Site) -> dict[str, str]:
+    return {
+        "url": f"{site.gateway_url}/mlflow",
+        "user": "admin",
+        "password": _password(site, "model_registry_admin_password"),
+    }
+
+
+def _prometheus(site: Site) -> dict[str, str]:
+    return {
+        "url": f"{site.gateway_url}/prometheus",
+        "user": "admin",
+        "password": _password(site, "gateway_admin_password"),
+    }
+
+
+# By variable, in the order of the table of roles.
+HANDED: Mapping[str, Callable[[Site, str], Any]] = {
+    "common_nginx_metrics_clients": lambda site, _host: [site.control],
+    "metadata_db_databases": lambda site, _host: provided_databases(site),
+    "object_store_accounts": lambda site, _host: provided_accounts(site),
+    "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
+    "gateway_services": lambda site, _host: measured.tiles(site),
+    "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
+    "monitoring_server": lambda site, host: host == site.control,
+    "monitoring_external_url": lambda site, _host: site.gateway_url,
+    "monitoring_targets": lambda site, _host: measured.targets(site),
+    "monitoring_probes": lambda site, _host: measured.probes(site),
+    "monitoring_rules": lambda site, _host: measured.rules(site),
+    "monitoring_metrics_port": measured.metrics_port,
+    "pipeline_mlflow": lambda site, _host: _tracking(site),
+    "pipeline_registry": lambda site, _host: account_of_the_registry(site, "push"),
+    "pipeline_prometheus": lambda site, _host: _prometheus(site),
+    # For playbooks.
+    "roles_to_ask": fleet.roles_to_ask,
+    "devices": lambda site, _host: fleet.devices(site),
+    "pipeline_releases": lambda site, _host: fleet.releases(site),
+    "pipeline_asked": lambda site, _host: fleet.asked(site),
+    "summary": lambda site, _host: fleet.summary(site),
+}
+
+
+def handed(site: Site, name: str, host: str) -> Any:
+    """The value that the site has for a variable of a role on a host.
+
+    Raises:
+        SiteError: The site computes no value of that name, or cannot say it.
+    """
+    if name in HANDED:
+        return HANDED[name](site, host)
+    for found in (handed_databases(site, name), handed_accounts(site, name)):
+        if found is not None:
+            return found
+    known = sorted([*HANDED, *names_told(site)])
+    raise SiteError(f"the site computes no {name}; it computes {', '.join(known)}")
+
+
+def names_told(site: Site) -> list[str]:
+    """The variables that are told databases and accounts."""
+    found: list[str] = []
+    for provides in site.provides.values():
+        for database in provides.databases:
+            found += database.handed_as
+        for account in provides.accounts:
+            found += account.handed_as
+    return found

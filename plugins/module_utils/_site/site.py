@@ -1,0 +1,125 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The site: its table, what its roles provide, and where its services are reached.
+
+Whatever describes a service is read from the host that runs it, here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import SiteError
+from .provides import Conditions, Provides
+from .table import Groups, Row
+
+HTTPS = 443
+CONTROL = "control"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Inventory values and what roles provide.
+
+    ``value(host, variable)`` is what a role sees on that host: what the play or the inventory says,
+    else the role's default; None where the default is itself computed from the site.
+    ``secret(name, kind=, length=)`` returns a secret, created on first use.
+    ``address(host)`` is where other hosts reach a host, ``root`` where the collection lies.
+    """
+
+    table: Sequence[Row]
+    provides: Mapping[str, Provides]
+    groups: Groups
+    value: Callable[[str, str], Any]
+    secret: Callable[..., str]
+    address: Callable[[str], str]
+    root: str = ""
+
+    def hosts(self, role: str) -> tuple[str, ...]:
+        """The hosts that a role runs on."""
+        for row in self.table:
+            if row.role == role:
+                return row.hosts(self.groups)
+        raise SiteError(f"the role {role} does not stand in playbooks/vars/site.yml")
+
+    def first(self, role: str) -> str:
+        """The first host of a role."""
+        hosts = self.hosts(role)
+        if not hosts:
+            raise SiteError(f"the inventory has no host for the role {role}")
+        return hosts[0]
+
+    @property
+    def control(self) -> str:
+        """The host that reads the metrics of all others, and whose gateway people use."""
+        hosts = tuple(self.groups.get(CONTROL) or ())
+        if not hosts:
+            raise SiteError(
+                f"the group {CONTROL} has no host; put the host of the control plane into it"
+            )
+        return hosts[0]
+
+    def of(self, role: str, name: str) -> Any:
+        """A variable of a role as its first host sees it."""
+        return self.value(self.first(role), f"{role}_{name}")
+
+    def managed(self, role: str) -> bool:
+        """Whether a service is the platform's own."""
+        return (self.of(role, "mode") or "managed") == "managed"
+
+    def holds(self, host: str, conditions: Conditions) -> bool:
+        """Whether an entry with these conditions counts on a host."""
+        return all(self.value(host, name) == wanted for name, wanted in conditions.items())
+
+    def port(self, role: str, host: str) -> int:
+        """The port at which others reach a role on a host."""
+        port = self.provides[role].port
+        if port is None:
+            raise SiteError(f"the role {role} provides no port that others reach")
+        return int(self.value(host, port.variable) or HTTPS)
+
+    def url(self, role: str, host: str) -> str:
+        """The URL of a role on a host, without a path."""
+        port = self.port(role, host)
+        return f"https://{self.address(host)}" + ("" if port == HTTPS else f":{port}")
+
+    @property
+    def gateway_url(self) -> str:
+        """The entrance of the control plane."""
+        return self.url("gateway", self.control)
+
+    @property
+    def database(self) -> dict[str, Any]:
+        """``host`` and ``port`` of the metadata database."""
+        managed = self.managed("metadata_db")
+        host = None if managed else self.of("metadata_db", "host")
+        return {
+            "host": str(host or self.address(self.first("metadata_db"))),
+            "port": int(self.of("metadata_db", "port") or 5432),
+        }
+
+    @property
+    def object_store(self) -> dict[str, str]:
+        """``endpoint`` and ``region`` of the object store."""
+        endpoint = (
+            self._managed_endpoint()
+            if self.managed("object_store")
+            else self.of("object_store", "endpoint")
+        )
+        return {
+            "endpoint": str(endpoint or ""),
+            "region": str(self.of("object_store", "region") or "us-east-1"),
+        }
+
+    def _managed_endpoint(self) -> str:
+        host = self.first("object_store")
+        port = self.port("object_store", host)
+        address = self.of("object_store", "address") or self.address(host)
+        return f"https://{address}" + ("" if port == HTTPS else f":{port}")
+
+    def endpoint(self, role: str, host: str) -> str:
+        """The URL at which a role is asked: its host's, or that of an existing service."""
+        return self.object_store["endpoint"] if role == "object_store" else self.url(role, host)

@@ -1,0 +1,331 @@
+"""Whatever describes a service is read from the host that runs it; lists are found by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.mlops.onprem.plugins.module_utils._site.description import describe
+from ansible_collections.mlops.onprem.plugins.module_utils._site.errors import SiteError
+from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import handed
+from ansible_collections.mlops.onprem.plugins.module_utils._site.measured import checks
+from ansible_collections.mlops.onprem.plugins.module_utils._site.provides import parse_provides
+from ansible_collections.mlops.onprem.plugins.module_utils._site.site import Site
+from ansible_collections.mlops.onprem.plugins.module_utils._site.table import parse_table
+
+ROOT = Path(__file__).resolve().parents[5]
+KNOWN = describe(ROOT, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+GROUPS = {
+    "all": ["store1", "ctl1", "ctl2", "edge1", "edge2"],
+    "metadata_db": ["ctl1"],
+    "object_store": ["store1"],
+    "control": ["ctl1", "ctl2"],
+    "edge": ["edge1", "edge2"],
+    "ring_canary": ["edge1"],
+}
+Said = Mapping[str, Mapping[str, Any]]
+
+
+def site(said: Said | None = None, groups: Mapping[str, list[str]] | None = None) -> Site:
+    """A site whose hosts say C(said) in their inventory."""
+    variables = said or {}
+
+    def value(host: str, name: str) -> Any:
+        if name in variables.get(host, {}):
+            return variables[host][name]
+        default = KNOWN.defaults.get(name)
+        return None if "{{" in str(default) else default
+
+    return Site(
+        table=KNOWN.table,
+        provides=KNOWN.provides,
+        groups=GROUPS if groups is None else groups,
+        value=value,
+        secret=lambda name, **_kind: f"<{name}>",
+        address=lambda host: f"{host}.example",
+        root="/collection",
+    )
+
+
+def asked(name: str, said: Said | None = None, host: str = "edge1") -> Any:
+    return handed(site(said), name, host)
+
+
+@pytest.mark.parametrize("host", GROUPS["all"])
+def test_every_host_is_told_the_same_gateway(host: str) -> None:
+    said = {"ctl1": {"gateway_port": 8443}, host: {"gateway_port": 8443}} | {
+        "edge2": {"gateway_port": 999}  # of no meaning there
+    }
+    assert asked("model_serving_registry", said, host)["url"] == "https://ctl1.example:8443"
+    assert asked("monitoring_external_url", said, host) == "https://ctl1.example:8443"
+
+
+PORTS = [
+    ("ctl1", "gateway_port", "pipeline_mlflow", "https://ctl1.example:8443/mlflow"),
+    ("ctl1", "gateway_port", "pipeline_registry", "https://ctl1.example:8443"),
+    ("ctl1", "gateway_port", "pipeline_prometheus", "https://ctl1.example:8443/prometheus"),
+]
+
+
+@pytest.mark.parametrize(("host", "variable", "name", "url"), PORTS)
+def test_a_port_set_where_it_belongs_reaches_who_asks(
+    host: str, variable: str, name: str, url: str
+) -> None:
+    assert asked(name, {host: {variable: 8443}})["url"] == url
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["model_registry_object_store", "artifact_registry_object_store", "pipeline_object_store"],
+)
+def test_the_object_store_is_as_its_host_says(name: str) -> None:
+    said = {"store1": {"object_store_port": 9000, "object_store_region": "eu-central-1"}}
+    told = asked(name, said)
+    assert told["endpoint"] == "https://store1.example:9000"
+    assert told["region"] == "eu-central-1"
+
+
+def test_the_mode_of_the_object_store_is_read_from_its_host() -> None:
+    said = {
+        "store1": {
+            "object_store_mode": "existing",
+            "object_store_endpoint": "https://s3.example.com",
+            "object_store_access_key": "A",
+            "object_store_secret_key": "S",
+        }
+    }
+    told = asked("model_registry_object_store", said)
+    assert (told["endpoint"], told["access_key"], told["secret_key"]) == (
+        "https://s3.example.com",
+        "A",
+        "S",
+    )
+    assert "ceph" not in {target["job"] for target in asked("monitoring_targets", said)}
+    probe = next(p for p in asked("monitoring_probes", said) if p["name"] == "object_store")
+    assert probe["url"] == "https://s3.example.com"
+
+
+def test_an_existing_object_store_without_keys_is_a_sentence() -> None:
+    said = {"store1": {"object_store_mode": "existing"}}
+    with pytest.raises(SiteError, match=r"object_store_access_key is not set while .*existing"):
+        asked("model_registry_object_store", said)
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ({}, ("ctl1.example", 5432)),
+        ({"metadata_db_port": 6432}, ("ctl1.example", 6432)),
+        (
+            {"metadata_db_mode": "existing", "metadata_db_host": "pg.example.com"},
+            ("pg.example.com", 5432),
+        ),
+    ],
+)
+def test_the_database_is_as_its_host_says(said: dict[str, Any], told: tuple[str, int]) -> None:
+    for name in ("model_registry_database", "monitoring_database"):
+        found = asked(name, {"ctl1": said})
+        assert (found["host"], found["port"]) == told
+
+
+def test_a_metrics_port_is_that_of_each_host() -> None:
+    targets = asked("monitoring_targets", {"edge1": {"common_nginx_metrics_port": 10443}})
+    ports = {(t["job"], t["host"]): t["port"] for t in targets}
+    assert ports["node", "edge1"] == ports["nginx", "edge1"] == 10443
+    assert ports["node", "edge2"] == 9443
+    assert asked("monitoring_metrics_port", {"ctl1": {"common_nginx_metrics_port": 1}}, "ctl1") == 1
+
+
+def test_a_device_is_probed_and_asked_at_its_own_port() -> None:
+    said = {"edge2": {"model_serving_port": 8443}}
+    urls = {p["host"]: p["url"] for p in asked("monitoring_probes", said) if "edge" in p["host"]}
+    assert urls == {
+        "edge1": "https://edge1.example/v2/health/live",
+        "edge2": "https://edge2.example:8443/v2/health/live",
+    }
+    assert asked("devices", said)[1] == {
+        "name": "edge2",
+        "url": "https://edge2.example:8443",
+        "ring": "",
+    }
+
+
+def test_accounts_bear_the_names_that_the_inventory_gives_them() -> None:
+    said = {
+        "ctl1": {
+            "artifact_registry_push_user": "ci",
+            "artifact_registry_pull_user": "device",
+            "artifact_registry_pull_password": "given",
+        }
+    }
+    assert asked("pipeline_registry", said)["user"] == "ci"
+    told = asked("model_serving_registry", said)
+    assert (told["user"], told["password"]) == ("device", "given")
+    assert asked("model_serving_registry")["password"] == "<artifact_registry_pull_password>"
+
+
+def database(name: str, **more: Any) -> dict[str, Any]:
+    return {"name": name, "owner": f"{name}_owner", "password": f"{name}_password", **more}
+
+
+def test_databases_are_found_by_name_wherever_they_stand() -> None:
+    given = [
+        database("other"),
+        database("mlops_monitoring"),
+        database("mlflow", connection_limit=60, extra_databases=["mlflow_auth"]),
+    ]
+    said = {"ctl1": {"metadata_db_databases": given}}
+    told = asked("model_registry_auth_database", said)
+    assert told == {
+        "host": "ctl1.example",
+        "port": 5432,
+        "name": "mlflow_auth",
+        "user": "mlflow_owner",
+        "password": "mlflow_password",
+        "connection_limit": 60,
+    }
+    assert asked("monitoring_database", said)["user"] == "mlops_monitoring_owner"
+
+
+def test_a_list_that_lacks_a_database_is_a_sentence() -> None:
+    said = {"ctl1": {"metadata_db_databases": [database("other")]}}
+    with pytest.raises(SiteError, match="metadata_db_databases names no database mlflow; add it"):
+        asked("model_registry_database", said)
+    more = {"ctl1": {**said["ctl1"], "metadata_db_extra_databases": [database("mlflow")]}}
+    assert asked("model_registry_database", more)["user"] == "mlflow_owner"
+
+
+def test_accounts_are_found_by_name_wherever_they_stand() -> None:
+    given = [
+        {"name": "pipeline", "access_key": "P", "secret_key": "p", "buckets": ["data"]},
+        {"name": "model_registry", "access_key": "M", "secret_key": "m", "buckets": ["models"]},
+    ]
+    said = {"store1": {"object_store_accounts": given}}
+    told = asked("model_registry_object_store", said)
+    assert (told["access_key"], told["bucket"]) == ("M", "models")
+    assert asked("pipeline_object_store", said)["bucket"] == "data"
+    with pytest.raises(SiteError, match="object_store_accounts names no account artifact_registry"):
+        asked("artifact_registry_object_store", said)
+
+
+def test_a_bucket_that_cannot_be_told_is_a_sentence() -> None:
+    account = {
+        "name": "model_registry",
+        "access_key": "M",
+        "secret_key": "m",
+        "buckets": ["a", "b"],
+    }
+    with pytest.raises(SiteError, match=r"buckets a, b, but not mlops-models; name it there"):
+        asked("model_registry_object_store", {"store1": {"object_store_accounts": [account]}})
+
+
+def test_what_is_handed_to_a_list_leaves_out_what_is_appended() -> None:
+    said = {"ctl1": {"metadata_db_extra_databases": [database("more")]}}
+    assert [d["name"] for d in asked("metadata_db_databases", said)] == [
+        "mlflow",
+        "mlops_monitoring",
+    ]
+
+
+def test_pages_that_are_not_there_are_not_shown() -> None:
+    assert [tile["name"] for tile in asked("gateway_services")] == [
+        "Model registry",
+        "Metrics",
+        "Alerts",
+        "Artifact registry",
+    ]
+    said = {"ctl1": {"monitoring_mode": "existing"}}
+    assert [tile["name"] for tile in asked("gateway_services", said)] == [
+        "Model registry",
+        "Artifact registry",
+    ]
+
+
+def test_roles_are_asked_where_they_run() -> None:
+    every = ["common", "trust", "monitoring"]
+    assert asked("roles_to_ask", host="store1") == ["common", "trust", "object_store", "monitoring"]
+    assert asked("roles_to_ask", host="edge1") == ["common", "trust", "model_serving", "monitoring"]
+    assert set(asked("roles_to_ask", host="ctl2")) == {
+        *every,
+        *("artifact_registry", "model_registry", "gateway"),
+    }
+
+
+def test_a_service_that_exists_is_asked_about_on_the_first_control_host() -> None:
+    groups = {**GROUPS, "metadata_db": [], "object_store": []}
+    assert {"metadata_db", "object_store"} <= set(
+        handed(site(groups=groups), "roles_to_ask", "ctl1")
+    )
+    assert not {"metadata_db", "object_store"} & set(
+        handed(site(groups=groups), "roles_to_ask", "ctl2")
+    )
+
+
+def test_devices_that_did_not_take_the_release_are_not_asked() -> None:
+    said = {"edge1": {"__pipeline_release": {"changed": True}}, "edge2": {}}
+    assert [device["name"] for device in asked("pipeline_asked", said)] == ["edge1"]
+    assert asked("pipeline_releases", said)["edge2"] == {"skipped": True}
+    for word in ("failed", "unreachable"):
+        said["edge1"] = {"__pipeline_release": {word: True}}
+        assert asked("pipeline_asked", said) == []
+
+
+def test_alert_rules_come_from_the_roles_that_have_some() -> None:
+    assert asked("monitoring_rules") == {
+        "object_store": "/collection/roles/object_store/files/alerts.yml",
+        "model_serving": "/collection/roles/model_serving/files/alerts.yml",
+    }
+
+
+def test_every_target_has_a_question_that_names_it() -> None:
+    found = checks(
+        "http://p/query?query=",
+        [{"job": "prometheus"}],
+        [{"job": "node", "host": "edge1"}],
+        [{"url": "https://a/healthz"}],
+        {"host": "pg"},
+    )
+    assert [one["title"] for one in found] == [
+        "metrics of prometheus",
+        "metrics of node on edge1",
+        "answer of https://a/healthz",
+        "metrics of the database pg",
+    ]
+    assert found[1]["url"] == (
+        "http://p/query?query=up%7Bjob%3D%22node%22%2Chost%3D%22edge1%22%7D%3D%3D1"
+    )
+
+
+def test_an_inventory_without_control_is_a_sentence() -> None:
+    with pytest.raises(SiteError, match="the group control has no host"):
+        handed(site(groups={"all": []}), "monitoring_external_url", "x")
+
+
+def test_an_unknown_name_is_a_sentence_that_lists_the_known() -> None:
+    with pytest.raises(SiteError, match=r"computes no nothing; it computes .*monitoring_targets"):
+        asked("nothing")
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (
+            {"metrics": [{"job": "x"}]},
+            r"role x provides is wrong: metrics\[0\]\.series: is missing",
+        ),
+        ({"metric": []}, "has the unknown key 'metric'"),
+        ({"probes": [{"name": "x", "through": "x", "url": 1}]}, "unknown key 'url'"),
+        ([], "must be a mapping, but is a list"),
+    ],
+)
+def test_a_role_that_says_it_wrong_is_told_where(given: object, sentence: str) -> None:
+    with pytest.raises(SiteError, match=sentence):
+        parse_provides("x", given)
+
+
+def test_a_role_stands_in_the_table_once() -> None:
+    with pytest.raises(SiteError, match="the role a stands 2 times in the table"):
+        parse_table([{"role": "a", "group": "all"}, {"role": "a", "group": "edge"}])

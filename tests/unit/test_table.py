@@ -1,0 +1,87 @@
+"""The table of roles and the playbooks that are written out by hand say the same."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.mlops.onprem.plugins.module_utils._site.description import describe
+from ansible_collections.mlops.onprem.plugins.module_utils._site.table import Row
+
+ROOT = Path(__file__).resolve().parents[2]
+SITE = describe(ROOT, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+APPLIED = [row for row in SITE.table if row.applied]
+
+
+def pattern(row: Row) -> str:
+    """The hosts of a play for a row, as it is written."""
+    if not row.otherwise:
+        return row.group
+    return f"{{{{ groups['{row.group}'] | default([], true) or groups['{row.otherwise}'][:1] }}}}"
+
+
+def plays(name: str) -> list[tuple[str, str, tuple[str, ...]]]:
+    """Role, hosts and tags, in the order of a playbook."""
+    found = []
+    for play in yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8")):
+        for entry in play.get("roles", []):
+            found.append((entry["role"], play["hosts"], tuple(entry["tags"])))
+        for task in play.get("tasks", []):
+            called: dict[str, Any] = task.get("ansible.builtin.import_role") or {}
+            if called.get("tasks_from") == name:
+                found.append((called["name"], play["hosts"], tuple(task["tags"])))
+    return found
+
+
+def wanted(rows: list[Row]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(f"mlops.onprem.{row.role}", pattern(row), (row.role,)) for row in rows]
+
+
+@pytest.mark.parametrize("name", ["site", "selfcheck"])
+def test_a_playbook_names_every_role_in_the_order_of_the_table(name: str) -> None:
+    assert plays(name) == wanted(APPLIED)
+
+
+def test_removal_goes_the_other_way() -> None:
+    assert plays("remove") == wanted(APPLIED[::-1])
+
+
+def test_every_role_stands_in_the_table() -> None:
+    roles = {path.name for path in (ROOT / "roles").iterdir() if path.is_dir()}
+    assert {row.role for row in SITE.table} == roles - {"assess"}  # which asks the others
+
+
+def test_what_is_provided_exists() -> None:
+    roles = {row.role for row in SITE.table}
+    for role, provides in SITE.provides.items():
+        folder = ROOT / "roles" / role
+        if provides.alerts:
+            assert (folder / "files" / provides.alerts).exists()
+        for probe in provides.probes:
+            assert probe.through in roles
+        if provides.port:
+            specs = yaml.safe_load((folder / "meta" / "argument_specs.yml").read_text())
+            assert provides.port.variable in specs["argument_specs"]["main"]["options"]
+        for job in provides.metrics:
+            shown = (folder / "templates").glob("*.j2")
+            assert any(f"/metrics/{job.job}" in page.read_text() for page in shown), job.job
+
+
+def test_what_is_backed_up_is_a_directory_that_the_role_demands() -> None:
+    for role, provides in SITE.provides.items():
+        pages = [*(ROOT / "roles" / role).glob("vars/*.yml")]
+        text = "\n".join(page.read_text() for page in pages if page.name != "provides.yml")
+        for backup in provides.backup:
+            assert backup.path in text, f"{role}: {backup.path}"
+
+
+def test_playbooks_and_tasks_build_no_lists_in_templates() -> None:
+    found = []
+    for path in [*ROOT.glob("playbooks/**/*.yml"), *ROOT.glob("roles/*/*/*.yml")]:
+        text = path.read_text(encoding="utf-8")
+        if path.parent.name != "files" and re.search(r"\.(append|update|extend)\(", text):
+            found.append(str(path.relative_to(ROOT)))
+    assert found == []
