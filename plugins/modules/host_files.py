@@ -196,8 +196,9 @@ import stat
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import files as wanted
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import missing_parents
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
@@ -217,7 +218,7 @@ class Work:
     """One call: what is wanted, the open ledger, and what was done so far."""
 
     def __init__(self, module: AnsibleModule, book: Book) -> None:
-        self.owner: str = module.params["role"]
+        self.owner = role_of(module.params)
         self.check: bool = module.check_mode
         self.book = book
         self.changes: list[str] = []

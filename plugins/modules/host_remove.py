@@ -73,8 +73,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import apt, packages, snapshot
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.files import absolute
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import (
     KINDS,
@@ -93,7 +94,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
 
 class Work:
     def __init__(self, module: AnsibleModule, book: Book) -> None:
-        self.owner: str = module.params["role"]
+        self.owner = role_of(module.params)
         self.keep: list[str] = [absolute(path, "keep") for path in module.params["keep"]]
         self.check: bool = module.check_mode
         self.book = book

@@ -192,8 +192,9 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import probe, unit
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, ROLE, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.inputs import fingerprint
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
@@ -342,7 +343,7 @@ def wait_healthy(
 
 class Work:
     def __init__(self, module: AnsibleModule, book: Book, service: unit.Service) -> None:
-        self.owner: str = module.params["role"]
+        self.owner = role_of(module.params)
         self.restart_on: list[str] = list(module.params["restart_on"])
         self.reload_on: list[str] = list(module.params["reload_on"])
         self.restore: list[str] = list(module.params["restore"])
