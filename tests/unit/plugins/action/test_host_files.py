@@ -87,9 +87,7 @@ def test_a_template_leaves_the_variables_as_they_were(tmp_path: Path) -> None:
 
 
 def test_a_missing_variable_names_the_template(tmp_path: Path) -> None:
-    with pytest.raises(
-        AnsibleActionFail, match=r"template x\.j2 cannot be rendered: .*nowhere"
-    ):
+    with pytest.raises(AnsibleActionFail, match=r"template x\.j2 cannot be rendered: .*nowhere"):
         rendered(tmp_path, "{{ nowhere }}\n")
 
 
