@@ -191,7 +191,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import files, files_apply
 from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
-from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan import plan, report
+from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan import plan
+from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 

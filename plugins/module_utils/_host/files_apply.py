@@ -21,13 +21,12 @@ from .files_plan import (
     Group,
     MakeDirectory,
     Place,
-    Run,
     Seen,
     SetAttributes,
-    Step,
     Unlink,
     above,
 )
+from .steps import Run, Step
 from .system import Book, fresh_name, must, put, run, sync_directory
 
 

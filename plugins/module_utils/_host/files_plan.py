@@ -11,15 +11,14 @@ from __future__ import annotations
 
 import base64
 import os.path
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Union
 
 from .errors import HostError
 from .files import Directory, File, User, Wanted
 from .ledger import STATE_DIR, Ledger, missing_parents
-
-SHOWN_BYTES = 100_000
+from .steps import Run, Step, difference
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,6 @@ class Before:
 
 
 @dataclass(frozen=True)
-class Run:
-    """Run a command; ``doing`` completes "Could not …"."""
-
-    argv: tuple[str, ...]
-    doing: str
-
-
-@dataclass(frozen=True)
 class MakeDirectory:
     path: str
     owner: str = "root"
@@ -100,16 +91,6 @@ class Unlink:
 Act = Union[Run, MakeDirectory, SetAttributes, Place, Unlink]
 
 
-@dataclass(frozen=True)
-class Step:
-    """What is noted first, what is done then, and how that is told."""
-
-    ledger: Ledger
-    act: Act | None = None
-    said: str = ""
-    diff: Mapping[str, str] | None = None
-
-
 def plan(
     before: Before, wanted: Wanted, ledger: Ledger, role: str, trial: bool = False
 ) -> list[Step]:
@@ -131,13 +112,6 @@ def plan(
     if draft.ledger != (draft.steps[-1].ledger if draft.steps else ledger):
         draft.steps.append(Step(draft.ledger))
     return draft.steps
-
-
-def report(steps: Iterable[Step]) -> dict[str, Any]:
-    """What a module answers about steps, taken or not."""
-    changes = [step.said for step in steps if step.said]
-    diff = [dict(step.diff) for step in steps if step.diff is not None]
-    return {"changed": bool(changes), "changes": changes, "diff": diff}
 
 
 class _Draft:
@@ -372,17 +346,3 @@ def _same(want: File, seen: Seen) -> bool:
     if seen.kind == "link":
         return want.link != "" and os.fsencode(want.link) == seen.content
     return seen.kind == "file" and not want.link and seen.content == want.content
-
-
-def difference(path: str, before: bytes, after: bytes, sensitive: bool) -> dict[str, str]:
-    """The change of a file's content as Ansible shows it."""
-    header = {"before_header": path, "after_header": path}
-    if sensitive:
-        return {**header, "before": "", "after": "content changed\n"}
-    if max(len(before), len(after)) > SHOWN_BYTES or b"\0" in before + after:
-        return {**header, "before": f"{len(before)} bytes\n", "after": f"{len(after)} bytes\n"}
-    return {
-        **header,
-        "before": before.decode("utf-8", "replace"),
-        "after": after.decode("utf-8", "replace"),
-    }

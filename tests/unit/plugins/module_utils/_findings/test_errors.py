@@ -38,7 +38,7 @@ def end(answer: Any) -> str:
         return dict(answer)
 
     with pytest.raises(Ended) as ended:
-        errors.finish(Module(), work)  # type: ignore[arg-type]
+        errors.finish(Module(), work)
     return str(ended.value)
 
 
@@ -59,8 +59,11 @@ def test_a_lack_of_rights_names_the_remedy() -> None:
 
 
 def test_a_mistake_of_ours_keeps_its_traceback() -> None:
+    def work(_module: Any) -> dict[str, Any]:
+        raise KeyError("x")
+
     with pytest.raises(KeyError):
-        errors.finish(Module(), lambda _module: {}["x"])  # type: ignore[arg-type]
+        errors.finish(Module(), work)
 
 
 def test_the_tree_in_the_docstring_is_the_tree_of_the_classes() -> None:

@@ -27,13 +27,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan impo
     Group,
     MakeDirectory,
     Place,
-    Run,
     Seen,
-    Step,
     plan,
-    report,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import Ledger
+from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import Run, Step, report
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 ROOTS = {path: Seen("directory", leads=True) for path in ("/", "/etc", "/var", "/var/lib")}
