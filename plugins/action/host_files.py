@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.action import ActionBase
-from ansible.template import trust_as_template
+from ansible.plugins.loader import lookup_loader
 
 WAYS = ("template", "source", "content", "link", "payload", "secret_payload")
 
@@ -79,17 +78,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _rendered(self, name: str, task_vars: dict[str, Any]) -> bytes:
         path = self._found("templates", name)
-        text = trust_as_template(self._loader.get_text_file_contents(path))
-        search = []
-        for base in (*task_vars.get("ansible_search_path", ()), os.path.dirname(path)):
-            search += [os.path.join(base, "templates"), base]
-        templar = self._templar.copy_with_new_env(
-            searchpath=search, available_variables=dict(task_vars)
+        lookup = lookup_loader.get(
+            "ansible.builtin.template", loader=self._loader, templar=self._templar
         )
         try:
-            rendered = templar.template(
-                text, escape_backslashes=False, overrides={"trim_blocks": True}
-            )
+            (rendered,) = lookup.run([path], variables=task_vars)
         except AnsibleError as error:
             raise AnsibleActionFail(f"The template {name} cannot be rendered: {error}") from error
         if rendered is None:

@@ -96,7 +96,8 @@ import os
 import stat
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
@@ -161,6 +162,7 @@ def fits(path: str, mode: int, gid: int) -> bool:
 def work(module: AnsibleModule) -> dict[str, object]:
     """Place what is given; create the key if there is none; ask for a certificate."""
     params, check = module.params, module.check_mode
+    role = role_of(params, "owner")
     with Book(check) as book:
         for path in (KEY, CERTIFICATE):
             if os.path.lexists(path) and not book.ledger.has("file", path):
@@ -180,11 +182,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
             if old != new or not (new or path == CERTIFICATE) or (new and not fits(path, mode, gid))
         ]
         if not check and changes:
-            book.write(
-                book.ledger.claim(params["owner"], "file", KEY).claim(
-                    params["owner"], "file", CERTIFICATE
-                )
-            )
+            book.write(book.ledger.claim(role, "file", KEY).claim(role, "file", CERTIFICATE))
             if KEY in changes:
                 write_whole(KEY, (wanted_key or new_key()).encode(), 0o640, gid=gid)
             if CERTIFICATE in changes:

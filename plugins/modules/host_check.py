@@ -124,8 +124,9 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import probe
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

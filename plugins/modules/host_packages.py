@@ -84,8 +84,9 @@ repaired:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import apt, packages
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
@@ -106,7 +107,7 @@ def units_to_disable(units: list[str]) -> list[str]:
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    owner, names = module.params["role"], list(dict.fromkeys(module.params["name"]))
+    owner, names = role_of(module.params), list(dict.fromkeys(module.params["name"]))
     check = module.check_mode
     with Book(check) as book:
         repaired = (book.ledger.transaction is not None) or apt.interrupted()

@@ -102,8 +102,9 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
@@ -195,6 +196,7 @@ def make(build: str, final: str, archive: str, python: str, target: app.Target) 
 def work(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     name, python, digest = params["name"], params["python"], params["digest"]
+    role = role_of(params)
     if not re.fullmatch(r"[a-z][a-z0-9_-]*", name):
         raise HostError(f"{name!r} is not a name for a Python application.")
     if not digest:
@@ -232,8 +234,8 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         ledger = book.ledger
         for folder in (app.ROOT, app.BUILDS):
             if ledger.has("directory", folder) or not os.path.lexists(folder):
-                ledger = ledger.claim(params["role"], "directory", folder)
-        book.write(ledger.claim(params["role"], "app", final, paths=[final, builds]))
+                ledger = ledger.claim(role, "directory", folder)
+        book.write(ledger.claim(role, "app", final, paths=[final, builds]))
         if there or module.check_mode:
             return answer
         os.makedirs(builds, mode=0o755, exist_ok=True)

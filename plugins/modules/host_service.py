@@ -184,322 +184,37 @@ waited:
   type: float
 """
 
-import base64
-import os
-import pwd
-import stat
-import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._host import probe, unit
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, ROLE, finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
-from ansible_collections.mlops.onprem.plugins.module_utils._host.inputs import fingerprint
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
-    Book,
-    must,
-    properties,
-    run,
-    write_whole,
-)
-
-SLICE_PATH = "/etc/systemd/system/" + unit.SLICE
-STEADY_SECONDS = 1.5  # longer than RestartSec
-
-
-def running(name: str) -> tuple[unit.Running, dict[str, str]]:
-    shown = properties(
-        name,
-        "ActiveState",
-        "SubState",
-        "LoadState",
-        "UnitFileState",
-        "NeedDaemonReload",
-        "InvocationID",
-        "ExecMainStartTimestampMonotonic",
-        "ActiveEnterTimestampMonotonic",
-        "FragmentPath",
-        "NRestarts",
-    )
-    began = shown.get("ExecMainStartTimestampMonotonic", "0")
-    if began in ("", "0"):
-        began = shown.get("ActiveEnterTimestampMonotonic", "0")
-    started = time.time() - time.monotonic() + int(began or 0) / 1e6
-    state = unit.Running(
-        active=shown.get("ActiveState") in ("active", "reloading"),
-        enabled=shown.get("UnitFileState") in ("enabled", "enabled-runtime"),
-        stale=shown.get("NeedDaemonReload") == "yes",
-        invocation=shown.get("InvocationID", ""),
-        started=started if began not in ("", "0") else 0.0,
-    )
-    return state, shown
-
-
-def kept(path: str) -> dict[str, Any]:
-    """A small file as the ledger keeps it."""
-    status = os.stat(path)
-    with open(path, "rb") as stream:
-        content = stream.read(1 << 20)
-    return {
-        "content": base64.b64encode(content).decode(),
-        "mode": f"{stat.S_IMODE(status.st_mode):04o}",
-        "uid": status.st_uid,
-        "gid": status.st_gid,
-    }
-
-
-def read(path: str) -> str | None:
-    try:
-        with open(path, encoding="utf-8") as stream:
-            return stream.read()
-    except FileNotFoundError:
-        return None
-
-
-def refuse_foreign(service: unit.Service, shown: dict[str, str], ours: bool) -> None:
-    if shown.get("LoadState") == "masked":
-        raise HostError(
-            f"The unit {service.unit} is masked on this host; run: systemctl unmask {service.unit}"
-        )
-    if ours:
-        return
-    there = shown.get("FragmentPath") or ""
-    if not service.dropin and (there or os.path.lexists(service.path)):
-        raise HostError(
-            f"A unit {service.unit} exists already ({there or service.path}) and was not written "
-            "by the platform; remove or rename it."
-        )
-
-
-def refuse_missing(service: unit.Service) -> None:
-    """What would make the start fail with an obscure message."""
-    if service.command and not os.access(service.command[0], os.X_OK):
-        raise HostError(
-            f"{service.unit} shall run {service.command[0]}, which is not an executable file."
-        )
-    for path in service.writable:
-        if not os.path.exists(path):
-            raise HostError(f"{service.unit} shall write to {path}, which does not exist.")
-    if service.environment_file and not os.path.exists(service.environment_file):
-        raise HostError(
-            f"{service.unit} shall read {service.environment_file}, which does not exist."
-        )
-    if service.user:
-        try:
-            pwd.getpwnam(service.user)
-        except KeyError:
-            raise HostError(
-                f"{service.unit} shall run as {service.user}, which is not a user of this host."
-            ) from None
-
-
-def journal(name: str, since: float, lines: int = 20) -> str:
-    words = ["journalctl", "--unit", name, "--lines", str(lines), "--no-pager", "--output", "cat"]
-    ran = run([*words, "--since", f"@{int(since)}"], timeout=20)
-    if not ran.out.strip() or "-- No entries --" in ran.out:
-        ran = run(words, timeout=20)
-    return ran.out.strip() or "(the journal has no lines of it)"
-
-
-def failed(name: str, what: str, since: float) -> HostError:
-    return HostError(f"{what}. The last lines of its journal:\n{journal(name, since)}")
-
-
-def wait_healthy(
-    service: unit.Service, health: dict[str, Any] | None, changed: bool, since: float
-) -> float:
-    began = time.monotonic()
-    if health:
-        deadline = began + health["timeout"]
-        wrong = probe.ask_until(health, deadline)
-        if wrong:
-            raise failed(
-                service.unit,
-                f"{service.unit} did not become healthy within "
-                f"{health['timeout']} seconds: {wrong}",
-                since,
-            )
-    # Somebody else may have answered: the unit itself has to be up, and to stay so.
-    state, shown = running(service.unit)
-    if changed and not health:
-        time.sleep(STEADY_SECONDS)
-        first = state
-        state, shown = running(service.unit)
-        if state.invocation != first.invocation:
-            raise failed(service.unit, f"{service.unit} ends right after its start", since)
-    if shown.get("SubState") == "auto-restart":
-        raise failed(service.unit, f"{service.unit} ends right after its start", since)
-    if not state.active and shown.get("ActiveState") != "activating":
-        raise failed(
-            service.unit,
-            f"{service.unit} does not stay up: it is {shown.get('ActiveState')} "
-            f"({shown.get('SubState')})",
-            since,
-        )
-    return time.monotonic() - began
-
-
-class Work:
-    def __init__(self, module: AnsibleModule, book: Book, service: unit.Service) -> None:
-        self.owner: str = module.params["role"]
-        self.restart_on: list[str] = list(module.params["restart_on"])
-        self.reload_on: list[str] = list(module.params["reload_on"])
-        self.restore: list[str] = list(module.params["restore"])
-        self.check: bool = module.check_mode
-        self.book = book
-        self.service = service
-        self.changes: list[str] = []
-        self.diffs: list[dict[str, str]] = []
-
-    def inputs(self) -> unit.Inputs:
-        restart_on = [*self.restart_on, self.service.path]
-        if self.service.environment_file:
-            restart_on.append(self.service.environment_file)
-        restart, restart_changed = fingerprint(restart_on)
-        reload, reload_changed = fingerprint(self.reload_on)
-        return unit.Inputs(restart, reload, restart_changed, reload_changed)
-
-    def place(self, path: str, text: str, shared: bool = False) -> bool:
-        before = read(path)
-        ledger = self.book.ledger
-        name = os.path.basename(path) if not self.service.dropin or shared else self.service.unit
-        enable = {} if shared else {"unit": self.service.unit, "dropin": self.service.dropin}
-        ledger = ledger.claim(self.owner, "unit", name, path=path, **enable)
-        self.book.write(ledger)
-        if before == text:
-            return False
-        self.changes.append(f"{path}: " + ("created" if before is None else "content"))
-        self.diffs.append(
-            {"before_header": path, "after_header": path, "before": before or "", "after": text}
-        )
-        if not self.check:
-            os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-            write_whole(path, text.encode(), 0o644)
-        return True
-
-    def record(self, name: str) -> unit.Record | None:
-        thing = self.book.ledger.get("unit", name)
-        noted = thing.data.get("record") if thing else None
-        return unit.Record(**noted) if noted else None
-
-    def note(self, inputs: unit.Inputs, invocation: str) -> None:
-        record = {"invocation": invocation, "restart": inputs.restart, "reload": inputs.reload}
-        data: dict[str, Any] = {"record": record}
-        if self.restore:
-            data["accepted"] = {path: kept(path) for path in self.files_to_restore()}
-        self.book.write(self.book.ledger.claim(self.owner, "unit", self.service.unit, **data))
-
-    def files_to_restore(self) -> list[str]:
-        found = []
-        for top in self.restore:
-            for folder, _folders, names in os.walk(top):
-                paths = (os.path.join(folder, name) for name in sorted(names))
-                found += [path for path in paths if self.book.ledger.covers(path)]
-        return found
-
-    def put_back(self) -> bool:
-        """Put back what the service accepted last; whether there is such a thing."""
-        thing = self.book.ledger.get("unit", self.service.unit)
-        accepted = thing.data.get("accepted") if thing else None
-        if not self.restore or accepted is None:
-            return False
-        for path in self.files_to_restore():
-            if path not in accepted:
-                os.unlink(path)
-        for path, old in accepted.items():
-            if not os.path.exists(path) or kept(path) != old:
-                content = base64.b64decode(old["content"])
-                write_whole(path, content, int(old["mode"], 8), old["uid"], old["gid"])
-        return True
-
-    def settle(self, health: dict[str, Any] | None) -> tuple[str, float]:
-        name = self.service.unit
-        state, shown = running(name)
-        refuse_foreign(self.service, shown, self.book.ledger.has("unit", name))
-        text = unit.render(self.service)
-        if not self.check:
-            refuse_missing(self.service)
-        written = self.place(SLICE_PATH, unit.SLICE_TEXT, shared=True)
-        written = self.place(self.service.path, text) or written
-        if (written or state.stale) and not self.check:
-            must(["systemctl", "daemon-reload"], "make systemd read its units again")
-        if not state.enabled and shown.get("UnitFileState") not in ("static", "generated"):
-            self.enable(name)
-        inputs = self.inputs()
-        action = unit.decide(state, inputs, self.record(name), unit.can_reload(self.service))
-        if self.check and written and action in ("nothing", "reload"):
-            action = "restart"
-        if action != "nothing":
-            self.changes.append(f"{name}: {action}")
-        if self.check:
-            return action, 0.0
-        since = time.time()
-        self.act(action, name, since)
-        if action == "reload":
-            self.note(inputs, state.invocation)
-        waited = wait_healthy(self.service, health, action != "nothing", since)
-        self.note(inputs, running(name)[0].invocation)
-        return action, waited
-
-    def enable(self, name: str) -> None:
-        self.changes.append(f"{name}: enabled")
-        if self.check:
-            return
-        self.book.write(self.book.ledger.claim(self.owner, "unit", name, enabled=True))
-        must(["systemctl", "enable", "--quiet", name], f"enable {name}")
-
-    def act(self, action: str, name: str, since: float) -> None:
-        if action == "nothing":
-            return
-        if action == "reload":
-            ran = run(["systemctl", "reload", name], timeout=120)
-            if ran.rc != 0:
-                what = f"{name} did not accept its new configuration and goes on with the old one"
-                error = failed(name, what, since)
-                self.put_back()
-                raise error
-            return
-        run(["systemctl", "reset-failed", name], timeout=30)
-        ran = run(["systemctl", "restart", name], timeout=300)
-        if ran.rc != 0:
-            error = failed(name, f"{name} could not be started ({ran.said})", since)
-            if self.put_back():
-                run(["systemctl", "restart", name], timeout=300)
-            raise error
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host import probe, service_apply, unit
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host.service_plan import plan
+from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
+from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    params = module.params
-    service = unit.Service(
-        name=params["name"].removesuffix(".service"),
-        description=params["description"],
-        command=tuple(params["command"]),
-        user=params["user"],
-        environment={key: str(value) for key, value in params["environment"].items()},
-        environment_file=params["environment_file"] or "",
-        writable=tuple(params["writable"]),
-        settings=params["settings"],
-        dropin=params["dropin"],
+    params, role = module.params, role_of(module.params)
+    service = unit.service_of(params)
+    if params["health"]:
+        probe.question_of(params["health"])
+    follows = service_apply.Follows(
+        params["restart_on"], params["reload_on"], params["restore"], params["health"]
     )
-    health = params["health"]
-    if health:
-        probe.question_of(health)
     with Book(module.check_mode) as book:
-        call = Work(module, book, service)
         if params["only_if_present"]:
             there = book.ledger.get("unit", service.unit)
             if there is None:
                 return {"changed": False, "action": "nothing", "changes": [], "waited": 0.0}
-            call.owner = there.owners[0]
-        action, waited = call.settle(health)
-    return {
-        "changed": bool(call.changes),
-        "action": action,
-        "changes": call.changes,
-        "waited": round(waited, 2),
-        "diff": call.diffs,
-    }
+            role = there.owners[0]
+        before = service_apply.read(service, follows)
+        planned = plan(before, service, book.ledger, role, trial=module.check_mode)
+        waited = 0.0
+        if not module.check_mode:
+            waited = service_apply.apply(planned, before, service, follows, book, role)
+    return {**report(planned.steps), "action": planned.action, "waited": round(waited, 2)}
 
 
 def main() -> None:

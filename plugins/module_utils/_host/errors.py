@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .._findings.errors import PlatformError
 
-class HostError(Exception):
+
+class HostError(PlatformError):
     """Something about the host that stops us, said as a sentence: found, wanted, remedy."""

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import os.path
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -45,6 +48,44 @@ class File:
     validate: tuple[str, ...] = ()
     sensitive: bool = False
     adopt: bool = False
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Everything that one task asks for, in the order in which it is made."""
+
+    groups: tuple[str, ...] = ()
+    users: tuple[User, ...] = ()
+    directories: tuple[Directory, ...] = ()
+    files: tuple[File, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+def wanted_of(params: Mapping[str, Any]) -> Wanted:
+    """The parameters of a task, checked."""
+    users = tuple(user_of(row) for row in params["users"])
+    groups = tuple(account(name, "groups") for name in params["groups"])
+    directories = tuple(directory_of(row) for row in params["directories"])
+    files = tuple(
+        file_of(row, content_of(row), tuple(shlex.split(row["validate"] or "")))
+        for row in params["files"]
+    )
+    absent = tuple(absolute(path, "absent") for path in params["absent"])
+    refuse_twice(directories, files)
+    return Wanted(groups, users, directories, files, absent)
+
+
+def content_of(row: Mapping[str, Any]) -> bytes | None:
+    """A file's content, as the action plugin sends it or as it stands in the task."""
+    for name in ("payload", "secret_payload"):
+        if row.get(name) is not None:
+            try:
+                return base64.b64decode(row[name], validate=True)
+            except binascii.Error as error:
+                raise HostError(f"files {row['path']}: {name} is not base64.") from error
+    if row.get("content") is not None:
+        return str(row["content"]).encode()
+    return None
 
 
 def account(name: str, where: str) -> str:

@@ -9,10 +9,22 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 
-def fingerprint(patterns: Sequence[str]) -> tuple[str, float]:
+@dataclass(frozen=True)
+class Planned:
+    """Contents that files are about to get, and when."""
+
+    contents: Mapping[str, bytes] = field(default_factory=dict)
+    when: float = 0.0
+
+
+NOTHING = Planned()
+
+
+def fingerprint(patterns: Sequence[str], planned: Planned = NOTHING) -> tuple[str, float]:
     """The hash over everything the patterns name, and the newest change time among it.
 
     A name without a match is part of the hash as missing, so its appearing is a change.
@@ -25,7 +37,7 @@ def fingerprint(patterns: Sequence[str]) -> tuple[str, float]:
         if glob.has_magic(pattern) and not glob.has_magic(os.path.dirname(pattern)):
             newest = max(newest, _changed(os.path.dirname(pattern)))  # a match may have gone
         for path in found:
-            newest = max(newest, _add(digest, path))
+            newest = max(newest, _add(digest, path, planned))
     return digest.hexdigest(), newest
 
 
@@ -36,8 +48,11 @@ def _changed(path: str) -> float:
         return 0.0
 
 
-def _add(digest: hashlib._Hash, path: str) -> float:
+def _add(digest: hashlib._Hash, path: str, planned: Planned) -> float:
     digest.update(os.fsencode(path) + b"\0")
+    if path in planned.contents:
+        digest.update(hashlib.sha256(planned.contents[path]).digest())
+        return planned.when
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -47,7 +62,7 @@ def _add(digest: hashlib._Hash, path: str) -> float:
     if stat.S_ISDIR(status.st_mode):
         for entry in sorted(os.listdir(path)):
             if not entry.startswith(".mlops-new-"):
-                newest = max(newest, _add(digest, os.path.join(path, entry)))
+                newest = max(newest, _add(digest, os.path.join(path, entry), planned))
     elif stat.S_ISREG(status.st_mode):
         inner = hashlib.sha256()
         with open(path, "rb") as stream:

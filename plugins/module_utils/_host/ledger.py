@@ -19,6 +19,7 @@ from typing import Any
 from .errors import HostError
 
 VERSION = 1
+STATE_DIR = "/var/lib/mlops"  # where the ledger is
 
 # Every kind of thing, in the order in which things are taken away.
 KINDS = (

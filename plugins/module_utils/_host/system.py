@@ -20,13 +20,12 @@ from dataclasses import dataclass
 from types import TracebackType
 
 from .errors import HostError
-from .ledger import Ledger, dump, load
+from .ledger import STATE_DIR, Ledger, dump, load
 
-STATE_DIR = "/var/lib/mlops"
-LEDGER = STATE_DIR + "/ledger.json"
 # Locking a directory that every Debian has leaves nothing behind.
 LOCKED = "/var/lib"
 LOCK_TIMEOUT = 900.0
+READABLE = 0o755
 
 
 @dataclass(frozen=True)
@@ -119,6 +118,7 @@ def fresh_name(path: str) -> str:
 
 
 def put(path: str, content: bytes, mode: int, uid: int = 0, gid: int = 0) -> None:
+    """Make the file anew, whatever was there, and have it on the disk."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
@@ -139,9 +139,11 @@ class Book:
     the change that the new ledger tells of. In check mode nothing is written.
     """
 
-    def __init__(self, check: bool, timeout: float = LOCK_TIMEOUT) -> None:
+    def __init__(self, check: bool, timeout: float = LOCK_TIMEOUT, folder: str = STATE_DIR) -> None:
         self._check = check
         self._timeout = timeout
+        self._folder = folder
+        self._path = folder + "/ledger.json"
         self._lock = -1
         self.ledger = Ledger()
 
@@ -161,8 +163,8 @@ class Book:
                     ) from None
                 time.sleep(0.2)
         try:
-            with open(LEDGER, encoding="utf-8") as stream:
-                self.ledger = load(stream.read(), LEDGER)
+            with open(self._path, encoding="utf-8") as stream:
+                self.ledger = load(stream.read(), self._path)
         except FileNotFoundError:
             self.ledger = Ledger()
         return self
@@ -183,16 +185,16 @@ class Book:
         if self._check:
             return
         if ledger.empty:
-            for path in (LEDGER, fresh_name(LEDGER)):
+            for path in (self._path, fresh_name(self._path)):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(path)
             with contextlib.suppress(OSError):
-                os.rmdir(STATE_DIR)
+                os.rmdir(self._folder)
             return
-        if not os.path.isdir(STATE_DIR):
-            os.mkdir(STATE_DIR, 0o755)
-            os.chmod(STATE_DIR, 0o755)  # noqa: S103
-        write_whole(LEDGER, dump(ledger).encode(), 0o600)
+        if not os.path.isdir(self._folder):
+            os.mkdir(self._folder, 0o755)
+            os.chmod(self._folder, READABLE)
+        write_whole(self._path, dump(ledger).encode(), 0o600)
 
 
 def remove_tree(path: str, protected: frozenset[str]) -> bool:

@@ -99,6 +99,22 @@ class Service:
         return "/etc/systemd/system/" + self.unit
 
 
+def service_of(params: Mapping[str, Any]) -> Service:
+    """The service in the parameters of a task."""
+    name: str = params["name"]
+    return Service(
+        name=name.removesuffix(".service"),
+        description=params["description"],
+        command=tuple(params["command"]),
+        user=params["user"],
+        environment={key: str(value) for key, value in params["environment"].items()},
+        environment_file=params["environment_file"] or "",
+        writable=tuple(params["writable"]),
+        settings=params["settings"],
+        dropin=params["dropin"],
+    )
+
+
 def quoted(word: str) -> str:
     """One word of a command or environment assignment, taken literally by systemd."""
     if "\n" in word or "\0" in word:

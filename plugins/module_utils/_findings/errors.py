@@ -1,0 +1,34 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The errors that are answers, and how a module ends with one.
+
+    PlatformError       a sentence for a person: found, wanted, remedy
+    └── HostError       _host: something about the host, or in what a role asks of it
+
+Whoever raises one of these has nothing to add; ``finish`` makes it the message of the module. Any
+other exception is a mistake of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ansible.module_utils.basic import AnsibleModule
+
+
+class PlatformError(Exception):
+    """What stops us, said as a sentence for a person: found, wanted, remedy."""
+
+
+def finish(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, Any]]) -> None:
+    """Do the work of a module; an error that is a sentence becomes its message."""
+    try:
+        result = work(module)
+    except PlatformError as error:
+        module.fail_json(msg=str(error))
+    except PermissionError as error:
+        module.fail_json(msg=f"{error}. This needs root: set become: true for the play.")
+    module.exit_json(**result)

@@ -1,0 +1,227 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking away what was made for a role: what goes in which order, what stays, and why.
+
+Nothing here looks at a host. The ledger is written after each step, so that a killed removal goes
+on where it was; a thing that is gone already is forgotten without a word.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Union
+
+from . import packages
+from .ledger import KINDS, Key, Ledger, Thing, inside
+
+
+@dataclass(frozen=True)
+class Before:
+    """The host as far as removal has to know it."""
+
+    installed: Mapping[str, packages.Installed] = field(default_factory=dict)
+    known: frozenset[str] = frozenset()  # packages that dpkg knows, if only by their leftovers
+    users: Mapping[str, tuple[int, int]] = field(default_factory=dict)  # number, primary group
+    groups: Mapping[str, int] = field(default_factory=dict)
+    held_users: frozenset[int] = frozenset()  # owners of what is kept
+    held_groups: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Units:
+    """Stop the services and take away the files of the units."""
+
+    services: tuple[str, ...]
+    paths: tuple[str, ...]
+    slices: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Trees:
+    """Everything that the paths or globs name."""
+
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class RemoveFile:
+    """A file; one that was adopted becomes what it was."""
+
+    path: str
+    original: Mapping[str, str | int] | None = None
+
+
+@dataclass(frozen=True)
+class Packages:
+    """Purge what goes, and leave to apt what nobody of ours wants any more."""
+
+    going: tuple[str, ...]
+    orphans: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A directory with all in it that is not protected, or only if it is empty."""
+
+    path: str
+    whole: bool
+    packaged_stays: bool = False
+    protected: frozenset[str] = frozenset()
+    holds_kept: bool = False
+
+
+@dataclass(frozen=True)
+class Account:
+    kind: str
+    name: str
+
+
+Act = Union[Units, Trees, RemoveFile, Packages, Directory, Account]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """One step: what is done, what is told, and what the ledger then says."""
+
+    act: Act | None = None
+    said: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    forget: tuple[Key, ...] = ()
+    hand_over: tuple[tuple[str, Key], ...] = ()  # new owner and thing
+    release: tuple[Key, ...] = ()  # no longer wanted by the role, but by others or by the system
+
+    def after(self, ledger: Ledger, role: str) -> Ledger:
+        """The ledger once the step is taken."""
+        for heir, (kind, name) in self.hand_over:
+            ledger = ledger.claim(heir, kind, name)
+        ledger = ledger.drop(*self.forget)
+        return ledger.release(role, [thing for thing in ledger if thing.key in self.release])
+
+
+def plan(before: Before, ledger: Ledger, role: str, keep: Iterable[str] = ()) -> list[Removal]:
+    """The steps that take away what is the role's alone, except what is in ``keep``."""
+    kept = tuple(keep)
+    going, shared = ledger.split(role)
+    by_kind = {kind: [one for one in going if one.kind == kind] for kind in KINDS}
+    rest = ledger.release(role, shared)
+    steps = [Removal(release=tuple(thing.key for thing in shared))] if shared else []
+    steps += _units(by_kind["unit"])
+    steps += _apps(by_kind["app"], kept)
+    steps += _files(by_kind["file"], kept)
+    steps += _packages(by_kind["package"], before, rest, role)
+    steps += _directories([*by_kind["trace"], *by_kind["directory"]], rest, role, kept)
+    steps += _accounts(by_kind["user"], by_kind["group"], before)
+    return steps
+
+
+def _gone(things: Iterable[Thing], act: Act | None, told: bool = True) -> Removal:
+    things = list(things)
+    said = tuple(f"{thing.kind} {thing.name}" for thing in things) if told else ()
+    return Removal(act, said, forget=tuple(thing.key for thing in things))
+
+
+def _stays(path: str, keep: Iterable[str]) -> bool:
+    return any(inside(path, one) for one in keep)
+
+
+def _asked_for(thing: Thing) -> Removal:
+    return Removal(kept=(f"{thing.kind} {thing.name}: asked for",))
+
+
+def _units(things: list[Thing]) -> Iterator[Removal]:
+    if not things:
+        return
+    act = Units(
+        tuple(thing.data["unit"] for thing in things if thing.data.get("unit")),
+        tuple(thing.data["path"] for thing in things),
+        tuple(thing.name for thing in things if thing.name.endswith(".slice")),
+    )
+    yield _gone(things, act)
+
+
+def _apps(things: list[Thing], keep: tuple[str, ...]) -> Iterator[Removal]:
+    for thing in things:
+        if _stays(thing.name, keep):
+            yield _asked_for(thing)
+        else:
+            yield _gone([thing], Trees(tuple(thing.data.get("paths", [thing.name]))))
+
+
+def _files(things: list[Thing], keep: tuple[str, ...]) -> Iterator[Removal]:
+    for thing in things:
+        if _stays(thing.name, keep):
+            yield _asked_for(thing)
+        else:
+            yield _gone([thing], RemoveFile(thing.name, thing.data.get("original")))
+
+
+def _packages(things: list[Thing], before: Before, rest: Ledger, role: str) -> Iterator[Removal]:
+    if not things:
+        return
+    names = [thing.name for thing in things]
+    needed = packages.still_needed(before.installed, names)
+    going = [name for name in names if name in before.known and name not in needed]
+    # Now it belongs to whoever keeps it; a package that is not ours keeps it for good.
+    heirs = []
+    after = rest
+    for name, by in needed.items():
+        keeper = after.get("package", by)
+        for heir in keeper.owners if keeper else ():
+            if heir != role:
+                heirs.append((heir, ("package", name)))
+                after = after.claim(heir, "package", name)
+    inherited = {name for _heir, (_kind, name) in heirs}
+    left = [name for name in names if name in needed]
+    yield Removal(
+        Packages(tuple(going), tuple(name for name in left if name not in inherited)),
+        tuple(f"package {name}" for name in names if name not in needed),
+        tuple(f"package {name}: {by} needs it" for name, by in sorted(needed.items())),
+        tuple(("package", name) for name in names if name not in needed),
+        tuple(heirs),
+        tuple(("package", name) for name in left),
+    )
+
+
+def _directories(
+    things: list[Thing], rest: Ledger, role: str, keep: tuple[str, ...]
+) -> Iterator[Removal]:
+    """Directories and what packages left; the outermost last, so that nothing is cut off."""
+    others = {
+        thing.data.get("path", thing.name)
+        for thing in rest
+        if thing.kind in ("file", "app", "directory", "trace", "unit")
+        and (role not in thing.owners or _stays(thing.name, keep))
+    }
+    protected = frozenset({*others, *keep})
+    for thing in sorted(things, key=lambda one: one.name, reverse=True):
+        path = thing.name
+        if _stays(path, keep):
+            yield _asked_for(thing)
+            continue
+        trace = thing.kind == "trace"
+        whole = trace or bool(thing.data.get("whole"))
+        holds_kept = any(inside(one, path) for one in keep)
+        yield _gone([thing], Directory(path, whole, trace, protected, holds_kept))
+
+
+def _accounts(users: list[Thing], groups: list[Thing], before: Before) -> Iterator[Removal]:
+    held = set(before.held_groups)
+    for thing in users:
+        account = before.users.get(thing.name)
+        if account is not None and account[0] in before.held_users:
+            held.add(account[1])
+            yield Removal(kept=(f"user {thing.name}: owns what is kept",))
+        else:
+            yield _account(thing, account is not None)
+    for thing in groups:
+        number = before.groups.get(thing.name)
+        if number is not None and number in held:
+            yield Removal(kept=(f"group {thing.name}: owns what is kept",))
+        else:
+            yield _account(thing, number is not None)
+
+
+def _account(thing: Thing, there: bool) -> Removal:
+    return _gone([thing], Account(thing.kind, thing.name) if there else None, told=there)

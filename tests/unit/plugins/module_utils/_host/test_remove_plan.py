@@ -1,0 +1,264 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""host_remove takes away what is the role's alone, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._host import remove_apply
+from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import Ledger
+from ansible_collections.mlops.onprem.plugins.module_utils._host.packages import Installed
+from ansible_collections.mlops.onprem.plugins.module_utils._host.remove_plan import (
+    Account,
+    Before,
+    Directory,
+    Packages,
+    Removal,
+    RemoveFile,
+    Units,
+    plan,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
+
+DATA = "/var/lib/mlops/a"
+UNIT = {"path": "/etc/systemd/system/a.service", "unit": "a.service", "dropin": False}
+BEFORE = Before(
+    installed={name: Installed(name, ()) for name in ("p", "q")},
+    known=frozenset({"p", "q"}),
+    users={"a": (990, 991)},
+    groups={"a": 991},
+)
+
+
+def everything(role: str = "first") -> Ledger:
+    return (
+        Ledger()
+        .claim(role, "group", "a")
+        .claim(role, "user", "a")
+        .claim(role, "directory", "/var/lib/mlops")
+        .claim(role, "directory", DATA, whole=True)
+        .claim(role, "trace", "/var/lib/p", packages=["p"])
+        .claim(role, "package", "p")
+        .claim(role, "file", "/etc/mlops/f")
+        .claim(role, "app", "/opt/mlops/a", paths=["/opt/mlops/a", "/opt/mlops/.builds/a"])
+        .claim(role, "unit", "a.service", **UNIT)
+    )
+
+
+def said(steps: list[Removal]) -> list[str]:
+    return [one for step in steps for one in step.said]
+
+
+def kept(steps: list[Removal]) -> list[str]:
+    return [one for step in steps for one in step.kept]
+
+
+def after(steps: list[Removal], ledger: Ledger, role: str = "first") -> Ledger:
+    for step in steps:
+        ledger = step.after(ledger, role)
+    return ledger
+
+
+def test_services_go_first_and_their_users_last_and_the_ledger_is_empty_then() -> None:
+    steps = plan(BEFORE, everything(), "first")
+    assert said(steps) == [
+        "unit a.service",
+        "app /opt/mlops/a",
+        "file /etc/mlops/f",
+        "package p",
+        "trace /var/lib/p",
+        f"directory {DATA}",
+        "directory /var/lib/mlops",
+        "user a",
+        "group a",
+    ]
+    assert kept(steps) == []
+    assert after(steps, everything()).empty
+
+
+def test_directories_go_from_the_inside_out() -> None:
+    steps = plan(BEFORE, everything(), "first")
+    paths = [step.act.path for step in steps if isinstance(step.act, Directory)]
+    assert paths == ["/var/lib/p", DATA, "/var/lib/mlops"]
+
+
+def test_what_another_role_wants_stays_and_is_only_its_from_then_on() -> None:
+    ledger = everything()
+    for thing in everything():
+        ledger = ledger.claim("second", thing.kind, thing.name)
+    steps = plan(BEFORE, ledger, "first")
+    assert said(steps) == []
+    assert [step.act for step in steps] == [None]
+    rest = after(steps, ledger)
+    assert {thing.owners for thing in rest} == {("second",)}
+    assert len(list(rest)) == len(list(ledger))
+
+
+@pytest.mark.parametrize("ledger", [Ledger(), everything("second")])
+def test_a_role_that_made_nothing_removes_nothing(ledger: Ledger) -> None:
+    assert plan(BEFORE, ledger, "first") == []
+
+
+def test_what_is_kept_stays_recorded_with_its_owners_and_the_way_to_it() -> None:
+    host = Before(
+        BEFORE.installed, BEFORE.known, BEFORE.users, BEFORE.groups, frozenset({990}), frozenset()
+    )
+    steps = plan(host, everything(), "first", [DATA + "/models"])
+    directories = {step.act.path: step.act for step in steps if isinstance(step.act, Directory)}
+    assert directories[DATA].holds_kept
+    assert DATA + "/models" in directories[DATA].protected
+    assert kept(steps) == ["user a: owns what is kept", "group a: owns what is kept"]
+
+
+@pytest.mark.parametrize(
+    ("keep", "sentence"),
+    [
+        (DATA, f"directory {DATA}: asked for"),
+        ("/etc/mlops", "file /etc/mlops/f: asked for"),
+        ("/opt/mlops", "app /opt/mlops/a: asked for"),
+        ("/var/lib/p", "trace /var/lib/p: asked for"),
+    ],
+)
+def test_what_is_asked_to_stay_is_told_and_recorded(keep: str, sentence: str) -> None:
+    steps = plan(BEFORE, everything(), "first", [keep])
+    assert sentence in kept(steps)
+    thing = sentence.partition(":")[0]
+    assert thing not in said(steps)
+    assert after(steps, everything()).has(*thing.split(" ", 1))
+
+
+def test_what_lies_in_our_directory_but_belongs_to_another_role_is_protected() -> None:
+    ledger = everything().claim("second", "file", DATA + "/theirs")
+    steps = plan(BEFORE, ledger, "first")
+    (directory,) = [s.act for s in steps if isinstance(s.act, Directory) and s.act.path == DATA]
+    assert directory.protected == {DATA + "/theirs"}
+
+
+NEEDS = {
+    "p": Installed("p", ()),
+    "q": Installed("q", ()),
+    "company": Installed("company", (("p",),)),
+}
+
+
+def packages_of(steps: list[Removal]) -> Packages:
+    (act,) = [step.act for step in steps if isinstance(step.act, Packages)]
+    return act
+
+
+def test_a_package_that_the_company_needs_stays_for_good() -> None:
+    ledger = Ledger().claim("first", "package", "p").claim("first", "package", "q")
+    steps = plan(Before(NEEDS, frozenset({"p", "q"})), ledger, "first")
+    assert packages_of(steps) == Packages(going=("q",), orphans=("p",))
+    assert said(steps) == ["package q"]
+    assert kept(steps) == ["package p: company needs it"]
+    assert after(steps, ledger).empty
+
+
+def test_a_package_that_one_of_another_role_needs_is_handed_to_that_role() -> None:
+    ledger = Ledger().claim("first", "package", "p").claim("second", "package", "company")
+    steps = plan(Before(NEEDS, frozenset({"p"})), ledger, "first")
+    assert packages_of(steps) == Packages(going=(), orphans=())
+    thing = after(steps, ledger).get("package", "p")
+    assert thing is not None
+    assert thing.owners == ("second",)
+
+
+def test_a_package_that_somebody_purged_is_forgotten() -> None:
+    ledger = Ledger().claim("first", "package", "p")
+    steps = plan(Before(), ledger, "first")
+    assert packages_of(steps) == Packages((), ())
+    assert after(steps, ledger).empty
+
+
+def test_an_adopted_file_is_put_back() -> None:
+    original: dict[str, str | int] = {"content": "b2xk", "mode": "0600", "uid": 0, "gid": 0}
+    ledger = Ledger().claim("first", "file", "/etc/issue.net", original=original)
+    (step,) = plan(BEFORE, ledger, "first")
+    assert step.act == RemoveFile("/etc/issue.net", original)
+
+
+def test_accounts_that_are_gone_are_forgotten_without_a_word() -> None:
+    ledger = Ledger().claim("first", "user", "x").claim("first", "group", "x")
+    steps = plan(BEFORE, ledger, "first")
+    assert [(step.act, step.said) for step in steps] == [(None, ()), (None, ())]
+    assert after(steps, ledger).empty
+
+
+def test_the_units_of_a_service_are_stopped_together_and_the_slice_after_them() -> None:
+    path = "/etc/systemd/system/mlops.slice"
+    ledger = everything().claim("first", "unit", "mlops.slice", path=path)
+    act = plan(BEFORE, ledger, "first")[0].act
+    assert act == Units(("a.service",), (str(UNIT["path"]), path), ("mlops.slice",))
+
+
+# The hands, in a directory of our own
+
+
+@pytest.fixture
+def remove(tmp_path: Path) -> Callable[..., list[Removal]]:
+    if os.getuid() != 0:
+        pytest.skip("the ledger belongs to root")
+
+    def remove(ledger: Ledger, *keep: str) -> list[Removal]:
+        with Book(check=False, folder=str(tmp_path / "state")) as book:
+            book.ledger = ledger
+            before = remove_apply.read(ledger, "first", keep)
+            return remove_apply.apply(plan(before, ledger, "first", keep), book, "first")
+
+    return remove
+
+
+def test_a_directory_goes_with_everything_but_what_is_not_ours(
+    tmp_path: Path, remove: Callable[..., list[Removal]]
+) -> None:
+    whole, plain = tmp_path / "whole", tmp_path / "plain"
+    for path in (whole / "mine", whole / "theirs", plain):
+        path.mkdir(parents=True)
+    (plain / "company").write_text("theirs")
+    ledger = (
+        Ledger()
+        .claim("first", "directory", str(whole), whole=True)
+        .claim("first", "directory", str(plain))
+        .claim("second", "directory", str(whole / "theirs"))
+    )
+    assert said(remove(ledger)) == []  # neither directory is gone, so neither is told
+    assert not (whole / "mine").exists()
+    assert (whole / "theirs").exists()
+    assert (plain / "company").exists()
+
+
+def test_what_is_kept_survives_and_the_rest_around_it_goes(
+    tmp_path: Path, remove: Callable[..., list[Removal]]
+) -> None:
+    whole = tmp_path / "whole"
+    (whole / "models").mkdir(parents=True)
+    (whole / "cache").mkdir()
+    ledger = Ledger().claim("first", "directory", str(whole), whole=True)
+    steps = remove(ledger, str(whole / "models"))
+    assert kept(steps) == [f"directory {whole}: something in it is kept"]
+    assert after(steps, ledger) == ledger
+    assert [one.name for one in whole.iterdir()] == ["models"]
+    assert said(remove(ledger)) == [f"directory {whole}"]
+    assert not whole.exists()
+
+
+def test_a_file_goes_with_what_a_killed_run_left_beside_it(
+    tmp_path: Path, remove: Callable[..., list[Removal]]
+) -> None:
+    for name in ("f", ".mlops-new-f"):
+        (tmp_path / name).write_text("x")
+    ledger = Ledger().claim("first", "file", str(tmp_path / "f"))
+    assert said(remove(ledger)) == [f"file {tmp_path}/f"]
+    assert list(tmp_path.iterdir()) == []
+    assert said(remove(ledger)) == [f"file {tmp_path}/f"]  # gone already, and nothing breaks
+
+
+def test_an_account_names_its_command() -> None:
+    (step,) = plan(BEFORE, Ledger().claim("first", "user", "a"), "first")
+    assert step.act == Account("user", "a")
