@@ -122,9 +122,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.metrics imp
     missing,
     parse_vector,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import Interrupted
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 POLL_SECONDS = 2.0
 

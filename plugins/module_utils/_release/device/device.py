@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Protocol
 
-from .client import Interrupted, RegistryClient, Transport
-from .errors import RegistryError
-from .oci import canonical, check_digest
-from .openssl import verifier
-from .release import MANIFEST_FILE, Release, parse_release
-from .signature import Verify, check_payload, signature_tag, signatures
+from ..client import Interrupted, RegistryClient, Transport
+from ..errors import RegistryError
+from ..oci import canonical, check_digest
+from ..openssl import verifier
+from ..release import MANIFEST_FILE, Release, parse_release
+from ..signature import Verify, check_payload, signature_tag, signatures
 from .store import READ_BYTES, PartialFile, ReleaseStore
 
 SIGNATURE_FILE = "signature.json"

@@ -13,13 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import oci, release, signature
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, release, signature
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import (
     Interrupted,
     RegistryClient,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.device import Device, Served
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.store import ReleaseStore
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
+    Device,
+    Served,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
 
 FILES = {
     "model.onnx": b"onnx" * 100,

@@ -10,9 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import signature
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.openssl import verifier
+from ansible_collections.mlops.onprem.plugins.module_utils._release import signature
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.openssl import verifier
 
 DIGEST = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64

@@ -17,8 +17,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import RegistryError
-from .oci import hex_of
+from ..errors import RegistryError
+from ..oci import hex_of
 
 READ_BYTES = 1024 * 1024
 DIRECTORY_MODE = 0o750

@@ -11,13 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import store as store_module
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.device import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device import (
+    store as store_module,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
     Device,
     Settings,
     plan,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
 from .conftest import Bench
 

@@ -11,10 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from .client import Interrupted
+from ..client import Interrupted
+from ..errors import RegistryError
+from ..web import WebTransport
 from .device import SETTINGS_FILE, Settings, describe, open_device
-from .errors import RegistryError
-from .web import WebTransport
 
 
 def main(arguments: list[str] | None = None) -> int:

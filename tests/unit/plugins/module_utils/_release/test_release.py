@@ -8,8 +8,8 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import oci, release
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, release
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
 DIGEST = "sha256:" + "a" * 64
 

@@ -9,17 +9,17 @@ import io
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import client as client_module
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release import client as client_module
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import (
     Interrupted,
     RegistryClient,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.oci import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import PartialFile
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
     Descriptor,
     digest_of,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.store import PartialFile
 
 from .conftest import FakeAnswer, FakeRegistry
 
