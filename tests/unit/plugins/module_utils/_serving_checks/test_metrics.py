@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.errors import CheckError
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.metrics import (
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.metrics import (
     Expectation,
     expectations,
     missing,

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.latency import (
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.latency import (
     outliers,
     percentile,
 )

@@ -9,8 +9,8 @@ import math
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.errors import CheckError
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.golden import (
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.golden import (
     compare,
     gap,
     parse_golden,

@@ -7,8 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline import report
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.report import (
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks import report
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.report import (
     FAIL,
     PASS,
     SKIP,
