@@ -70,15 +70,13 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Endpoint
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import (
-    Contract,
-    one_line,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.options import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import one_line
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.client import (
     POSTGRESQL_ACCOUNT,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     Account,
     Connections,
     Consumer,
@@ -93,11 +91,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     plan_absent,
     plan_present,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql_read import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.read import (
     connection_arguments,
     read_server,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.scram import verifier
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
+    verifier,
+)
 
 PSYCOPG_ERROR: str | None = None
 try:

@@ -130,6 +130,10 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import (
+    Contract,
+    sentences_of_failures,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
     Certificate,
     Endpoint,
@@ -137,15 +141,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint i
     judge_certificate,
     judge_clock,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import (
-    Contract,
-    one_line,
-    sentences_of_failures,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.options import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import one_line
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.client import (
     POSTGRESQL_ACCOUNT,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     Consumer,
     DatabaseError,
     Login,
@@ -154,7 +154,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     judge,
     judge_login,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql_read import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.read import (
     connection_arguments,
     read_server,
 )

@@ -106,7 +106,7 @@ import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.buckets import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.buckets import (
     BucketError,
     Found,
     Record,
@@ -116,7 +116,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.buckets im
     plan_present,
     said,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
     Account,
     EndpointError,
     locate,

@@ -183,18 +183,18 @@ from collections.abc import Callable
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import (
+    Contract,
+    sentences_of_failures,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
     Endpoint,
     dial,
     judge_certificate,
     judge_clock,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import (
-    Contract,
-    one_line,
-    sentences_of_failures,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import one_line
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
     Account,
     BucketSeen,
     EndpointError,

@@ -13,7 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
 )
 from ansible_collections.mlops.onprem.plugins.modules import (

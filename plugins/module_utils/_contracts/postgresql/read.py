@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Callable
 
-from .endpoint import Endpoint
-from .postgresql import (
+from ..endpoint import Endpoint
+from .judge import (
     Account,
     Connections,
     Consumer,

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import Account, Refusal
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
+    Account,
+    Refusal,
+)
 from ansible_collections.mlops.onprem.plugins.modules.s3_probe import (
     PART,
     Client,

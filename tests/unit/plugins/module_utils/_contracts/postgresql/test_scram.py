@@ -8,7 +8,7 @@ import base64
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.onprem.plugins.filter.scram_verifier import scram_verifier
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.scram import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
     belongs_to,
     verifier,
 )

@@ -9,8 +9,9 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from .._findings.finding import Finding
-from .finding import Contract, listing, one_line
+from ..._findings.finding import Finding
+from ..contract import Contract
+from ..finding import listing, one_line
 
 # The steps of a probe in their order, with the words that complete "may not ...".
 STEPS = {

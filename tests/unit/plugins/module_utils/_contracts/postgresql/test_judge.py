@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import Contract
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     Account,
     Connections,
     Consumer,

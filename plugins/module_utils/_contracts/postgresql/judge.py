@@ -14,8 +14,9 @@ import re
 from dataclasses import dataclass
 from typing import Callable
 
-from .._findings.finding import FAIL, Finding
-from .finding import Contract, count, listing, one_line
+from ..._findings.finding import FAIL, Finding
+from ..contract import Contract
+from ..finding import count, listing, one_line
 
 OLDEST_MAJOR = 14
 MARK = re.compile(r"^Made by mlops\.onprem for site (.+); removed with it\.$")

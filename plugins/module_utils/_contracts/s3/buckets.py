@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from .finding import one_line
-from .s3 import Account
+from ..finding import one_line
+from .judge import Account
 
 # URL of an endpoint: the buckets that were made there.
 Record = dict[str, list[str]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.buckets import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.buckets import (
     BucketError,
     Found,
     parse_record,
@@ -11,7 +11,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.buckets im
     plan_present,
     said,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import Account
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import Account
 
 A = Account("a", "AK", "SK", ("one", "two"))
 B = Account("b", "BK", "TK", ("two", "three"))

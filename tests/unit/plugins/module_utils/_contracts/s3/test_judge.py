@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import Contract
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
     Account,
     BucketSeen,
     EndpointError,
