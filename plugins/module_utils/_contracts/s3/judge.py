@@ -32,7 +32,7 @@ _WRONG_REGION = (
     "InvalidRegion",
 )
 _SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
-_MISSING = ("NoSuchBucket", "404", "NotFound")
+MISSING = ("NoSuchBucket", "404", "NotFound")
 _FORBIDDEN = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "UnauthorizedAccess")
 _TOO_LARGE = ("EntityTooLarge", "413")
 _UNSUPPORTED = ("NotImplemented", "501", "MethodNotAllowed", "405")
@@ -64,10 +64,11 @@ class Account:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error answer: S3's code (or the HTTP status as text) and its message."""
+    """An error answer: S3's code (or the HTTP status as text), its message, and all its words."""
 
     code: str
     message: str = ""
+    words: str = field(default="", compare=False, repr=False)
 
     def is_one_of(self, codes: tuple[str, ...]) -> bool:
         return self.code in codes
@@ -98,7 +99,7 @@ class BucketSeen:
     @property
     def missing(self) -> bool:
         refusal = self.outcomes.get("list")
-        return bool(refusal and refusal.is_one_of(_MISSING))
+        return bool(refusal and refusal.is_one_of(MISSING))
 
 
 @dataclass(frozen=True)
