@@ -1,14 +1,18 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read what matters of a PostgreSQL server through a query function that is handed in."""
+"""Look through a PostgreSQL server, over logins that are handed in."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Callable
 
-from ..endpoint import Endpoint
+from ..._findings.finding import Finding
+from ..contract import Contract
+from ..endpoint import judge_clock
+from ..finding import one_line
 from .judge import (
     Account,
     Connections,
@@ -17,9 +21,13 @@ from .judge import (
     Login,
     RoleSeen,
     Server,
+    judge,
+    judge_login,
 )
 
-Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+Query = Callable[[str, Sequence[Any]], "list[tuple[Any, ...]]"]
+Connect = Callable[[Login], "AbstractContextManager[Query]"]
+"""Logs in for reading; may raise ``Refused``, as may every question."""
 
 _FIRST_WITH_GRANTED_ADMIN = 160000
 
@@ -59,6 +67,78 @@ SELECT count(*) FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesys
  WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND a.pid <> pg_backend_pid()
    AND NOT coalesce(r.rolname = ANY(%s), false)
 """
+ROUND_TRIP = """
+SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
+       has_schema_privilege('public', 'CREATE')
+"""
+
+
+class Refused(Exception):
+    """The server did not do it. ``said`` is its words without the statement."""
+
+    def __init__(self, text: str, said: str = "") -> None:
+        super().__init__(text)
+        self.said = said or one_line(text)
+
+
+def look_as_account(
+    contract: Contract,
+    login: Login,
+    consumers: tuple[Consumer, ...],
+    wanted: dict[str, Any],
+    connect: Connect,
+    clock: Callable[[], float],
+) -> tuple[Server | None, list[Finding]]:
+    """Whether the account can make or keep the databases of the consumers."""
+    try:
+        with connect(login) as query:
+            server = read_server(query, consumers, clock)
+    except Refused as error:
+        password, user = contract.variable("admin_password"), contract.variable("admin_user")
+        return None, [judge_login(contract, login, str(error), password, user)]
+    skew = wanted["max_clock_skew"]
+    return server, [
+        contract.passed("login", f"logged in as {login.user}", f"a login as {login.user}"),
+        *judge(contract, server, consumers, wanted["site"], wanted["min_version"]),
+        judge_clock(contract, server.clock_skew, min(5, skew), skew),
+    ]
+
+
+def look_as_consumers(
+    contract: Contract, consumers: Iterable[Consumer], connect: Connect
+) -> list[Finding]:
+    """Whether each owner can work in each of its databases."""
+    return [
+        _look_as_consumer(contract, consumer, database, connect)
+        for consumer in consumers
+        for database in consumer.databases
+    ]
+
+
+def _look_as_consumer(
+    contract: Contract, consumer: Consumer, database: str, connect: Connect
+) -> Finding:
+    login = Login(consumer.owner, consumer.password, database)
+    try:
+        with connect(login) as query:
+            rows = query(ROUND_TRIP, ())
+    except Refused as error:
+        return judge_login(
+            contract,
+            login,
+            one_line(error, [consumer.password]),
+            "its password in metadata_db_databases",
+            "the owner in metadata_db_databases,",
+        )
+    text = f"a login as {consumer.owner} to database {database} that may create tables"
+    if rows and rows[0][1] and rows[0][2]:
+        return contract.passed("login", f"logged in as {consumer.owner}", text)
+    return contract.failed(
+        "login",
+        f"{consumer.owner} may not create tables in {database}",
+        text,
+        f"make {consumer.owner} the owner of {database} again",
+    )
 
 
 def read_server(
@@ -112,20 +192,3 @@ def read_server(
             for name, owner, comment, public in query(_DATABASES, ())
         ),
     )
-
-
-def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict[str, Any]:
-    """Arguments of libpq. Everything that the environment could change is written out."""
-    return {
-        "host": endpoint.host,
-        "port": endpoint.port,
-        "user": login.user,
-        "password": login.password,
-        "dbname": login.database,
-        "sslmode": "verify-full" if endpoint.verify_name else "verify-ca",
-        "sslrootcert": endpoint.ca_file or "system",
-        "gssencmode": "disable",
-        "connect_timeout": timeout,
-        "application_name": "mlops.onprem",
-        "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
-    }
