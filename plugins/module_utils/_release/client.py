@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import re
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, Callable, Protocol
 
 from .errors import RegistryError
@@ -205,35 +205,20 @@ class RegistryClient:
             digest = hashlib.sha256()
             have = sink.start(digest)
             if have > blob.size:
-                sink.restart()
-                digest, have = hashlib.sha256(), 0
+                digest, have = _from_the_start(sink)
             if have < blob.size:
-                headers = {"range": f"bytes={have}-"} if have else {}
-                answer = self._ask(
-                    "GET", f"{self._base}{self._prefix}/blobs/{blob.digest}", headers
-                )
-                if answer.status >= 500:
-                    answer.close()
-                    raise Interrupted(f"HTTP {answer.status}")
+                answer = self._rest(blob, have, what)
                 if answer.status == 416 or (answer.status == 200 and have):
-                    sink.restart()
-                    digest, have = hashlib.sha256(), 0
-                if answer.status == 416:
-                    answer.close()
-                    return False
-                if answer.status not in (200, 206):
-                    raise self._refuse(answer, what)
+                    digest, have = _from_the_start(sink)
                 try:
-                    while have < blob.size:
-                        data = answer.read(min(READ_BYTES, blob.size - have + 1))
-                        if not data:
-                            raise Interrupted(f"{have} of {blob.size} bytes came")
+                    if answer.status == 416:
+                        return False
+                    for data in _parts(answer, have, blob.size):
                         have += len(data)
                         moved += len(data)
-                        if have > blob.size:
-                            break
-                        digest.update(data)
-                        sink.write(data)
+                        if have <= blob.size:
+                            digest.update(data)
+                            sink.write(data)
                 finally:
                     answer.close()
             found = "sha256:" + digest.hexdigest()
@@ -247,6 +232,17 @@ class RegistryClient:
 
         self._persist(what, attempt)
         return moved
+
+    def _rest(self, blob: Descriptor, have: int, what: str) -> Answer:
+        """Ask for what is missing of a blob: 206 is that, 200 is all of it, 416 is neither."""
+        headers = {"range": f"bytes={have}-"} if have else {}
+        answer = self._ask("GET", f"{self._base}{self._prefix}/blobs/{blob.digest}", headers)
+        if answer.status >= 500:
+            answer.close()
+            raise Interrupted(f"HTTP {answer.status}")
+        if answer.status not in (200, 206, 416):
+            raise self._refuse(answer, what)
+        return answer
 
     def small_blob(self, blob: Descriptor) -> bytes:
         """Return a small blob, checked."""
@@ -342,6 +338,21 @@ class RegistryClient:
 
         self._persist(what, attempt)
         return digest
+
+
+def _from_the_start(sink: Sink) -> tuple[hashlib._Hash, int]:
+    sink.restart()
+    return hashlib.sha256(), 0
+
+
+def _parts(answer: Answer, have: int, size: int) -> Iterator[bytes]:
+    """What is missing, piece by piece, and at most one byte that should not be there."""
+    while have < size:
+        data = answer.read(min(READ_BYTES, size - have + 1))
+        if not data:
+            raise Interrupted(f"{have} of {size} bytes came")
+        have += len(data)
+        yield data
 
 
 class _Memory:
