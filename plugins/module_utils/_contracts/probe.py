@@ -15,7 +15,7 @@ from .endpoint import Certificate, Endpoint, dial, judge_certificate
 
 OPTIONS: dict[str, Any] = dict(strict=dict(type="bool", default=False))
 
-Look = Callable[[Certificate], "tuple[list[Finding], dict[str, Any]]"]
+Look = Callable[[Certificate], tuple[list[Finding], dict[str, Any]]]
 """What a protocol adds once TLS is verified: its findings, and facts for the result."""
 
 

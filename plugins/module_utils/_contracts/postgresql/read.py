@@ -25,8 +25,8 @@ from .judge import (
     judge_login,
 )
 
-Query = Callable[[str, Sequence[Any]], "list[tuple[Any, ...]]"]
-Connect = Callable[[Login], "AbstractContextManager[Query]"]
+Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+Connect = Callable[[Login], AbstractContextManager[Query]]
 """Logs in for reading; may raise ``Refused``, as may every question."""
 
 _FIRST_WITH_GRANTED_ADMIN = 160000

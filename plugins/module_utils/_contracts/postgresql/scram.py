@@ -8,11 +8,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-import re
 import unicodedata
 
 ITERATIONS = 4096
-_VERIFIER = re.compile(r"^SCRAM-SHA-256\$(\d+):([^$]+)\$([^:]+):(.+)$")
 
 
 def verifier(password: str, salt: bytes, iterations: int = ITERATIONS) -> str:
@@ -23,15 +21,6 @@ def verifier(password: str, salt: bytes, iterations: int = ITERATIONS) -> str:
     server_key = hmac.new(salted, b"Server Key", "sha256").digest()
     stored_key = hashlib.sha256(client_key).digest()
     return f"SCRAM-SHA-256${iterations}:{_text(salt)}${_text(stored_key)}:{_text(server_key)}"
-
-
-def belongs_to(kept: str, password: str) -> bool:
-    """Whether a verifier kept by a server was made from this password."""
-    parts = _VERIFIER.match(kept)
-    if not parts:
-        return False
-    salt = base64.b64decode(parts.group(2))
-    return hmac.compare_digest(kept, verifier(password, salt, int(parts.group(1))))
 
 
 def _text(raw: bytes) -> str:
