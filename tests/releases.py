@@ -18,9 +18,9 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import oci, release, signature
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import RegistryClient
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, release, signature
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 FIXTURE = Path(__file__).resolve().parent / "fixtures" / "release"
 MODEL = "iris"

@@ -11,5 +11,8 @@ from __future__ import annotations
 
 import os
 
+from .shared import make_importable
+
 # ONNX Runtime and MLflow report what they run to their makers unless told not to.
 os.environ.update(ORT_DISABLE_TELEMETRY="1", MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
+make_importable()

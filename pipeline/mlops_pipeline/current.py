@@ -13,18 +13,19 @@ import json
 import urllib.parse
 from typing import Any
 
-from . import shared as _shared  # noqa: F401  (makes _registry importable)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
+    GOLDEN_FILE,
+    parse_release,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
+
 from .config import Config
 from .errors import PipelineError
 from .publish import keep_golden, open_registry
 from .timing import Timings
 from .tracking import TAG_DIGEST
-
-# isort: split
-from _registry.client import Interrupted
-from _registry.errors import RegistryError
-from _registry.release import GOLDEN_FILE, parse_release
-from _registry.web import WebTransport
 
 
 def aliased_version(config: Config, name: str, alias: str) -> dict[str, Any] | None:

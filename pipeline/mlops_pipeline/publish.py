@@ -11,19 +11,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import shared as _shared  # noqa: F401  (makes _registry importable)
-from . import tracking
-from .config import Config
-from .errors import PipelineError
-from .evaluate import fetch_release
-from .timing import Timings
-
-# isort: split
-from _registry.client import RegistryClient
-from _registry.errors import RegistryError
-from _registry.oci import EMPTY, EMPTY_CONFIG, Descriptor, digest_of
-from _registry.release import MEDIA_TYPES, build_manifest
-from _registry.signature import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
+    EMPTY,
+    EMPTY_CONFIG,
+    Descriptor,
+    digest_of,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
+    MEDIA_TYPES,
+    build_manifest,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
     PAYLOAD_TYPE,
     build_payload,
     build_signature_manifest,
@@ -31,7 +31,13 @@ from _registry.signature import (
     signature_tag,
     signatures,
 )
-from _registry.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
+
+from . import tracking
+from .config import Config
+from .errors import PipelineError
+from .evaluate import fetch_release
+from .timing import Timings
 
 
 def load_key(pem: str) -> Any:

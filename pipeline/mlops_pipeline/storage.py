@@ -99,26 +99,15 @@ def open_storage(uri: str, config: Config) -> Storage:
         return DirectoryStorage(uri)
     if parts.scheme != "s3" or not parts.netloc:
         raise PipelineError(f"Found the place {uri!r}, wanted s3://bucket/prefix or a directory.")
-    import boto3
-    from botocore.config import Config as BotoConfig
+    from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.client import open_s3
 
     options = config.options.section("s3")
     ca_file = options.text("ca_file", "-")
-    client = boto3.client(
-        "s3",
-        endpoint_url=options.text("endpoint"),
-        region_name=options.text("region", "us-east-1"),
-        aws_access_key_id=config.secret("PIPELINE_S3_ACCESS_KEY"),
-        aws_secret_access_key=config.secret("PIPELINE_S3_SECRET_KEY"),
-        verify=True if ca_file == "-" else ca_file,
-        config=BotoConfig(
-            s3={"addressing_style": "path"},
-            retries={"max_attempts": 3, "mode": "standard"},
-            connect_timeout=10,
-            read_timeout=60,
-            # Many servers of other vendors do not know the newer checksum headers.
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-        ),
+    client = open_s3(
+        options.text("endpoint"),
+        options.text("region", "us-east-1"),
+        config.secret("PIPELINE_S3_ACCESS_KEY"),
+        config.secret("PIPELINE_S3_SECRET_KEY"),
+        "" if ca_file == "-" else ca_file,
     )
     return S3Storage(uri, client)

@@ -43,7 +43,9 @@ import hmac
 from collections.abc import Callable
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.scram import verifier
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
+    verifier,
+)
 
 
 def scram_verifier(password: str, name: str) -> str:

@@ -140,13 +140,13 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.errors import CheckError
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.golden import (
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.golden import (
     Golden,
     compare,
     parse_golden,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.latency import percentile
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.latency import percentile
 
 
 class DeviceClient:

@@ -116,15 +116,15 @@ import urllib.parse
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.errors import CheckError
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.metrics import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.metrics import (
     expectations,
     missing,
     parse_vector,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import Interrupted
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
 
 POLL_SECONDS = 2.0
 

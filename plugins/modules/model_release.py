@@ -106,8 +106,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import Interrupted
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.device import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
     SETTINGS_FILE,
     Device,
     Served,
@@ -116,9 +116,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._registry.device impo
     open_device,
     plan,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.oci import check_digest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import check_digest
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 
 def report(

@@ -97,7 +97,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._pipeline.report import (
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.report import (
     FAIL,
     Row,
     device_rows,

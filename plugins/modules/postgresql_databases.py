@@ -66,143 +66,47 @@ steps:
 
 import os
 import time
-import traceback
-from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Endpoint
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import (
-    Contract,
-    one_line,
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
+    Databases,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.options import (
-    POSTGRESQL_ACCOUNT,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
-    Account,
-    Connections,
-    Consumer,
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
     Login,
-    Server,
-    Step,
     consumers_of,
-    judge_login,
-    login_could_not_be_tried,
-    password_was_refused,
-    plan_absent,
-    plan_present,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql_read import (
-    connection_arguments,
-    read_server,
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
+    verifier,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.scram import verifier
-
-PSYCOPG_ERROR: str | None = None
-try:
-    import psycopg
-except ImportError:
-    PSYCOPG_ERROR = traceback.format_exc()
-
-# One run at a time on one server; the backend of a killed run ends with its statement.
-LOCK = "SELECT pg_advisory_lock(hashtext('mlops.onprem'))"
-NOT_THERE_YET = Server(170000, "17", Account("nobody", superuser=True), Connections(0, 0, 0))
-
-
-class Databases:
-    """Reads, plans and applies over one connection."""
-
-    def __init__(self, endpoint: Endpoint, login: Login, wanted: dict[str, Any]) -> None:
-        self.endpoint = endpoint
-        self.login = login
-        self.timeout = wanted["timeout"]
-        self.site = wanted["site"]
-        self.present = wanted["state"] == "present"
-        self.consumers = consumers_of(wanted["databases"])
-        self.contract = Contract("metadata_db", endpoint.address, ("host", "port"))
-        self.warnings: list[str] = []
-
-    def connect(self, login: Login) -> psycopg.Connection[Any]:
-        return psycopg.connect(
-            **connection_arguments(self.endpoint, login, self.timeout), autocommit=True
-        )
-
-    def steps(self, connection: psycopg.Connection[Any]) -> tuple[Step, ...]:
-        server = read_server(
-            lambda sql, values: connection.execute(sql, values or None).fetchall(),
-            self.consumers,
-            time.time,
-        )
-        return self.plan(server)
-
-    def plan(self, server: Server) -> tuple[Step, ...]:
-        if not self.present:
-            names = tuple(name for consumer in self.consumers for name in consumer.databases)
-            return plan_absent(server, self.site, names)
-        return plan_present(
-            self.contract,
-            server,
-            self.consumers,
-            self.site,
-            self.password_holds,
-            lambda password: verifier(password, os.urandom(16)),
-        )
-
-    def password_holds(self, consumer: Consumer) -> bool:
-        login = Login(consumer.owner, consumer.password, consumer.databases[0])
-        try:
-            self.connect(login).close()
-        except psycopg.Error as error:
-            text = str(error)
-            if "too many" in text or "pg_hba.conf" in text:
-                self.warnings.append(
-                    f"{self.endpoint.address}: cannot tell whether the password of "
-                    f"{consumer.owner} holds: {one_line(text, [consumer.password])}"
-                )
-            return login_could_not_be_tried(text)
-        return True
-
-    def apply(self, connection: psycopg.Connection[Any], steps: tuple[Step, ...]) -> None:
-        for step in steps:
-            try:
-                if step.atomic:
-                    with connection.transaction():
-                        for statement in step.statements:
-                            connection.execute(statement)
-                else:
-                    for statement in step.statements:
-                        connection.execute(statement)
-            except psycopg.Error as error:
-                raise DatabaseError(
-                    f"{self.endpoint.address}: cannot {step.text}: {said(error)}"
-                ) from None
-
-
-def said(error: psycopg.Error) -> str:
-    """The server's words without the statement, which may hold a verifier."""
-    parts = [error.diag.message_primary, error.diag.message_detail, error.diag.message_hint]
-    return one_line(" ".join(part for part in parts if part)) or type(error).__name__
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             state=dict(type="str", choices=["present", "absent"], default="present"),
-            **POSTGRESQL_ACCOUNT,
+            **client.OPTIONS,
         ),
         supports_check_mode=True,
     )
-    if PSYCOPG_ERROR:
-        module.fail_json(msg=missing_required_lib("psycopg"), exception=PSYCOPG_ERROR)
+    if client.PSYCOPG_ERROR:
+        module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
-    endpoint = Endpoint(
-        wanted["host"], wanted["port"], wanted["ca_file"], wanted["sslmode"] == "verify-full"
-    )
-    login = Login(wanted["user"], wanted["password"], wanted["database"])
+    endpoint = client.endpoint_of(wanted)
     try:
-        databases = Databases(endpoint, login, wanted)
-        steps = run(module, databases)
+        databases = Databases(
+            Contract("metadata_db", endpoint.address, ("host", "port")),
+            Login(wanted["user"], wanted["password"], wanted["database"]),
+            wanted["site"],
+            consumers_of(wanted["databases"]),
+            lambda login: client.Session(endpoint, login, wanted["timeout"]),
+            lambda password: verifier(password, os.urandom(16)),
+            time.time,
+            wanted["state"] == "present",
+        )
+        steps = databases.converge(module.check_mode)
     except DatabaseError as error:
         module.fail_json(msg=str(error))
     for warning in databases.warnings:
@@ -218,37 +122,6 @@ def main() -> None:
             after="".join(f"{text}\n" for text in shown),
         ),
     )
-
-
-def run(module: AnsibleModule, databases: Databases) -> tuple[Step, ...]:
-    try:
-        connection = databases.connect(databases.login)
-    except psycopg.Error as error:
-        if module.check_mode and not password_was_refused(str(error)):
-            return databases.plan(NOT_THERE_YET)
-        raise DatabaseError(
-            judge_login(
-                databases.contract,
-                databases.login,
-                str(error),
-                "metadata_db_admin_password",
-                "metadata_db_admin_user",
-            ).sentence
-        ) from None
-    with connection:
-        try:
-            if not module.check_mode:
-                connection.execute(LOCK)
-                connection.execute(
-                    "SELECT set_config('createrole_self_grant', '', false) "
-                    "WHERE current_setting('server_version_num')::int >= 160000"
-                )
-            steps = databases.steps(connection)
-        except psycopg.Error as error:
-            raise DatabaseError(f"{databases.endpoint.address}: {said(error)}") from None
-        if not module.check_mode:
-            databases.apply(connection, steps)
-    return steps
 
 
 if __name__ == "__main__":

@@ -36,13 +36,10 @@ options:
     description: Seconds that the server's clock may differ from the controller's.
     type: int
     default: 60
-  strict:
-    description:
-      - Fail with the sentences of all findings of severity V(fail), instead of only returning them.
-      - In check mode they are only returned, because what is to be looked at may not exist yet.
-    type: bool
-    default: false
-extends_documentation_fragment: [mlops.onprem.postgresql_account, mlops.onprem.read_only]
+extends_documentation_fragment:
+  - mlops.onprem.postgresql_account
+  - mlops.onprem.probe
+  - mlops.onprem.read_only
 """
 
 EXAMPLES = r"""
@@ -124,52 +121,21 @@ server:
       sample: C.UTF-8
 """
 
-import socket
 import time
-import traceback
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
-    Certificate,
-    Endpoint,
-    dial,
-    judge_certificate,
-    judge_clock,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import (
-    Contract,
-    one_line,
-    sentences_of_failures,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.options import (
-    POSTGRESQL_ACCOUNT,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
-    Consumer,
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Certificate
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client, read
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
     Login,
     Server,
     consumers_of,
-    judge,
-    judge_login,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql_read import (
-    connection_arguments,
-    read_server,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
-
-PSYCOPG_ERROR: str | None = None
-try:
-    import psycopg
-except ImportError:
-    PSYCOPG_ERROR = traceback.format_exc()
-
-ROUND_TRIP = """
-SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
-       has_schema_privilege('public', 'CREATE')
-"""
 
 
 def main() -> None:
@@ -179,141 +145,47 @@ def main() -> None:
             contract=dict(type="str", default="metadata_db"),
             min_version=dict(type="int", default=14),
             max_clock_skew=dict(type="int", default=60),
-            strict=dict(type="bool", default=False),
-            **POSTGRESQL_ACCOUNT,
+            **probe.OPTIONS,
+            **client.OPTIONS,
         ),
         supports_check_mode=True,
     )
-    if PSYCOPG_ERROR:
-        module.fail_json(msg=missing_required_lib("psycopg"), exception=PSYCOPG_ERROR)
+    if client.PSYCOPG_ERROR:
+        module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
-    endpoint = Endpoint(
-        wanted["host"], wanted["port"], wanted["ca_file"], wanted["sslmode"] == "verify-full"
-    )
+    endpoint = client.endpoint_of(wanted)
     contract = Contract(wanted["contract"], endpoint.address, ("host", "port"))
     try:
         consumers = consumers_of(wanted["databases"])
     except DatabaseError as error:
         module.fail_json(msg=str(error))
-
     if not wanted["host"]:
-        contract = Contract(wanted["contract"], "", ("host", "port"))
-        missing = contract.failed(
-            "settings",
-            f"{contract.name_variable} is empty",
-            "the name or address of the server",
-            f"set {contract.name_variable}, or {contract.variable('mode')}: managed",
+        module.exit_json(changed=False, findings=[no_address(contract)], server={})
+
+    def connect(login: Login) -> Any:
+        return client.reading(endpoint, login, wanted["timeout"])
+
+    def look(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
+        if wanted["through"] == "consumers":
+            return read.look_as_consumers(contract, consumers, connect), {}
+        login = Login(wanted["user"], wanted["password"], wanted["database"])
+        server, findings = read.look_as_account(
+            contract, login, consumers, wanted, connect, time.time
         )
-        # Without an address it is a finding about the host that asks.
-        finding = {key: text for key, text in missing.as_dict().items() if key != "host"}
-        module.exit_json(changed=False, findings=[finding], server={})
-    findings, certificate = look_at_tls(contract, endpoint, wanted["timeout"])
-    server = None
-    if certificate and wanted["through"] == "account":
-        server, more = look_as_account(contract, endpoint, consumers, wanted)
-        findings += more
-    elif certificate:
-        findings += look_as_consumers(contract, endpoint, consumers, wanted["timeout"])
+        return findings, {"server": facts(server, certificate)} if server else {}
 
-    failures = sentences_of_failures(findings)
-    result = dict(
-        changed=False,
-        findings=[finding.as_dict() for finding in findings],
-        server=facts(server, certificate) if server and certificate else {},
+    probe.run(module, contract, endpoint, look, {"server": {}}, postgresql=True)
+
+
+def no_address(contract: Contract) -> dict[str, str]:
+    """Without an address it is a finding about the host that asks."""
+    missing = contract.failed(
+        "settings",
+        f"{contract.name_variable} is empty",
+        "the name or address of the server",
+        f"set {contract.name_variable}, or {contract.variable('mode')}: managed",
     )
-    if failures and wanted["strict"] and not module.check_mode:
-        module.fail_json(msg=" ".join(failures), **result)
-    module.exit_json(**result)
-
-
-def look_at_tls(
-    contract: Contract, endpoint: Endpoint, timeout: int
-) -> tuple[list[Finding], Certificate | None]:
-    def connect(to: Endpoint) -> socket.socket:
-        return socket.create_connection((to.host, to.port), timeout=timeout)
-
-    dialled = dial(contract, endpoint, connect, postgresql=True)
-    if dialled.finding or not dialled.certificate:
-        return [dialled.finding] if dialled.finding else [], None
-    return [
-        contract.passed("reachable", "an open port", f"an open port at {endpoint.address}"),
-        judge_certificate(contract, endpoint, dialled.certificate, time.time()),
-    ], dialled.certificate
-
-
-def look_as_account(
-    contract: Contract,
-    endpoint: Endpoint,
-    consumers: tuple[Consumer, ...],
-    wanted: dict[str, Any],
-) -> tuple[Server | None, list[Finding]]:
-    login = Login(wanted["user"], wanted["password"], wanted["database"])
-    try:
-        with psycopg.connect(
-            **connection_arguments(endpoint, login, wanted["timeout"])
-        ) as connection:
-            connection.read_only = True
-            server = read_server(
-                lambda sql, values: connection.execute(sql, values or None).fetchall(),
-                consumers,
-                time.time,
-            )
-    except psycopg.Error as error:
-        return None, [
-            judge_login(
-                contract,
-                login,
-                str(error),
-                contract.variable("admin_password"),
-                contract.variable("admin_user"),
-            )
-        ]
-    return server, [
-        contract.passed("login", f"logged in as {login.user}", f"a login as {login.user}"),
-        *judge(contract, server, consumers, wanted["site"], wanted["min_version"]),
-        judge_clock(
-            contract, server.clock_skew, min(5, wanted["max_clock_skew"]), wanted["max_clock_skew"]
-        ),
-    ]
-
-
-def look_as_consumers(
-    contract: Contract, endpoint: Endpoint, consumers: tuple[Consumer, ...], timeout: int
-) -> list[Finding]:
-    findings = []
-    for consumer in consumers:
-        for database in consumer.databases:
-            login = Login(consumer.owner, consumer.password, database)
-            try:
-                with psycopg.connect(
-                    **connection_arguments(endpoint, login, timeout)
-                ) as connection:
-                    connection.read_only = True
-                    row = connection.execute(ROUND_TRIP).fetchone()
-            except psycopg.Error as error:
-                findings.append(
-                    judge_login(
-                        contract,
-                        login,
-                        one_line(error, [consumer.password]),
-                        "its password in metadata_db_databases",
-                        "the owner in metadata_db_databases,",
-                    )
-                )
-                continue
-            text = f"a login as {consumer.owner} to database {database} that may create tables"
-            if row and row[1] and row[2]:
-                findings.append(contract.passed("login", f"logged in as {consumer.owner}", text))
-            else:
-                findings.append(
-                    contract.failed(
-                        "login",
-                        f"{consumer.owner} may not create tables in {database}",
-                        text,
-                        f"make {consumer.owner} the owner of {database} again",
-                    )
-                )
-    return findings
+    return {key: text for key, text in missing.as_dict().items() if key != "host"}
 
 
 def facts(server: Server, certificate: Certificate) -> dict[str, Any]:

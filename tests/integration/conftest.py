@@ -5,14 +5,21 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import boto3
 import pytest
+import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
 
+ROOT = Path(__file__).parents[2]
+SERVER = ROOT / "extensions/molecule/shared/s3_server.py"
 RunModule = Callable[..., dict[str, Any]]
 
 
@@ -44,3 +51,46 @@ def free_port() -> int:
 @pytest.fixture(scope="session")
 def closed_port() -> int:
     return free_port()
+
+
+@pytest.fixture(scope="module")
+def company(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    """What the company hands over."""
+    place = tmp_path_factory.mktemp("s3")
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+    command = [sys.executable, str(SERVER)]
+    state = f"--state={place / 'state'}"
+    try:
+        subprocess.run(
+            [
+                *command,
+                "start",
+                state,
+                "--address=127.0.0.1",
+                f"--port={port}",
+                f"--facts={place / 'facts.yml'}",
+            ],
+            check=True,
+        )
+        facts = yaml.safe_load((place / "facts.yml").read_text())
+        yield {name.removeprefix("mol_s3_"): value for name, value in facts.items()}
+    finally:
+        subprocess.run([*command, "stop", state], check=True)
+
+
+@pytest.fixture(scope="module")
+def storage(company: dict[str, Any]) -> Any:
+    client = boto3.client(
+        "s3",
+        endpoint_url=company["endpoint"],
+        region_name=company["region"],
+        verify=company["ca_file"],
+        aws_access_key_id=company["access_key"],
+        aws_secret_access_key=company["secret_key"],
+    )
+    for bucket in ("models", "artifacts"):
+        client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket="artifacts", VersioningConfiguration={"Status": "Enabled"})
+    return client

@@ -13,7 +13,10 @@ from typing import Any
 
 import psycopg
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import (
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
+    Databases,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
 )
 from ansible_collections.mlops.onprem.plugins.modules import (
@@ -333,15 +336,15 @@ def test_a_run_that_is_killed_anywhere_can_be_run_again(
     monkeypatch: pytest.MonkeyPatch,
     after: int,
 ) -> None:
-    real, done = postgresql_databases.Databases.apply, []
+    real, done = Databases.apply, []
 
-    def stop_in_between(self: Any, connection: Any, steps: Any) -> None:
+    def stop_in_between(self: Any, session: Any, steps: Any) -> None:
         done.extend(steps[:after])
-        real(self, connection, steps[:after])
-        os.close(connection.fileno())
+        real(self, session, steps[:after])
+        os.close(session.connection.fileno())
         raise DatabaseError("killed")
 
-    monkeypatch.setattr(postgresql_databases.Databases, "apply", stop_in_between)
+    monkeypatch.setattr(Databases, "apply", stop_in_between)
     assert apply(run_module, server)["msg"] == "killed"
     monkeypatch.undo()
     result = apply(run_module, server)

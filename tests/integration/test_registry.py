@@ -17,19 +17,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._registry import oci
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.client import RegistryClient
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.device import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release import oci
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
     Device,
     Served,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.openssl import verifier
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.store import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import (
     PartialFile,
     ReleaseStore,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._registry.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.openssl import verifier
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 from ansible_collections.mlops.onprem.plugins.modules import (
     inference_check,
     metrics_check,
@@ -132,7 +132,7 @@ def test_a_blob_travels_in_chunks_and_comes_back_in_parts(
     data = bytes(range(256)) * 40000
     blob = oci.Descriptor.of("", data)
     monkeypatch.setattr(
-        "ansible_collections.mlops.onprem.plugins.module_utils._registry.client.CHUNK_BYTES",
+        "ansible_collections.mlops.onprem.plugins.module_utils._release.client.CHUNK_BYTES",
         3_000_000,
     )
     assert client.push_blob(blob, io.BytesIO(data)) == len(data)

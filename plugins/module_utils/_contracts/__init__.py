@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the platform needs from outside, and how to judge whether it is there.
 
-Values in, values out: what was observed on a PostgreSQL server or an S3 endpoint goes in as frozen
-dataclasses, findings and plans come out. Sockets are handed in; nothing here opens a connection,
-reads a clock or knows of Ansible.
+One folder for each protocol: ``judge`` is values in, values out; ``read`` looks through a client
+that is handed in; only ``client`` knows the library. ``endpoint`` leads from an address to verified
+TLS, and ``probe`` is the frame that a module of each protocol fills.
 """
 
 from __future__ import annotations

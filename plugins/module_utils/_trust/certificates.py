@@ -16,7 +16,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 except ImportError as error:
     CRYPTOGRAPHY_ERROR: ImportError | None = error
@@ -342,16 +342,3 @@ def check_given(
     elif left < renew_days:
         wrong.append(("warn", f"a certificate that ends in {left:.0f} days"))
     return tuple(wrong)
-
-
-def new_key() -> str:
-    """A fresh ECDSA P-256 key, for tests and tools."""
-    return (
-        ec.generate_private_key(ec.SECP256R1())
-        .private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-        .decode()
-    )

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -174,3 +176,22 @@ def test_a_failure_is_one_line_of_json_and_a_sentence(
     assert (result["step"], result["ok"]) == ("prepare", False)
     assert err.strip() == result["error"]
     assert "cannot be read" in err
+
+
+def test_the_shared_code_is_found_without_ansible() -> None:
+    """As in the pipeline's own environment: no site-packages, so no importer of Ansible."""
+    root = Path(__file__).resolve().parents[3]
+    shared = "ansible_collections.mlops.onprem.plugins.module_utils"
+    program = f"""
+import sys
+sys.path.insert(0, {str(root / "pipeline")!r})
+import mlops_pipeline
+from {shared}._release.client import RegistryClient
+from {shared}._contracts.s3.client import BOTO_ERROR
+print(RegistryClient.__module__, bool(BOTO_ERROR))
+"""
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == f"{shared}._release.client True\n"

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
     Certificate,
     Endpoint,
@@ -16,7 +17,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint i
     judge_certificate,
     judge_clock,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.finding import Contract
 
 DATABASE = Contract("metadata_db", "db.example.com:5432", ("host", "port"))
 STORE = Contract("object_store", "s3.example.com:443", ("endpoint",))

@@ -11,10 +11,24 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=timezone.utc)
 NAMES = trust.names_of("edge1", ["192.0.2.7", "edge1.example.com"])
+
+
+def new_key() -> str:
+    """A fresh ECDSA P-256 key."""
+    return (
+        ec.generate_private_key(ec.SECP256R1())
+        .private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        .decode()
+    )
 
 
 def request(key: str, name: str = "edge1") -> str:
@@ -30,12 +44,12 @@ def request(key: str, name: str = "edge1") -> str:
 
 @pytest.fixture(scope="module")
 def authority() -> trust.Authority:
-    return trust.new_authority(trust.new_key(), "Example CA", NOW, 3650)
+    return trust.new_authority(new_key(), "Example CA", NOW, 3650)
 
 
 @pytest.fixture(scope="module")
 def host_key() -> str:
-    return trust.new_key()
+    return new_key()
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +78,24 @@ def test_names_are_sorted(
 def test_a_certificate_is_for_the_names_of_its_host(issued: str) -> None:
     leaf = trust.parse_certificates(issued, "test")[0]
     assert trust.names_in(leaf) == {"edge1", "192.0.2.7", "edge1.example.com"}
+
+
+def test_a_request_decides_nothing_but_the_key(authority: trust.Authority, host_key: str) -> None:
+    """A host that asks for another host's name, or to be an authority, gets its own certificate."""
+    private = serialization.load_pem_private_key(host_key.encode(), None)
+    greedy = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "ctl1")]))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("ctl1")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(private, hashes.SHA256())  # type: ignore[arg-type]
+        .public_bytes(serialization.Encoding.PEM)
+        .decode()
+    )
+    leaf = trust.parse_certificates(trust.issue(greedy, authority, NAMES, NOW, 397), "test")[0]
+    assert trust.names_in(leaf) == {"edge1", "192.0.2.7", "edge1.example.com"}
+    assert leaf.subject.rfc4514_string() == "CN=edge1"
+    assert not trust.is_authority(leaf)
 
 
 def test_openssl_accepts_the_certificate(
@@ -103,9 +135,9 @@ def test_a_certificate_is_renewed_for_a_reason(
     authority: trust.Authority, host_key: str, issued: str, change: str, reason: str
 ) -> None:
     certificate = {"missing": "", "damaged": "x"}.get(change, issued)
-    key = trust.new_key() if change == "key" else host_key
+    key = new_key() if change == "key" else host_key
     issuer = (
-        trust.new_authority(trust.new_key(), "Example CA", NOW, 3650)
+        trust.new_authority(new_key(), "Example CA", NOW, 3650)
         if change == "authority"
         else authority
     )
@@ -117,7 +149,7 @@ def test_a_certificate_is_renewed_for_a_reason(
 def test_a_renewed_authority_vouches_for_what_it_issued_before(
     host_key: str,
 ) -> None:
-    key = trust.new_key()
+    key = new_key()
     old = trust.new_authority(key, "Example CA", NOW, 400)
     issued = trust.issue(request(host_key), old, NAMES, NOW, 397)
     new = trust.new_authority(key, "Example CA", NOW + timedelta(days=30), 3650)
@@ -125,7 +157,7 @@ def test_a_renewed_authority_vouches_for_what_it_issued_before(
 
 
 def test_no_certificate_outlives_its_authority(host_key: str) -> None:
-    short = trust.new_authority(trust.new_key(), "Example CA", NOW, 100)
+    short = trust.new_authority(new_key(), "Example CA", NOW, 100)
     leaf = trust.parse_certificates(trust.issue(request(host_key), short, NAMES, NOW, 397), "test")[
         0
     ]
@@ -134,7 +166,7 @@ def test_no_certificate_outlives_its_authority(host_key: str) -> None:
 
 def test_the_key_of_another_authority_is_refused(authority: trust.Authority) -> None:
     with pytest.raises(trust.TrustError, match=r"does not belong to the certificate in ca\.crt"):
-        trust.load_authority(authority.pem, trust.new_key(), "ca.crt")
+        trust.load_authority(authority.pem, new_key(), "ca.crt")
 
 
 def test_a_host_certificate_is_no_authority(issued: str) -> None:
@@ -148,7 +180,7 @@ def test_signing_without_a_key_says_what_to_set(authority: trust.Authority, host
 
 
 def test_the_bundle_holds_each_authority_once(authority: trust.Authority) -> None:
-    other = trust.new_authority(trust.new_key(), "Company CA", NOW, 3650)
+    other = trust.new_authority(new_key(), "Company CA", NOW, 3650)
     text = trust.bundle((authority.pem, "a"), (authority.pem + other.pem, "b"))
     assert text.count("BEGIN CERTIFICATE") == 2
     assert "# CN=Example CA\n" in text
@@ -183,6 +215,6 @@ def test_a_certificate_issued_elsewhere_is_judged(
 
 
 def test_a_certificate_with_a_foreign_key_fails(issued: str) -> None:
-    assert trust.check_given(issued, trust.new_key(), NAMES, NOW, 60) == (
+    assert trust.check_given(issued, new_key(), NAMES, NOW, 60) == (
         ("fail", "a certificate that belongs to another key"),
     )

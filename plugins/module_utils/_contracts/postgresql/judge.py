@@ -1,0 +1,685 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wanted of a PostgreSQL server, what was seen on it, and what follows from both.
+
+Ownership is told by comments on the server itself. A role is created in one transaction with its
+comment; a database is created with such a role as its owner in one statement. So whatever moment
+a run is killed at, everything made by the site can be told from everything that is not.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Callable
+
+from ..._findings.finding import FAIL, Finding
+from ..contract import Contract
+from ..finding import count, listing, one_line
+
+OLDEST_MAJOR = 14
+MARK = re.compile(r"^Made by mlops\.onprem for site (.+); removed with it\.$")
+_NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
+_FATAL = re.compile(r"(?:FATAL|PANIC|ERROR|FEHLER|FATAL ERROR):\s+(.*)", re.IGNORECASE)
+
+
+class DatabaseError(Exception):
+    """A sentence for the person who runs the site."""
+
+
+# -- what is wanted ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """A role that logs in, with the databases that it owns."""
+
+    owner: str
+    password: str
+    databases: tuple[str, ...]
+    connection_limit: int
+    monitoring: bool = False
+
+    def __repr__(self) -> str:
+        return f"Consumer({self.owner!r}, databases={self.databases!r})"
+
+
+def consumers_of(entries: list[dict[str, object]]) -> tuple[Consumer, ...]:
+    """Read C(metadata_db_databases); entries of one owner become one consumer."""
+    found: dict[str, Consumer] = {}
+    seen: dict[str, str] = {}
+    for number, entry in enumerate(entries, start=1):
+        where = f"metadata_db_databases, entry {number}"
+        owner, password = str(entry["owner"]), str(entry["password"])
+        names = [str(entry["name"])]
+        extra = entry.get("extra_databases")
+        if isinstance(extra, (list, tuple)):
+            names += [str(name) for name in extra]
+        for name in [owner, *names]:
+            if not _NAME.match(name) or name.startswith("pg_"):
+                raise DatabaseError(
+                    f"{where}: {name!r} is not a name of at most 63 lower case letters, digits "
+                    "and underscores that does not begin with pg_."
+                )
+        if not password:
+            raise DatabaseError(f"{where}: the password of {owner} is empty.")
+        for name in names:
+            if name in seen:
+                raise DatabaseError(f"{where}: database {name} is already in entry {seen[name]}.")
+            seen[name] = str(number)
+        limit = int(str(entry.get("connection_limit") or 0))
+        if limit < 1:
+            raise DatabaseError(f"{where}: connection_limit of {owner} is not a positive number.")
+        before = found.get(owner)
+        if before and before.password != password:
+            raise DatabaseError(f"{where}: {owner} has another password in an earlier entry.")
+        found[owner] = Consumer(
+            owner,
+            password,
+            (before.databases if before else ()) + tuple(names),
+            (before.connection_limit if before else 0) + limit,
+            bool(entry.get("monitoring")) or bool(before and before.monitoring),
+        )
+    return tuple(found.values())
+
+
+# -- what was seen ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Account:
+    """The account that the platform was given, usually a DBA's."""
+
+    name: str
+    superuser: bool = False
+    createdb: bool = False
+    createrole: bool = False
+    may_grant_monitoring: bool = False
+
+
+@dataclass(frozen=True)
+class RoleSeen:
+    name: str
+    comment: str = ""
+    connection_limit: int = -1
+    login: bool = True
+    monitoring: bool = False
+    administered: bool = True
+    lent: bool = False
+
+
+@dataclass(frozen=True)
+class DatabaseSeen:
+    name: str
+    owner: str
+    comment: str = ""
+    public_connect: bool = True
+
+
+@dataclass(frozen=True)
+class Connections:
+    maximum: int
+    reserved: int
+    used_by_others: int
+
+    @property
+    def free(self) -> int:
+        return max(0, self.maximum - self.reserved - self.used_by_others)
+
+
+@dataclass(frozen=True)
+class Server:
+    version_number: int
+    version: str
+    account: Account
+    connections: Connections
+    encoding: str = "UTF8"
+    locale: str = ""
+    standby: bool = False
+    read_only: bool = False
+    clock_skew: float = 0.0
+    roles: tuple[RoleSeen, ...] = ()
+    databases: tuple[DatabaseSeen, ...] = ()
+
+    @property
+    def major(self) -> int:
+        return self.version_number // 10000
+
+    def role(self, name: str) -> RoleSeen | None:
+        return next((role for role in self.roles if role.name == name), None)
+
+    def database(self, name: str) -> DatabaseSeen | None:
+        return next((seen for seen in self.databases if seen.name == name), None)
+
+
+def mark(site: str) -> str:
+    """The comment on everything that is made for a site."""
+    return f"Made by mlops.onprem for site {site}; removed with it."
+
+
+# -- why a login failed -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Login:
+    user: str
+    password: str
+    database: str
+
+    def __repr__(self) -> str:
+        return f"Login({self.user!r}, {self.database!r})"
+
+
+def password_was_refused(text: str) -> bool:
+    return "password authentication failed" in text
+
+
+def login_could_not_be_tried(text: str) -> bool:
+    """The server turned the connection away before it looked at the password."""
+    return any(
+        part in text
+        for part in (
+            "no pg_hba.conf entry",
+            "pg_hba.conf rejects",
+            "too many clients",
+            "remaining connection slots",
+            "too many connections",
+            "starting up",
+            "shutting down",
+            "does not exist",
+            "not permitted to log in",
+            "permission denied for database",
+        )
+    )
+
+
+def judge_login(
+    contract: Contract, login: Login, error: str, password_variable: str, user_variable: str
+) -> Finding:
+    """Turn the text of a failed connection into a finding; the words of libpq are known in English.
+
+    A server that speaks another language still gives one finding, with its own words.
+    """
+    said = _FATAL.findall(one_line(error, [login.password]))
+    text = one_line(said[-1] if said else error, [login.password])
+    wanted = f"a login as {login.user} to database {login.database}"
+    hba = f"hostssl {login.database} {login.user} <address of the client> scram-sha-256"
+    if password_was_refused(text):
+        found = f"the server refuses the password of {login.user}"
+        remedy = f"set {password_variable} to the password of {user_variable} {login.user}"
+    elif "no password supplied" in text:
+        found = f"no password is given for {login.user}"
+        remedy = f"set {password_variable}"
+    elif "no pg_hba.conf entry" in text or "pg_hba.conf rejects" in text:
+        found = f"the server has no pg_hba.conf line that lets {login.user} in ({text})"
+        remedy = f"ask its owner for a line such as: {hba}"
+    elif "database" in text and "does not exist" in text:
+        found = f"there is no database {login.database}"
+        remedy = f"set {contract.variable('admin_database')} to a database that exists"
+    elif "too many" in text or "remaining connection slots" in text:
+        found = f"no free connection ({text})"
+        remedy = "raise max_connections on the server, or close connections"
+    elif "starting up" in text or "shutting down" in text:
+        found, remedy = f"a server in transition ({text})", "wait and try again"
+    elif "not permitted to log in" in text or ("role" in text and "does not exist" in text):
+        found = f"{login.user} may not log in ({text})"
+        remedy = f"set {user_variable} to a role with LOGIN"
+    else:
+        found = f"the server turns {login.user} away: {text}"
+        remedy = f"correct {user_variable} and {password_variable}, or see the server's log"
+    return contract.failed("login", found, wanted, remedy)
+
+
+# -- what follows -----------------------------------------------------------------------------
+
+
+def judge(
+    contract: Contract,
+    server: Server,
+    consumers: tuple[Consumer, ...],
+    site: str,
+    oldest_major: int = OLDEST_MAJOR,
+) -> list[Finding]:
+    """Findings about a server that could be logged in to."""
+    findings = [_judge_version(contract, server, oldest_major)]
+    if findings[0].severity == FAIL:
+        return findings
+    findings.append(_judge_writable(contract, server))
+    if findings[-1].severity == FAIL:
+        return findings
+    findings += [
+        _judge_rights(contract, server, consumers, site),
+        *_judge_names(contract, server, consumers, site),
+        _judge_connections(contract, server, consumers),
+        _judge_encoding(contract, server),
+    ]
+    if any(consumer.monitoring for consumer in consumers):
+        findings.append(_judge_monitoring(contract, server, consumers))
+    return findings
+
+
+def _judge_version(contract: Contract, server: Server, oldest_major: int) -> Finding:
+    found, wanted = f"PostgreSQL {server.version}", f"PostgreSQL {oldest_major} or newer"
+    if server.major >= oldest_major:
+        return contract.passed("version", found, wanted)
+    return contract.failed(
+        "version",
+        found,
+        wanted,
+        f"set {contract.name_variable} to a newer server, or {contract.variable('mode')}: managed",
+    )
+
+
+def _judge_writable(contract: Contract, server: Server) -> Finding:
+    wanted = "a server that takes writes"
+    if server.standby:
+        return contract.failed(
+            "writable",
+            "a standby that replays another server",
+            wanted,
+            f"set {contract.name_variable} to the primary",
+        )
+    if server.read_only:
+        return contract.failed(
+            "writable",
+            f"transactions of {server.account.name} are read-only by default",
+            wanted,
+            "ask the server's owner to set default_transaction_read_only = off for this role",
+        )
+    return contract.passed("writable", "a primary that takes writes", wanted)
+
+
+def _judge_rights(
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: str
+) -> Finding:
+    account = server.account
+    lacking = []
+    new_databases = any(server.database(n) is None for c in consumers for n in c.databases)
+    if not account.superuser:
+        if new_databases and not account.createdb:
+            lacking.append("CREATEDB")
+        if not account.createrole:
+            lacking.append("CREATEROLE")
+    held = (
+        "SUPERUSER"
+        if account.superuser
+        else listing(
+            [
+                right
+                for right, has in (
+                    ("CREATEDB", account.createdb),
+                    ("CREATEROLE", account.createrole),
+                )
+                if has
+            ]
+        )
+    )
+    wanted = "CREATEDB and CREATEROLE"
+    if lacking:
+        return contract.failed(
+            "rights",
+            f"{account.name} lacks {listing(lacking)}",
+            wanted,
+            f"ask for: ALTER ROLE {account.name} {' '.join(lacking)}, "
+            f"or set {contract.variable('admin_user')} to another account",
+        )
+    strangers = [
+        role.name for role in server.roles if role.comment == mark(site) and not role.administered
+    ]
+    if strangers and not account.superuser:
+        return contract.failed(
+            "rights",
+            f"{account.name} may not alter {listing(strangers)}, "
+            "which another account created for this site",
+            f"the account that created {listing(strangers)}, or admin option on it",
+            f"set {contract.variable('admin_user')} to that account, or ask for: "
+            f"GRANT {', '.join(strangers)} TO {account.name} WITH ADMIN OPTION",
+        )
+    return contract.passed("rights", f"{account.name} with {held}", wanted)
+
+
+def _judge_names(
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: str
+) -> list[Finding]:
+    conflicts = _conflicts(contract, server, consumers, site)
+    if conflicts:
+        return conflicts
+    names = [name for consumer in consumers for name in consumer.databases]
+    existing = [name for name in names if server.database(name)]
+    new = [name for name in names if name not in existing]
+    parts = []
+    if new:
+        parts.append(f"{listing(new)} free to be created")
+    if existing:
+        parts.append(f"{listing(existing)} already made by this site")
+    return [
+        contract.passed(
+            "names",
+            "; ".join(parts) or "no database asked for",
+            "names that nobody else uses",
+        )
+    ]
+
+
+def _conflicts(
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: str
+) -> list[Finding]:
+    ours = mark(site)
+    found = []
+
+    def conflict(text: str, remedy: str) -> None:
+        found.append(
+            contract.failed(
+                "names", text, f"a name that is free, or was made by site {site}", remedy
+            )
+        )
+
+    rename = "choose another name in metadata_db_databases"
+    for consumer in consumers:
+        role = server.role(consumer.owner)
+        if role and role.comment != ours:
+            other = MARK.match(role.comment)
+            owner = f"belongs to site {other.group(1)}" if other else "was not made by this site"
+            conflict(f"role {consumer.owner} exists and {owner}", f"{rename} for the owner")
+        for name in consumer.databases:
+            seen = server.database(name)
+            if seen is None or seen.owner == consumer.owner:
+                continue
+            owner_role = server.role(seen.owner)
+            if owner_role and owner_role.comment == ours:
+                conflict(
+                    f"database {name} of this site is owned by {seen.owner}",
+                    f"set the owner of {name} in metadata_db_databases to {seen.owner}",
+                )
+            else:
+                conflict(f"database {name} exists and is owned by {seen.owner}", rename)
+    return found
+
+
+def _judge_connections(
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...]
+) -> Finding:
+    seen = server.connections
+    pools = sum(consumer.connection_limit for consumer in consumers)
+    found = (
+        f"{count(seen.free, 'free connection')} ({seen.maximum} at most, {seen.reserved} reserved, "
+        f"{seen.used_by_others} in use by others)"
+    )
+    wanted = f"{pools + 1} for the pools of {listing(c.owner for c in consumers)} and one of ours"
+    if seen.free > pools:
+        return contract.passed("connections", found, wanted)
+    return contract.failed(
+        "connections",
+        found,
+        wanted,
+        "raise max_connections on the server, or lower connection_limit in metadata_db_databases",
+    )
+
+
+def _judge_encoding(contract: Contract, server: Server) -> Finding:
+    locale = f" with {server.locale}" if server.locale else ""
+    if server.encoding == "UTF8":
+        return contract.passed("encoding", f"UTF8{locale}", "UTF8")
+    return contract.warned(
+        "encoding",
+        f"{server.encoding}{locale} as the server's own encoding",
+        "UTF8",
+        "nothing to do: our databases are created as UTF8, and sort by code point",
+    )
+
+
+def _judge_monitoring(
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...]
+) -> Finding:
+    names = [consumer.owner for consumer in consumers if consumer.monitoring]
+    already = all(bool(role and role.monitoring) for role in map(server.role, names))
+    wanted = f"pg_monitor for {listing(names)}"
+    account = server.account
+    if already or account.superuser or account.may_grant_monitoring:
+        return contract.passed("monitoring", "pg_monitor can be granted", wanted)
+    return contract.warned(
+        "monitoring",
+        f"{account.name} may not grant pg_monitor",
+        wanted,
+        f"ask for: GRANT pg_monitor TO {account.name} WITH ADMIN OPTION; "
+        "without it the metrics lack the sessions and queries of other roles",
+    )
+
+
+# -- what to do -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One change: its text for people, and statements that belong into one transaction if atomic.
+
+    C(quiet) steps are means to another step and no change by themselves.
+    """
+
+    text: str
+    statements: tuple[str, ...]
+    atomic: bool = True
+    quiet: bool = False
+
+    def __repr__(self) -> str:
+        return f"Step({self.text!r})"
+
+
+PasswordHolds = Callable[[Consumer], bool]
+MakeVerifier = Callable[[str], str]
+
+
+def plan_present(
+    contract: Contract,
+    server: Server,
+    consumers: tuple[Consumer, ...],
+    site: str,
+    password_holds: PasswordHolds,
+    make_verifier: MakeVerifier,
+) -> tuple[Step, ...]:
+    """Steps from what is there to what is wanted. Raises DatabaseError when a name is taken."""
+    conflicts = _conflicts(contract, server, consumers, site)
+    if conflicts:
+        raise DatabaseError(" ".join(finding.sentence for finding in conflicts))
+    roles: list[Step] = []
+    databases: list[Step] = []
+    acting: list[str] = []
+    lent: list[str] = []
+    for consumer in consumers:
+        role = server.role(consumer.owner)
+        roles += _role_steps(server, consumer, role, site, password_holds, make_verifier)
+        steps = _database_steps(server, consumer, site)
+        databases += steps
+        if steps:
+            acting.append(consumer.owner)
+        if role and role.lent:
+            lent.append(consumer.owner)
+    return (
+        *roles,
+        *_acting(server, acting),
+        *databases,
+        *_giving_back(server, acting, lent),
+    )
+
+
+def plan_absent(server: Server, site: str, wanted: tuple[str, ...]) -> tuple[Step, ...]:
+    """Drop what carries this site's mark, and the databases in C(wanted) that its roles own."""
+    ours = mark(site)
+    roles = [role.name for role in server.roles if role.comment == ours]
+    owned = [seen for seen in server.databases if seen.owner in roles]
+    drop = [seen for seen in owned if seen.comment == ours or seen.name in wanted]
+    left = [seen for seen in owned if seen not in drop]
+    if left:
+        raise DatabaseError(
+            f"Database {left[0].name} is owned by {left[0].owner}, but was not made by site "
+            f"{site}: give it to another role first, with "
+            f"ALTER DATABASE {quote(left[0].name)} OWNER TO."
+        )
+    return (
+        *(_acting(server, roles) if drop else ()),
+        *(
+            Step(
+                f"drop database {seen.name}",
+                (f"DROP DATABASE IF EXISTS {quote(seen.name)} WITH (FORCE)",),
+                atomic=False,
+            )
+            for seen in drop
+        ),
+        *(Step(f"drop role {name}", (f"DROP ROLE IF EXISTS {quote(name)}",)) for name in roles),
+    )
+
+
+def quote(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    escaped = text.replace("'", "''")
+    return f" E'{escaped}'".replace("\\", "\\\\") if "\\" in text else f"'{escaped}'"
+
+
+def _role_steps(
+    server: Server,
+    consumer: Consumer,
+    role: RoleSeen | None,
+    site: str,
+    password_holds: PasswordHolds,
+    make_verifier: MakeVerifier,
+) -> list[Step]:
+    name = quote(consumer.owner)
+    limit = consumer.connection_limit
+    steps = []
+    if role is None:
+        secret = literal(make_verifier(consumer.password))
+        steps.append(
+            Step(
+                f"create role {consumer.owner} (at most {count(limit, 'connection')})",
+                (
+                    f"CREATE ROLE {name} LOGIN CONNECTION LIMIT {limit} PASSWORD {secret}",
+                    f"COMMENT ON ROLE {name} IS {literal(mark(site))}",
+                ),
+            )
+        )
+    else:
+        if role.connection_limit != limit:
+            steps.append(
+                Step(
+                    f"change connection limit of {consumer.owner} "
+                    f"from {role.connection_limit} to {limit}",
+                    (f"ALTER ROLE {name} CONNECTION LIMIT {limit}",),
+                )
+            )
+        if not role.login:
+            steps.append(Step(f"let {consumer.owner} log in", (f"ALTER ROLE {name} LOGIN",)))
+        if not role.login or not password_holds(consumer):
+            secret = literal(make_verifier(consumer.password))
+            steps.append(
+                Step(
+                    f"set password of {consumer.owner}",
+                    (f"ALTER ROLE {name} PASSWORD {secret}",),
+                )
+            )
+    account = server.account
+    if (
+        consumer.monitoring
+        and not (role and role.monitoring)
+        and (account.superuser or account.may_grant_monitoring)
+    ):
+        steps.append(
+            Step(f"grant pg_monitor to {consumer.owner}", (f"GRANT pg_monitor TO {name}",))
+        )
+    return steps
+
+
+def _database_steps(server: Server, consumer: Consumer, site: str) -> list[Step]:
+    steps = []
+    owner = quote(consumer.owner)
+    for database in consumer.databases:
+        seen = server.database(database)
+        name = quote(database)
+        if seen is None:
+            locale = "" if server.encoding == "UTF8" else " LC_COLLATE 'C' LC_CTYPE 'C'"
+            steps.append(
+                Step(
+                    f"create database {database} owned by {consumer.owner}",
+                    (
+                        f"CREATE DATABASE {name} OWNER {owner} "
+                        f"TEMPLATE template0 ENCODING 'UTF8'{locale}",
+                    ),
+                    atomic=False,
+                )
+            )
+        if seen is None or seen.comment != mark(site):
+            steps.append(
+                Step(
+                    f"mark database {database} as made by this site",
+                    (f"COMMENT ON DATABASE {name} IS {literal(mark(site))}",),
+                )
+            )
+        if seen is None or seen.public_connect:
+            steps.append(
+                Step(
+                    f"close database {database} to other roles",
+                    (
+                        f"SET LOCAL ROLE {owner}",
+                        f"REVOKE ALL ON DATABASE {name} FROM PUBLIC",
+                    ),
+                )
+            )
+    return steps
+
+
+def _acting(server: Server, roles: list[str]) -> tuple[Step, ...]:
+    """Let a DBA without superuser rights act as the owners, for as long as it is needed."""
+    if server.account.superuser or not roles:
+        return ()
+    how = " WITH INHERIT TRUE, SET TRUE" if server.major >= 16 else ""
+    owners = ", ".join(map(quote, roles))
+    return (
+        Step(
+            f"act as {listing(roles)}",
+            (f"GRANT {owners} TO CURRENT_USER{how}",),
+            quiet=True,
+        ),
+    )
+
+
+def _giving_back(server: Server, acting: list[str], lent: list[str]) -> tuple[Step, ...]:
+    if server.account.superuser:
+        return ()
+    back = sorted({*acting, *lent})
+    if not back:
+        return ()
+    owners = ", ".join(map(quote, back))
+    return (
+        Step(
+            f"end acting as {listing(back)}",
+            (f"REVOKE {owners} FROM CURRENT_USER",),
+            quiet=bool(acting),
+        ),
+    )
+
+
+__all__ = [
+    "OLDEST_MAJOR",
+    "Account",
+    "Connections",
+    "Consumer",
+    "DatabaseError",
+    "DatabaseSeen",
+    "Login",
+    "RoleSeen",
+    "Server",
+    "Step",
+    "consumers_of",
+    "judge",
+    "judge_login",
+    "literal",
+    "login_could_not_be_tried",
+    "mark",
+    "password_was_refused",
+    "plan_absent",
+    "plan_present",
+    "quote",
+]

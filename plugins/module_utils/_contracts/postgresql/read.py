@@ -1,0 +1,194 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Look through a PostgreSQL server, over logins that are handed in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Callable
+
+from ..._findings.finding import Finding
+from ..contract import Contract
+from ..endpoint import judge_clock
+from ..finding import one_line
+from .judge import (
+    Account,
+    Connections,
+    Consumer,
+    DatabaseSeen,
+    Login,
+    RoleSeen,
+    Server,
+    judge,
+    judge_login,
+)
+
+Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
+Connect = Callable[[Login], AbstractContextManager[Query]]
+"""Logs in for reading; may raise ``Refused``, as may every question."""
+
+_FIRST_WITH_GRANTED_ADMIN = 160000
+
+_BASICS = """
+SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+       pg_is_in_recovery(), current_setting('default_transaction_read_only') = 'on',
+       current_setting('max_connections')::int,
+       current_setting('superuser_reserved_connections')::int
+         + coalesce(current_setting('reserved_connections', true), '0')::int,
+       r.rolname, r.rolsuper, r.rolcreatedb, r.rolcreaterole,
+       pg_has_role(current_user, 'pg_monitor', 'MEMBER WITH ADMIN OPTION'),
+       (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template0'),
+       (SELECT datcollate FROM pg_database WHERE datname = 'template0'),
+       extract(epoch FROM clock_timestamp())::float8
+  FROM pg_roles r WHERE r.rolname = current_user
+"""
+_ROLES = """
+SELECT r.rolname, coalesce(shobj_description(r.oid, 'pg_authid'), ''), r.rolconnlimit,
+       r.rolcanlogin, pg_has_role(r.oid, 'pg_monitor', 'MEMBER'),
+       pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
+       EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles me ON me.oid = m.member
+                WHERE m.roleid = r.oid AND me.rolname = current_user
+                  AND (%s OR m.grantor = me.oid))
+  FROM pg_roles r
+ WHERE r.rolname = ANY(%s)
+    OR shobj_description(r.oid, 'pg_authid') LIKE 'Made by mlops.onprem for site %%'
+ ORDER BY r.rolname
+"""
+_DATABASES = """
+SELECT d.datname, pg_get_userbyid(d.datdba), coalesce(shobj_description(d.oid, 'pg_database'), ''),
+       has_database_privilege('public', d.oid, 'CONNECT')
+         OR has_database_privilege('public', d.oid, 'TEMPORARY')
+  FROM pg_database d ORDER BY d.datname
+"""
+_IN_USE = """
+SELECT count(*) FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+ WHERE a.datid IS NOT NULL AND a.usesysid IS NOT NULL AND a.pid <> pg_backend_pid()
+   AND NOT coalesce(r.rolname = ANY(%s), false)
+"""
+ROUND_TRIP = """
+SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
+       has_schema_privilege('public', 'CREATE')
+"""
+
+
+class Refused(Exception):
+    """The server did not do it. ``said`` is its words without the statement."""
+
+    def __init__(self, text: str, said: str = "") -> None:
+        super().__init__(text)
+        self.said = said or one_line(text)
+
+
+def look_as_account(
+    contract: Contract,
+    login: Login,
+    consumers: tuple[Consumer, ...],
+    wanted: dict[str, Any],
+    connect: Connect,
+    clock: Callable[[], float],
+) -> tuple[Server | None, list[Finding]]:
+    """Whether the account can make or keep the databases of the consumers."""
+    try:
+        with connect(login) as query:
+            server = read_server(query, consumers, clock)
+    except Refused as error:
+        password, user = contract.variable("admin_password"), contract.variable("admin_user")
+        return None, [judge_login(contract, login, str(error), password, user)]
+    skew = wanted["max_clock_skew"]
+    return server, [
+        contract.passed("login", f"logged in as {login.user}", f"a login as {login.user}"),
+        *judge(contract, server, consumers, wanted["site"], wanted["min_version"]),
+        judge_clock(contract, server.clock_skew, min(5, skew), skew),
+    ]
+
+
+def look_as_consumers(
+    contract: Contract, consumers: Iterable[Consumer], connect: Connect
+) -> list[Finding]:
+    """Whether each owner can work in each of its databases."""
+    return [
+        _look_as_consumer(contract, consumer, database, connect)
+        for consumer in consumers
+        for database in consumer.databases
+    ]
+
+
+def _look_as_consumer(
+    contract: Contract, consumer: Consumer, database: str, connect: Connect
+) -> Finding:
+    login = Login(consumer.owner, consumer.password, database)
+    try:
+        with connect(login) as query:
+            rows = query(ROUND_TRIP, ())
+    except Refused as error:
+        return judge_login(
+            contract,
+            login,
+            one_line(error, [consumer.password]),
+            "its password in metadata_db_databases",
+            "the owner in metadata_db_databases,",
+        )
+    text = f"a login as {consumer.owner} to database {database} that may create tables"
+    if rows and rows[0][1] and rows[0][2]:
+        return contract.passed("login", f"logged in as {consumer.owner}", text)
+    return contract.failed(
+        "login",
+        f"{consumer.owner} may not create tables in {database}",
+        text,
+        f"make {consumer.owner} the owner of {database} again",
+    )
+
+
+def read_server(
+    query: Query, consumers: tuple[Consumer, ...], clock: Callable[[], float]
+) -> Server:
+    """Everything in four queries that any account may ask."""
+    owners = [consumer.owner for consumer in consumers]
+    before = clock()
+    basics = query(_BASICS, ())[0]
+    now = (before + clock()) / 2
+    number, createrole = int(basics[0]), bool(basics[9])
+    old = number < _FIRST_WITH_GRANTED_ADMIN
+    account = Account(
+        name=str(basics[6]),
+        superuser=bool(basics[7]),
+        createdb=bool(basics[8]),
+        createrole=createrole,
+        may_grant_monitoring=bool(basics[10]) or (old and createrole),
+    )
+    roles = tuple(
+        RoleSeen(
+            name=str(name),
+            comment=str(comment),
+            connection_limit=int(limit),
+            login=bool(login),
+            monitoring=bool(monitoring),
+            administered=bool(administered) or (old and createrole),
+            lent=bool(lent) and not account.superuser,
+        )
+        for name, comment, limit, login, monitoring, administered, lent in query(
+            _ROLES, (old, owners)
+        )
+    )
+    return Server(
+        version_number=number,
+        version=str(basics[1]).split(" ", maxsplit=1)[0],
+        account=account,
+        connections=Connections(
+            maximum=int(basics[4]),
+            reserved=int(basics[5]),
+            used_by_others=int(query(_IN_USE, (owners,))[0][0]),
+        ),
+        encoding=str(basics[11]),
+        locale=str(basics[12]),
+        standby=bool(basics[2]),
+        read_only=bool(basics[3]),
+        clock_skew=float(basics[13]) - now,
+        roles=roles,
+        databases=tuple(
+            DatabaseSeen(str(name), str(owner), str(comment), bool(public))
+            for name, owner, comment, public in query(_DATABASES, ())
+        ),
+    )

@@ -1,0 +1,65 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The frame of every probe: reach the endpoint, verify TLS, look, report what was found."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any, Callable
+
+from .._findings.finding import Finding
+from .contract import Contract, sentences_of_failures
+from .endpoint import Certificate, Endpoint, dial, judge_certificate
+
+OPTIONS: dict[str, Any] = dict(strict=dict(type="bool", default=False))
+
+Look = Callable[[Certificate], tuple[list[Finding], dict[str, Any]]]
+"""What a protocol adds once TLS is verified: its findings, and facts for the result."""
+
+
+def run(
+    module: Any,
+    contract: Contract,
+    endpoint: Endpoint,
+    look: Look,
+    nothing: dict[str, Any],
+    postgresql: bool = False,
+) -> None:
+    """Probe and end the module. ``nothing`` is the facts of an endpoint that was not reached.
+
+    One cause gives one finding: where the way ends, nobody looks further.
+    """
+    findings, certificate = reach(contract, endpoint, module.params["timeout"], postgresql)
+    facts: dict[str, Any] = {}
+    if certificate:
+        more, facts = look(certificate)
+        findings += more
+    report(module, findings, {**nothing, **facts})
+
+
+def reach(
+    contract: Contract, endpoint: Endpoint, timeout: int, postgresql: bool = False
+) -> tuple[list[Finding], Certificate | None]:
+    """Findings about the way to the endpoint, and its certificate if the way is open."""
+
+    def connect(to: Endpoint) -> socket.socket:
+        return socket.create_connection((to.host, to.port), timeout=timeout)
+
+    dialled = dial(contract, endpoint, connect, postgresql=postgresql)
+    if dialled.finding or not dialled.certificate:
+        return [dialled.finding] if dialled.finding else [], None
+    return [
+        contract.passed("reachable", "an open port", f"an open port at {endpoint.address}"),
+        judge_certificate(contract, endpoint, dialled.certificate, time.time()),
+    ], dialled.certificate
+
+
+def report(module: Any, findings: list[Finding], facts: dict[str, Any]) -> None:
+    """End the module: a finding is a failure only where that was asked for."""
+    failures = sentences_of_failures(findings)
+    result = dict(changed=False, findings=[finding.as_dict() for finding in findings], **facts)
+    if failures and module.params["strict"] and not module.check_mode:
+        module.fail_json(msg=" ".join(failures), **result)
+    module.exit_json(**result)

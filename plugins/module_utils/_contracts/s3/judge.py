@@ -1,0 +1,342 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an S3 endpoint answered, and what follows for the accounts and buckets of the site."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from ..._findings.finding import Finding
+from ..contract import Contract
+from ..finding import listing, one_line
+
+# The steps of a probe in their order, with the words that complete "may not ...".
+STEPS = {
+    "list": "list objects",
+    "put": "put objects",
+    "get": "get objects",
+    "range": "get a range of an object",
+    "multipart": "upload an object in parts",
+    "delete": "delete objects",
+}
+_UNKNOWN_KEY = ("InvalidAccessKeyId", "InvalidClientTokenId", "InvalidToken")
+_WRONG_SECRET = ("SignatureDoesNotMatch",)
+_WRONG_REGION = (
+    "AuthorizationHeaderMalformed",
+    "PermanentRedirect",
+    "TemporaryRedirect",
+    "IllegalLocationConstraintException",
+    "InvalidRegion",
+)
+_SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
+MISSING = ("NoSuchBucket", "404", "NotFound")
+_FORBIDDEN = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "UnauthorizedAccess")
+_TOO_LARGE = ("EntityTooLarge", "413")
+_UNSUPPORTED = ("NotImplemented", "501", "MethodNotAllowed", "405")
+_ABSENT = ("NoSuchLifecycleConfiguration", "NoSuchTagSet", "NoSuchTagSetError")
+_REFUSED_FOR_ITS_FORM = (
+    "MalformedXML",
+    "InvalidArgument",
+    "InvalidRequest",
+    "InvalidLocationConstraint",
+    "400",
+)
+_RGW_REQUEST = re.compile(r"^tx[0-9a-f]{10,}-[0-9a-f]+-[0-9a-f]+-")
+
+
+class EndpointError(Exception):
+    """A sentence for the person who runs the site."""
+
+
+@dataclass(frozen=True)
+class Account:
+    name: str
+    access_key: str
+    secret_key: str
+    buckets: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Account({self.name!r}, buckets={self.buckets!r})"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error answer: S3's code (or the HTTP status as text), its message, and all its words."""
+
+    code: str
+    message: str = ""
+    words: str = field(default="", compare=False, repr=False)
+
+    def is_one_of(self, codes: tuple[str, ...]) -> bool:
+        return self.code in codes
+
+    def __str__(self) -> str:
+        text = one_line(self.message)
+        return f"{self.code}: {text}" if text else self.code
+
+
+@dataclass(frozen=True)
+class BucketSeen:
+    """The outcome of each step that was tried; C(None) means it worked."""
+
+    account: str
+    bucket: str
+    outcomes: dict[str, Refusal | None] = field(default_factory=dict)
+    wrong_content: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
+    retention: str = ""
+    creation: Refusal | None = None
+    creation_was_tried: bool = False
+    capabilities: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def first_refusal(self) -> Refusal | None:
+        return next((refusal for refusal in self.outcomes.values() if refusal), None)
+
+    @property
+    def missing(self) -> bool:
+        refusal = self.outcomes.get("list")
+        return bool(refusal and refusal.is_one_of(MISSING))
+
+
+@dataclass(frozen=True)
+class Location:
+    host: str
+    port: int
+
+
+def locate(url: str) -> Location:
+    """Host and port of an endpoint's URL, which must be https without a path."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or 443
+    except ValueError:
+        raise EndpointError(f"object_store_endpoint: {url!r} has no valid port.") from None
+    if parts.scheme != "https" or not parts.hostname:
+        raise EndpointError(
+            f"object_store_endpoint: {url!r} is not of the form https://host or https://host:port."
+        )
+    if parts.path not in ("", "/") or parts.query or parts.username:
+        raise EndpointError(
+            f"object_store_endpoint: {url!r} holds more than https://host:port; leave out "
+            "bucket, path and credentials."
+        )
+    return Location(parts.hostname, port)
+
+
+def vendor_of(headers: dict[str, str]) -> str:
+    """C(ceph), C(aws) or C(unknown), from the headers of any answer."""
+    if _RGW_REQUEST.match(headers.get("x-amz-request-id", "")):
+        return "ceph"
+    if headers.get("server", "").lower() == "amazons3":
+        return "aws"
+    return "unknown"
+
+
+def refuses_malformed_creation(vendor: str) -> bool:
+    """Whether CreateBucket with a body that is no XML is known to create nothing.
+
+    Both check the right to create before they parse the body, so the answer tells the right:
+    AccessDenied without it, MalformedXML with it. Others might ignore the body.
+    """
+    return vendor in ("ceph", "aws")
+
+
+def capability(refusal: Refusal | None, value: str) -> str:
+    """Turn an answer about versioning, lifecycle or tagging into a word."""
+    if refusal is None:
+        return value
+    if refusal.is_one_of(_ABSENT):
+        return "none"
+    if refusal.is_one_of(_FORBIDDEN):
+        return "forbidden"
+    if refusal.is_one_of(_UNSUPPORTED):
+        return "unsupported"
+    return f"unknown ({refusal.code})"
+
+
+def judge_account(
+    contract: Contract, account: Account, region: str, refusal: Refusal | None
+) -> Finding | None:
+    """A finding about the account itself, if that is what the refusal speaks of."""
+    if refusal is None:
+        return None
+    who = f"account {account.name}"
+    keys = f"the keys of {account.name} in {contract.variable('accounts')}"
+    wanted = f"keys that the endpoint accepts for {who}"
+    if refusal.is_one_of(_UNKNOWN_KEY):
+        return contract.failed(
+            "credentials",
+            f"the endpoint does not know the access key of {who} ({refusal.code})",
+            wanted,
+            f"correct {keys}",
+        )
+    if refusal.is_one_of(_WRONG_SECRET):
+        return contract.failed(
+            "credentials",
+            f"the secret key of {who} does not belong to its access key ({refusal.code})",
+            wanted,
+            f"correct {keys}, and {contract.variable('region')} if it is not {region}",
+        )
+    if refusal.is_one_of(_WRONG_REGION):
+        return contract.failed(
+            "region",
+            f"the endpoint does not accept region {region} ({refusal})",
+            "the region of the buckets",
+            f"set {contract.variable('region')}",
+        )
+    if refusal.is_one_of(_SKEWED):
+        return contract.failed(
+            "clock",
+            f"the endpoint refuses requests of this controller for their time ({refusal.code})",
+            "clocks that differ by less than 15 minutes",
+            "synchronise both clocks with one time server (chrony or systemd-timesyncd)",
+        )
+    return None
+
+
+def judge_bucket(contract: Contract, seen: BucketSeen) -> list[Finding]:
+    """Findings about one bucket through one account."""
+    if seen.missing:
+        return [_judge_missing(contract, seen)]
+    place = f"bucket {seen.bucket}"
+    who = f"account {seen.account}"
+    wanted = f"list, put, get, range get, multipart upload and delete in {place} for {who}"
+    if seen.retention:
+        return [
+            contract.failed(
+                "objects",
+                f"{place} locks new objects ({seen.retention}), so nothing can be deleted",
+                f"a bucket without default retention for {who}",
+                f"take another bucket for {seen.account} in {contract.variable('accounts')}",
+            )
+        ]
+    findings = []
+    refused = {step: refusal for step, refusal in seen.outcomes.items() if refusal}
+    if refused:
+        findings.append(_judge_refused(contract, seen, refused, wanted))
+    elif seen.wrong_content:
+        findings.append(
+            contract.failed(
+                "objects",
+                f"{place} returned other bytes than were stored ({listing(seen.wrong_content)})",
+                wanted,
+                "look for a proxy that alters content between the controller and the endpoint",
+            )
+        )
+    else:
+        findings.append(
+            contract.passed(
+                "objects",
+                f"{who} can do all of this in {place}",
+                wanted,
+            )
+        )
+    if seen.left_behind:
+        findings.append(
+            contract.warned(
+                "leftovers",
+                f"{listing(seen.left_behind)} could not be removed from {place}",
+                "a bucket as it was before the probe",
+                f"delete {listing(seen.left_behind)} from {place}",
+            )
+        )
+    findings += _judge_capabilities(contract, seen)
+    return findings
+
+
+def _judge_refused(
+    contract: Contract, seen: BucketSeen, refused: dict[str, Refusal], wanted: str
+) -> Finding:
+    first = next(iter(refused.values()))
+    doing = " or ".join(STEPS[step] for step in refused)
+    who, place = f"account {seen.account}", f"bucket {seen.bucket}"
+    accounts = contract.variable("accounts")
+    if all(refusal.is_one_of(_FORBIDDEN) for refusal in refused.values()):
+        return contract.failed(
+            "objects",
+            f"{who} may not {doing} in {place} ({first.code})",
+            wanted,
+            f"grant it the right, or give {seen.account} other keys in {accounts}",
+        )
+    if any(refusal.is_one_of(_TOO_LARGE) for refusal in refused.values()):
+        return contract.failed(
+            "objects",
+            f"a part of 5 MiB is too large for {place} ({first})",
+            wanted,
+            "raise the limit of request bodies in the proxy before the endpoint "
+            "(nginx: client_max_body_size)",
+        )
+    return contract.failed(
+        "objects",
+        f"{who} cannot {doing} in {place} ({first})",
+        wanted,
+        "see the endpoint's log for the requests of this controller",
+    )
+
+
+def _judge_missing(contract: Contract, seen: BucketSeen) -> Finding:
+    place, who = f"bucket {seen.bucket}", f"account {seen.account}"
+    wanted = f"{place}, or the right of {who} to create it"
+    by_hand = f"create {place} for {who}"
+    if not seen.creation_was_tried:
+        return contract.warned(
+            "bucket",
+            f"there is no {place}, and whether {who} may create it cannot be told "
+            "without creating it",
+            wanted,
+            f"{by_hand}, or let the site try",
+        )
+    if seen.creation is None:
+        return contract.warned(
+            "bucket",
+            f"{place} was created by a request that should have been refused, and was "
+            "removed at once",
+            wanted,
+            "nothing to do: the site creates it again",
+        )
+    if seen.creation.is_one_of(_REFUSED_FOR_ITS_FORM):
+        return contract.passed(
+            "bucket", f"there is no {place} yet, and {who} may create it", wanted
+        )
+    if seen.creation.is_one_of(("TooManyBuckets",)):
+        return contract.failed(
+            "bucket",
+            f"there is no {place}, and {who} already has all buckets it may have",
+            wanted,
+            f"raise the number of buckets of {who}, or {by_hand}",
+        )
+    if seen.creation.is_one_of(_FORBIDDEN):
+        return contract.failed(
+            "bucket",
+            f"there is no {place}, and {who} may not create it ({seen.creation.code})",
+            wanted,
+            by_hand,
+        )
+    return contract.warned(
+        "bucket",
+        f"there is no {place}, and whether {who} may create it is unclear ({seen.creation})",
+        wanted,
+        f"{by_hand}, or let the site try",
+    )
+
+
+def _judge_capabilities(contract: Contract, seen: BucketSeen) -> list[Finding]:
+    if not seen.capabilities:
+        return []
+    text = listing(f"{name} {value}" for name, value in seen.capabilities.items())
+    place = f"bucket {seen.bucket}"
+    lacking = [name for name, value in seen.capabilities.items() if value == "unsupported"]
+    if lacking:
+        return [
+            contract.warned(
+                "capabilities",
+                f"{place}: {text}",
+                f"{place}: versioning, lifecycle and tagging known to the endpoint",
+                f"nothing to do: what needs {listing(lacking)} is left out",
+            )
+        ]
+    return [contract.passed("capabilities", f"{place}: {text}", "recorded for later")]

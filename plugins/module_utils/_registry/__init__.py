@@ -1,9 +1,0 @@
-# Copyright: the mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Signed model releases as OCI artifacts: made by the pipeline, pulled and activated on a device.
-
-``oci``, ``release`` and ``signature`` are values in, values out. ``client`` speaks the registry's
-protocol over a transport that is passed in; ``web`` is the transport, ``openssl`` the verifier and
-``store`` the disk of a device. ``device`` puts them together for the module ``model_release`` and
-the command ``mlops-release``. Standard library only: this package travels to devices.
-"""

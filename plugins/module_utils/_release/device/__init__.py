@@ -1,0 +1,3 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Releases on a device: ``store`` is its disk, ``device`` what happens, ``cli`` the command."""

@@ -1,0 +1,252 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""What happens on a device: activation, going back, and being killed anywhere in between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device import (
+    store as store_module,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
+    Device,
+    Settings,
+    plan,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+
+from .conftest import Bench
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+def test_a_release_is_fetched_verified_and_served(bench: Bench) -> None:
+    digest = bench.publish()
+    before, after, done, moved = bench.device.release(digest)
+    assert (before.current, after.current, after.served.digest) == (None, digest, digest)
+    assert done.needed
+    assert moved > 400
+    place = bench.store.path(digest)
+    assert sorted(path.name for path in place.iterdir()) == [
+        "config.json",
+        "golden.json",
+        "manifest.json",
+        "model.onnx",
+        "signature.json",
+    ]
+    assert oct(place.stat().st_mode & 0o777) == "0o750"
+    assert (bench.store.root / "current").readlink() == Path("releases") / place.name
+
+
+def test_a_second_time_nothing_changes(bench: Bench) -> None:
+    digest = bench.publish()
+    bench.device.release(digest)
+    asked, loads = len(bench.registry.log), bench.serving.loads
+    _before, _after, done, moved = bench.device.release(digest)
+    assert not done.needed
+    assert (moved, len(bench.registry.log), bench.serving.loads) == (0, asked, loads)
+
+
+def test_fetching_ahead_does_not_activate(bench: Bench) -> None:
+    digest = bench.publish()
+    _before, after, done, _moved = bench.device.release(digest, activate=False)
+    assert done.needed
+    assert (after.current, after.served.digest, after.releases) == (None, None, (digest,))
+    assert not bench.device.release(digest, activate=False)[2].needed
+
+
+def test_an_older_release_comes_back_without_the_network(bench: Bench) -> None:
+    first, second = bench.publish("1"), bench.publish("2")
+    bench.device.release(first)
+    bench.device.release(second)
+    bench.registry.blobs.clear()
+    bench.registry.manifests.clear()
+    after = bench.device.release(first)[1]
+    assert (after.current, after.previous, after.served.digest) == (first, second, first)
+
+
+def test_only_so_many_releases_are_kept(bench: Bench) -> None:
+    digests = [bench.publish(str(number)) for number in range(6)]
+    for digest in digests:
+        bench.device.release(digest)
+    assert bench.store.releases() == digests[:2:-1]
+    assert bench.store.linked("previous") == digests[-2]
+    assert not list((bench.store.root / "incoming").iterdir())
+
+
+def test_an_unsigned_release_is_refused_before_anything_is_fetched(bench: Bench) -> None:
+    digest = bench.publish(signed=False)
+    with pytest.raises(RegistryError, match=f"The release {digest} is not signed"):
+        bench.device.release(digest)
+    assert not bench.store.has(digest)
+    assert not any("/blobs/" in path for _method, path, _headers in bench.registry.log)
+
+
+def test_a_wrong_signature_is_refused(bench: Bench) -> None:
+    digest = bench.publish(signed=False)
+    bench.sign = lambda _payload: b"somebody else"
+    bench.sign_release(digest, digest)
+    with pytest.raises(RegistryError, match="was not made with the key that this device trusts"):
+        bench.device.release(digest)
+
+
+def test_the_signature_of_another_release_is_refused(bench: Bench) -> None:
+    good, bad = bench.publish("1"), bench.publish("2", signed=False)
+    bench.sign_release(bad, good)
+    with pytest.raises(RegistryError, match=f"The signature stored for {bad} speaks of {good}"):
+        bench.device.release(bad)
+
+
+def test_a_tampered_file_is_refused_and_the_device_serves_on(bench: Bench) -> None:
+    first, second = bench.publish("1"), bench.publish("2", model_onnx=b"better")
+    bench.device.release(first)
+    for digest, data in bench.registry.blobs.items():
+        if data == b"better":
+            bench.registry.blobs[digest] = b"evil!!"
+    with pytest.raises(RegistryError, match=r"The file model.onnx was tampered with"):
+        bench.device.release(second)
+    assert bench.store.linked("current") == bench.serving.digest == first
+
+
+def test_a_file_changed_on_the_disk_is_found_before_it_is_activated(bench: Bench) -> None:
+    first, second = bench.publish("1"), bench.publish("2")
+    bench.device.release(first)
+    bench.device.release(second)
+    (bench.store.path(first) / "model.onnx").write_bytes(b"evil")
+    with pytest.raises(RegistryError, match=r"model.onnx was tampered with: found the digest"):
+        bench.device.verify(first)
+    # The registry still has it as it was.
+    assert bench.device.release(first)[1].served.digest == first
+
+
+def test_a_release_that_cannot_be_served_is_taken_back(bench: Bench) -> None:
+    first, second = bench.publish("1"), bench.publish("2")
+    bench.device.release(first)
+    bench.serving.refuses[second] = "Golden request 3 differs by 0.7."
+    with pytest.raises(RegistryError) as refusal:
+        bench.device.release(second)
+    assert str(refusal.value) == (
+        f"The release {second} cannot be served (Golden request 3 differs by 0.7); "
+        f"the device went back to {first}."
+    )
+    assert bench.store.linked("current") == bench.serving.digest == first
+    assert bench.store.linked("previous") is None
+
+
+def test_a_first_release_that_cannot_be_served_leaves_the_device_empty(bench: Bench) -> None:
+    digest = bench.publish()
+    bench.serving.refuses[digest] = "no"
+    with pytest.raises(RegistryError, match="this device has no earlier release to go back to"):
+        bench.device.release(digest)
+    assert bench.store.linked("current") is None
+
+
+def test_a_server_that_is_starting_is_waited_for(bench: Bench) -> None:
+    bench.serving.silent = 2
+    assert bench.device.release(bench.publish())[1].served.digest
+
+
+def test_a_server_that_does_not_answer_changes_nothing(bench: Bench) -> None:
+    bench.serving.silent = 1000
+    with pytest.raises(RegistryError, match="The model server of this device does not answer"):
+        bench.device.release(bench.publish())
+    assert bench.store.releases() == []
+
+
+def test_a_disk_that_is_too_small_is_said_before_the_download(bench: Bench) -> None:
+    device = Device(
+        bench.store, bench.client, bench.serving, lambda _p, _s: True, 3, free=lambda _path: 100
+    )
+    with pytest.raises(RegistryError, match=r"100 are free; keep fewer releases \(model_serving_"):
+        device.release(bench.publish())
+
+
+def test_a_digest_that_is_not_there_is_said(bench: Bench) -> None:
+    digest = "sha256:" + "f" * 64
+    with pytest.raises(RegistryError, match=f"The registry holds no release {digest}"):
+        bench.device.release(digest)
+
+
+def test_two_at_a_time_is_one_too_many(bench: Bench) -> None:
+    with bench.store.lock(), pytest.raises(RegistryError, match="Another process works on"):
+        bench.device.release(bench.publish())
+
+
+@pytest.mark.parametrize("fatal", range(40))
+def test_killed_anywhere_the_device_serves_and_the_next_run_converges(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fatal: int
+) -> None:
+    old, current, wanted = (bench.publish(version) for version in "123")
+    for digest in (old, current):
+        bench.device.release(digest)
+    bench.device._keep = 2
+    count = 0
+
+    def trap(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == fatal:
+                raise Killed
+            return real(*arguments, **options)
+
+        monkeypatch.setattr(owner, name, step)
+
+    with monkeypatch.context():
+        for owner, name in (
+            (os, "rename"),
+            (os, "symlink"),
+            (os, "replace"),
+            (os, "utime"),
+            (os, "fsync"),
+            (Path, "mkdir"),
+            (Path, "write_bytes"),
+            (Path, "unlink"),
+            (shutil, "rmtree"),
+            (store_module.PartialFile, "write"),
+            (bench.serving, "reload"),
+        ):
+            trap(owner, name)
+        with contextlib.suppress(Killed):
+            bench.device.release(wanted)
+        fatal = -1
+        # Restarted with whatever is there, it serves one whole release.
+        assert bench.store.linked("current") in (current, wanted)
+        bench.device.verify(bench.store.linked("current") or "")
+        bench.device.release(wanted)
+    assert bench.serving.digest == bench.store.linked("current") == wanted
+    assert bench.store.linked("previous") == current
+    assert bench.store.releases() == [wanted, current]
+    assert list((bench.store.root / "incoming").iterdir()) == []
+
+
+def test_the_plan_says_what_is_missing(bench: Bench) -> None:
+    digest = bench.publish()
+    state = bench.device.state()
+    wanted = plan(state, digest)
+    assert (wanted.pull, wanted.switch, wanted.reload) == (True, True, True)
+    assert not plan(state, digest, activate=False).reload
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"{", "s.json: this is not JSON"),
+        (b"[]", "s.json: wanted a mapping."),
+        (b'{"registry_url": 7}', "s.json: registry_url is missing or not str."),
+    ],
+)
+def test_settings_that_are_wrong_are_named(data: bytes, sentence: str) -> None:
+    with pytest.raises(RegistryError) as refusal:
+        Settings.parse(data, "s.json")
+    assert sentence in str(refusal.value)

@@ -1,0 +1,94 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What travels to a device is named, complete and nothing more; older layouts are taken over."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+PACKAGE = ROOT / "plugins" / "module_utils" / "_release"
+VARS = yaml.safe_load((ROOT / "roles" / "model_serving" / "vars" / "main.yml").read_text())
+SOURCE, TARGET = "{{ __model_serving_shared }}/", "{{ __model_serving_app }}/mlops_release/"
+ENTRY = "device/cli.py"
+
+
+def travels() -> list[str]:
+    rows: list[dict[str, Any]] = VARS["__model_serving_release"]
+    return [row["source"].removeprefix(SOURCE) for row in rows]
+
+
+def imported(file: str) -> set[str]:
+    """Files of the package that a file needs: what it imports, and the packages these lie in."""
+    folder = (PACKAGE / file).parent
+    needed = {folder / "__init__.py"}
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+        if isinstance(node, ast.Import):
+            tops = {name.name.partition(".")[0] for name in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            tops = {str(node.module).partition(".")[0]}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module, f"{file}, line {node.lineno}: name the module after the dots"
+            place = folder.joinpath(*[".."] * (node.level - 1), *node.module.split("."))
+            needed.add(place.with_suffix(".py").resolve())
+            continue
+        else:
+            continue
+        strangers = tops - set(sys.stdlib_module_names)
+        assert not strangers, f"{file} imports {strangers}, which devices need not have"
+    return {str(path.resolve().relative_to(PACKAGE)) for path in needed}
+
+
+def closure(entry: str) -> set[str]:
+    found: set[str] = set()
+    fresh = {entry}
+    while fresh:
+        found |= fresh
+        fresh = {name for file in fresh for name in imported(file)} - found
+    return found | {"__init__.py"}
+
+
+def test_what_travels_is_what_the_command_imports_and_nothing_more() -> None:
+    assert sorted(travels()) == sorted(closure(ENTRY))
+
+
+def test_a_file_is_called_on_the_device_as_in_the_collection() -> None:
+    for row in VARS["__model_serving_release"]:
+        assert row["source"].startswith(SOURCE)
+        assert row["path"] == TARGET + row["source"].removeprefix(SOURCE)
+
+
+def test_nothing_is_both_placed_and_taken_away() -> None:
+    placed = {row["path"] for row in VARS["__model_serving_release"]}
+    assert not placed & set(VARS["__model_serving_gone"])
+
+
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_the_command_runs_from_the_files_that_travel(tmp_path: Path, left_behind: bool) -> None:
+    """Also where files of the older layout were left beside the new ones."""
+    for file in travels():
+        target = tmp_path / "mlops_release" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((PACKAGE / file).read_bytes())
+    if left_behind:
+        for gone in VARS["__model_serving_gone"]:
+            stale = tmp_path / "mlops_release" / gone.removeprefix(TARGET)
+            stale.write_text("raise SystemExit('a file of the older layout was read')\n")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
+    program += "from mlops_release.device.cli import main\nsys.exit(main())\n"
+    done = subprocess.run(
+        [sys.executable, "-IB", "-c", program, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "activate" in done.stdout
