@@ -36,7 +36,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
 
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
     allocate,
-    policies,
     purchase,
     solve,
     survive,
@@ -52,6 +51,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
 )
 
 from tests.benchmarks import openb_trace
+from tests.benchmarks import published_policies as policies
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "openb"
 NODES = FIXTURES / "openb_node_list_gpu_node.csv"

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import policies
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
     NO_GPU,
     Device,
@@ -23,6 +22,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from tests.benchmarks import published_policies as policies
 
 
 def host(name: str, cpu: float, gpus: int = 0, model: str = "T4", **more: Any) -> Host:

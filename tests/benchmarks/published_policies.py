@@ -22,8 +22,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ..arrays import Bools, Ints, np
-from .model import Assignment, GpuNeed, Host, Instance, Workload
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.arrays import Bools, Ints, np
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+    Assignment,
+    GpuNeed,
+    Host,
+    Instance,
+    Workload,
+)
 
 WHOLE = 1000  # thousandths of a device
 BEST = 100  # the highest score
