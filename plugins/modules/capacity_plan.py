@@ -442,7 +442,7 @@ def _workloads(
         from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: PLC0415
             intake,
         )
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (  # noqa: PLC0415
+        from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (  # noqa: PLC0415
             Cancelled,
         )
     except ImportError as error:

@@ -34,13 +34,13 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
     allocate,
     purchase,
     solve,
     survive,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     UNDECIDED,
     Budget,

@@ -22,8 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.arrays import Bools, Ints, np
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.arrays import Bools, Ints, np
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Assignment,
     GpuNeed,
     Host,

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .planner.mig import card
-from .planner.model import FEASIBLE, INFEASIBLE, Assignment
+from .._planner.mig.geometry import card
+from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
 from .supply import CPU, EDGE, GPU, MEMORY, Place, Problem
 from .workloads import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth, Spec
 

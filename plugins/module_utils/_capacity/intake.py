@@ -28,8 +28,8 @@ from .._findings.shape import (
     whole,
 )
 from .._findings.shape import field as required
+from .._planner.model import FEASIBLE, INFEASIBLE, Budget
 from .additive import Margins, amount, check_facts
-from .planner.model import FEASIBLE, INFEASIBLE, Budget
 from .site_plan import Planning, Site, SitePlan, changed_site, plan_site
 from .supply import Earlier, measured, offered
 from .workloads import (

@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .horizon import Horizon, gpu_parts, last_day, lasts, runouts
-from .planner.model import (
+from .._planner.model import (
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,
@@ -30,10 +29,11 @@ from .planner.model import (
     Survival,
     Workload,
 )
-from .planner.purchase import purchase as buy
-from .planner.solver import mend, solve
-from .planner.survival import solve_surviving, survive
-from .planner.verify import verify
+from .._planner.purchase import purchase as buy
+from .._planner.solver import mend, solve
+from .._planner.survival import solve_surviving, survive
+from .._planner.verify import verify
+from .horizon import Horizon, gpu_parts, last_day, lasts, runouts
 from .supply import CPU, DISK_FOR, MEMORY, Earlier, Figures, Place, Problem, build
 from .workloads import Shape, Spec, WhatIf
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from .._findings.finding import WARN, Demand, DiskNeed, Finding, one_line
+from .._planner.mig.geometry import card_of
+from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
 from .additive import Margins, Row, amount, by_device, holding, sums
-from .planner.mig import card_of
-from .planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
 from .workloads import REPLICAS, Shape, Spec
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"

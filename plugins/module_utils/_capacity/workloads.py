@@ -32,7 +32,7 @@ from .._findings.shape import (
     text,
     whole,
 )
-from .planner.model import NO_GPU, GpuNeed
+from .._planner.model import NO_GPU, GpuNeed
 
 SERVING, TRAINING, DATASET, SERVICE, USER = "serving", "training", "dataset", "service", "user"
 KINDS = (SERVING, TRAINING, DATASET, SERVICE, USER)

@@ -15,13 +15,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.horizon imp
     members,
     runouts,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
-    FEASIBLE,
-    INFEASIBLE,
-    UNDECIDED,
-    Assignment,
-    GpuNeed,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply import (
     Card,
     Figures,
@@ -32,6 +25,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads i
     Growth,
     Request,
     Spec,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
+    FEASIBLE,
+    INFEASIBLE,
+    UNDECIDED,
+    Assignment,
+    GpuNeed,
 )
 from hypothesis import given
 from hypothesis import strategies as st

@@ -18,11 +18,6 @@ import jsonschema
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import intake
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
-    Budget,
-    Cancelled,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.verify import verify
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (
     SitePlan,
     plan_site,
@@ -32,6 +27,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.plan_report
     plan_html,
     plan_text,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import Budget, Cancelled
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -10,11 +10,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
-    Assignment,
-    Device,
-    GpuNeed,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply import (
     Earlier,
     Place,
@@ -30,6 +25,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads i
     parse_workloads,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Demand, DiskNeed
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
+    Assignment,
+    Device,
+    GpuNeed,
+)
 
 from tests import example_site
 

@@ -9,7 +9,6 @@ import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import GpuNeed
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads import (
     Growth,
     Known,
@@ -26,6 +25,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads i
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import DiskNeed
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import GpuNeed
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -15,9 +15,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Bools, Floats, Ints, coo_array, csr_array, linprog, np
+from ..grouped import NEVER, Problem
+from ..model import Budget
 from .cutting import Pattern, Stock, cut
-from .grouping import NEVER, Problem
-from .model import Budget
 
 LARGEST = 60_000  # pairs of shape and group; above, the program takes too long to be of use
 ROUNDS = 40

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
-from .model import Workload
+from ..model import Workload
 
 
 def left_out(weights: Iterable[tuple[Fraction | float | int, int]], excess: float) -> int:

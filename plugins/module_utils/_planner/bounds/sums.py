@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from ..arrays import Bools, Ints, np
+from ..grouped import NEVER, Problem
+from ..model import Certificate
+from ..whole_numbers import TOLERANCE, whole_shares
 from .certificate import gpu_text, left_out, listed, number
 from .cutting import Cut, Stock, cut
-from .grouping import NEVER, Problem
-from .model import Certificate
-from .scale import TOLERANCE, whole_shares
 
 TABLE = 4_000_000  # shapes x groups for which a table of "how many fit" is made
 MOST_SETS = 64  # sets of allowed hosts that are summed one by one

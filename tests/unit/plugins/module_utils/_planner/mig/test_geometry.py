@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import mig
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig import geometry
 
 GEOMETRY: dict[str, Any] = json.loads(
     (Path(__file__).resolve().parents[5] / "fixtures" / "mig" / "geometry.json").read_text()
@@ -38,7 +38,7 @@ NAMES = {
 }
 
 
-def brute_force(key: str) -> set[mig.Layout]:
+def brute_force(key: str) -> set[geometry.Layout]:
     """Every layout of the recorded geometry, found by laying instances down in every order.
 
     A layout is allowed where placements do not overlap, no profile exceeds its instances, and
@@ -68,7 +68,7 @@ def brute_force(key: str) -> set[mig.Layout]:
                 if not cells & used:
                     waiting.append((used | cells, more))
     return {
-        mig.canonical(dict(zip(NAMES[key], counts)))
+        geometry.canonical(dict(zip(NAMES[key], counts)))
         for counts in found
         if sum(n * profile["slices"] for n, profile in zip(counts, profiles)) <= compute
         and sum(n * part for n, part in zip(counts, share)) <= parts
@@ -76,12 +76,12 @@ def brute_force(key: str) -> set[mig.Layout]:
 
 
 def test_every_card_of_the_recorded_geometry_is_known() -> None:
-    assert set(mig.known()) == set(GEOMETRY) == set(NAMES)
+    assert set(geometry.known()) == set(GEOMETRY) == set(NAMES)
 
 
 @pytest.mark.parametrize("key", NAMES)
 def test_the_data_are_the_recorded_figures(key: str) -> None:
-    card = mig.card(key)
+    card = geometry.card(key)
     assert (card.name, card.memory_mib) == (GEOMETRY[key]["name"], GEOMETRY[key]["memory_mib"])
     recorded = GEOMETRY[key]["profiles"].values()
     assert tuple(card.profiles) == NAMES[key]
@@ -98,25 +98,25 @@ def test_the_data_are_the_recorded_figures(key: str) -> None:
 @pytest.mark.parametrize("key", NAMES)
 def test_every_layout_is_accepted_and_every_other_combination_refused(key: str) -> None:
     allowed = brute_force(key)
-    card = mig.card(key)
+    card = geometry.card(key)
     ranges = [range(profile.max_instances + 1) for profile in card.profiles.values()]
     tried = 0
     for numbers in product(*ranges):
         counts = dict(zip(card.profiles, numbers))
-        found = mig.place(key, counts)
-        assert (found is not None) == (mig.canonical(counts) in allowed), counts
-        assert bool(mig.explain(key, counts)) == (found is None)
+        found = geometry.place(key, counts)
+        assert (found is not None) == (geometry.canonical(counts) in allowed), counts
+        assert bool(geometry.explain(key, counts)) == (found is None)
         if found is not None:
-            assert mig.conflict(key, found) == ""
+            assert geometry.conflict(key, found) == ""
             assert Counter(name for name, _start in found) == Counter(counts)
         tried += 1
     assert tried == (120 if key.startswith("A30") else 3840)
-    assert mig.layouts(key) == allowed
+    assert geometry.layouts(key) == allowed
 
 
 @pytest.mark.parametrize("key", NAMES)
 def test_on_an_empty_card_the_sums_of_both_kinds_of_slices_decide(key: str) -> None:
-    card = mig.card(key)
+    card = geometry.card(key)
     ranges = [range(profile.max_instances + 1) for profile in card.profiles.values()]
     for numbers in product(*ranges):
         chosen = list(zip(card.profiles.values(), numbers))
@@ -126,14 +126,14 @@ def test_on_an_empty_card_the_sums_of_both_kinds_of_slices_decide(key: str) -> N
             <= card.memory_slices
         )
         counts = {profile.name: number for profile, number in chosen}
-        assert (mig.place(key, counts) is not None) is fits
+        assert (geometry.place(key, counts) is not None) is fits
 
 
 @pytest.mark.parametrize("key", NAMES)
 def test_more_instances_of_a_profile_than_allowed_are_refused(key: str) -> None:
-    for profile in mig.card(key).profiles.values():
-        assert mig.place(key, {profile.name: profile.max_instances}) is not None
-        assert mig.place(key, {profile.name: profile.max_instances + 1}) is None
+    for profile in geometry.card(key).profiles.values():
+        assert geometry.place(key, {profile.name: profile.max_instances}) is not None
+        assert geometry.place(key, {profile.name: profile.max_instances + 1}) is None
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_more_instances_of_a_profile_than_allowed_are_refused(key: str) -> None:
 def test_all_cards_with_seven_compute_slices_allow_the_same_number_of_layouts(
     key: str, layouts: int
 ) -> None:
-    assert len(mig.layouts(key)) == layouts
+    assert len(geometry.layouts(key)) == layouts
 
 
 def test_the_largest_layouts_of_an_a100_are_those_of_the_user_guide() -> None:
@@ -155,10 +155,10 @@ def test_the_largest_layouts_of_an_a100_are_those_of_the_user_guide() -> None:
     }
     found = {
         tuple(sorted(plain[name] for name, count in layout for _one in range(count)))[::-1]
-        for layout in mig.layouts("A100_SXM4_40GB")
+        for layout in geometry.layouts("A100_SXM4_40GB")
         if all(name in plain for name, _count in layout)
         and not any(
-            mig.place("A100_SXM4_40GB", {**dict(layout), name: dict(layout).get(name, 0) + 1})
+            geometry.place("A100_SXM4_40GB", {**dict(layout), name: dict(layout).get(name, 0) + 1})
             for name in plain
         )
     }
@@ -181,9 +181,9 @@ def test_the_largest_layouts_of_an_a100_are_those_of_the_user_guide() -> None:
 @pytest.mark.parametrize("key", [key for key in NAMES if not key.startswith("A30")])
 def test_two_3g_and_a_1g_fit_by_sum_but_not_by_placement(key: str) -> None:
     small, large = NAMES[key][0], NAMES[key][4]
-    assert mig.place(key, {large: 2}) is not None
-    assert mig.place(key, {large: 2, small: 1}) is None
-    assert mig.cause(key, {large: 2, small: 1}) == mig.PLACEMENT
+    assert geometry.place(key, {large: 2}) is not None
+    assert geometry.place(key, {large: 2, small: 1}) is None
+    assert geometry.cause(key, {large: 2, small: 1}) == geometry.PLACEMENT
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_two_3g_and_a_1g_fit_by_sum_but_not_by_placement(key: str) -> None:
         (
             {"3g.40gb": 2, "1g.10gb": 1},
             (),
-            mig.PLACEMENT,
+            geometry.PLACEMENT,
             "1 x 1g.10gb + 2 x 3g.40gb: fits by the sum of compute slices (1 + 3 + 3 = 7 of 7) but"
             " not by placement on NVIDIA A100-SXM4-80GB: their memory slices are 1 + 4 + 4 = 9 of 8"
             " (1g.10gb takes 1 and begins at 0 to 6; 3g.40gb takes 4 and"
@@ -201,7 +201,7 @@ def test_two_3g_and_a_1g_fit_by_sum_but_not_by_placement(key: str) -> None:
         (
             {"3g.40gb": 1},
             (("1g.10gb", 1), ("1g.10gb", 5)),
-            mig.PLACEMENT,
+            geometry.PLACEMENT,
             "1 x 3g.40gb beside 1g.10gb at 1, 1g.10gb at 5: fits by the sum of compute slices"
             " (3 + 1 + 1 = 5 of 7) but not by placement on NVIDIA A100-SXM4-80GB: their 4 + 1 + 1 ="
             " 6 memory slices of 8 cannot be laid out (3g.40gb takes 4 and begins at 0 or 4;"
@@ -210,20 +210,20 @@ def test_two_3g_and_a_1g_fit_by_sum_but_not_by_placement(key: str) -> None:
         (
             {"4g.40gb": 1, "2g.20gb": 2},
             (),
-            mig.SUM,
+            geometry.SUM,
             "2 x 2g.20gb + 1 x 4g.40gb: too large by sum, 2 + 2 + 4 = 8 compute slices of the 7 of"
             " NVIDIA A100-SXM4-80GB",
         ),
         (
             {"1g.10gb+me": 2},
             (),
-            mig.INSTANCES,
+            geometry.INSTANCES,
             "2 x 1g.10gb+me: NVIDIA A100-SXM4-80GB allows at most 1 x 1g.10gb+me, not 2",
         ),
         (
             {"3g.20gb": 1},
             (),
-            mig.UNKNOWN,
+            geometry.UNKNOWN,
             "NVIDIA A100-SXM4-80GB has no MIG profile 3g.20gb; it has 1g.10gb, 1g.10gb+me, 1g.20gb,"
             " 2g.20gb, 3g.40gb, 4g.40gb, 7g.80gb",
         ),
@@ -231,10 +231,10 @@ def test_two_3g_and_a_1g_fit_by_sum_but_not_by_placement(key: str) -> None:
     ],
 )
 def test_a_refusal_says_why(
-    counts: dict[str, int], taken: tuple[mig.Placed, ...], cause: str, sentence: str
+    counts: dict[str, int], taken: tuple[geometry.Placed, ...], cause: str, sentence: str
 ) -> None:
-    assert mig.cause("A100_SXM4_80GB", counts, taken) == cause
-    assert mig.explain("A100_SXM4_80GB", counts, taken) == sentence
+    assert geometry.cause("A100_SXM4_80GB", counts, taken) == cause
+    assert geometry.explain("A100_SXM4_80GB", counts, taken) == sentence
 
 
 def test_instances_that_are_there_stay_where_they_are() -> None:
@@ -242,7 +242,7 @@ def test_instances_that_are_there_stay_where_they_are() -> None:
     for first, second in combinations_with_replacement(range(7), 2):
         if first == second:
             continue
-        found = mig.place(key, {"3g.40gb": 1}, ((small, first), (small, second)))
+        found = geometry.place(key, {"3g.40gb": 1}, ((small, first), (small, second)))
         # A half of the card must be free: both stand in slices 0-3, or both in 4-6.
         assert (found is not None) == ((first < 4) == (second < 4))
         if found is not None:
@@ -267,9 +267,9 @@ def test_instances_that_are_there_stay_where_they_are() -> None:
     ],
 )
 def test_a_given_placement_is_checked_without_search(
-    placed: list[mig.Placed], problem: str
+    placed: list[geometry.Placed], problem: str
 ) -> None:
-    assert mig.conflict("H100_SXM5_80GB", placed) == problem
+    assert geometry.conflict("H100_SXM5_80GB", placed) == problem
 
 
 @pytest.mark.parametrize(
@@ -299,23 +299,27 @@ def test_a_given_placement_is_checked_without_search(
 def test_a_card_is_known_by_the_name_the_driver_gives_it(
     model: str, memory: float | None, key: str
 ) -> None:
-    assert mig.card_of(model, memory) == key
+    assert geometry.card_of(model, memory) == key
 
 
 def test_nonsense_is_refused() -> None:
-    with pytest.raises(mig.MigError, match=r"^no MIG geometry is known for 'T4'; known are A30_"):
-        mig.place("T4", {"1g.5gb": 1})
-    with pytest.raises(mig.MigError, match=r"^the number of 1g.5gb must be at least 0, but is -1$"):
-        mig.place("A100_PCIE_40GB", {"1g.5gb": -1})
+    with pytest.raises(
+        geometry.MigError, match=r"^no MIG geometry is known for 'T4'; known are A30_"
+    ):
+        geometry.place("T4", {"1g.5gb": 1})
+    with pytest.raises(
+        geometry.MigError, match=r"^the number of 1g.5gb must be at least 0, but is -1$"
+    ):
+        geometry.place("A100_PCIE_40GB", {"1g.5gb": -1})
 
 
 def test_to_a_maximal_layout_nothing_can_be_added() -> None:
-    for key in mig.known():
-        whole = mig.maximal(key)
+    for key in geometry.known():
+        whole = geometry.maximal(key)
         assert whole
-        assert whole < mig.layouts(key)
+        assert whole < geometry.layouts(key)
         # Every layout is part of a maximal one.
-        for layout in mig.layouts(key):
+        for layout in geometry.layouts(key):
             assert any(
                 all(dict(larger).get(name, 0) >= count for name, count in layout)
                 for larger in whole

@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from fractions import Fraction
 
-from ..arrays import Floats, Ints, np
+from .arrays import Floats, Ints, np
 
 TOLERANCE = Fraction(1, 10**9)
 EXACT = 2.0**52  # whole numbers below this are exact as floats, and sums of a few fit 64 bits

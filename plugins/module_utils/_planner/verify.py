@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from fractions import Fraction
 from functools import lru_cache
 
-from .mig import conflict, known
+from .mig.geometry import conflict, known
 from .model import Assignment, Host, Instance, Workload
 
 MORE = Fraction(10**9 + 1, 10**9)

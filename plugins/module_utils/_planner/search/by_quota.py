@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..arrays import Floats, Ints, np
-from .filling import evenly
-from .model import Budget
-from .patterns import Column, Master, take
-from .placing import gpu_sizes, sizes
-from .relaxation import relax
+from ..bounds.relaxation import relax
+from ..model import Budget
+from .best_fit import gpu_sizes, sizes
+from .column_generation import Column, Master, take
+from .fill_host import evenly
 
 SHARE = 0.25  # of the hosts of each group that are filled between two solutions of the program
 

@@ -9,11 +9,11 @@ import math
 from collections import Counter
 from dataclasses import replace
 
-from ..arrays import Floats, Ints, np
-from .binwise import Binwise
-from .bounds import names_of, places
-from .certificate import listed, number
-from .grouping import Problem, group
+from .arrays import Floats, Ints, np
+from .bounds.certificate import listed, number
+from .bounds.relaxation import LARGEST, Program
+from .bounds.sums import names_of, places
+from .grouped import Problem, group
 from .model import (
     FEASIBLE,
     INFEASIBLE,
@@ -26,8 +26,8 @@ from .model import (
     Purchase,
     Result,
 )
-from .packing import Packing
-from .relaxation import LARGEST, Program
+from .search.host_by_host import Binwise
+from .search.state import Packing
 from .solver import mend, solve
 from .verify import verify
 

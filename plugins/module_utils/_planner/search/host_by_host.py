@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from ..arrays import Floats, Ints, np
-from .filling import Bin, Filler, empty_bin, evenly
-from .model import Budget
-from .packing import Packing
-from .placing import gpu_sizes, sizes
+from ..model import Budget
+from .best_fit import gpu_sizes, sizes
+from .fill_host import Bin, Filler, empty_bin, evenly
+from .state import Packing
 
 POOL = 300  # shapes looked at for one host
 WIDTH = 16

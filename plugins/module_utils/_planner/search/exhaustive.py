@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from ..arrays import Floats, np
-from .grouping import Problem
-from .model import Budget
-from .packing import Packing
-from .placing import orders
+from ..grouped import Problem
+from ..model import Budget
+from .best_fit import orders
+from .state import Packing
 
 REPLICAS = 40
 STEPS = 20_000  # replicas put somewhere, at most

@@ -9,9 +9,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from ..arrays import Bools, Floats, Ints, np
-from . import mig
-from .grouping import ANY, NEVER, Problem
-from .model import Assignment
+from ..grouped import ANY, NEVER, Problem
+from ..mig import geometry
+from ..model import Assignment
 
 Item = tuple[int, tuple[int, ...]]  # a stream, and the devices of one of its replicas
 
@@ -117,7 +117,7 @@ class Packing:
         card = self.problem.kinds[self.problem.device_kind[host, device]].mig
         pinned = self.pinned.get((host, device), ())
         counts.subtract(name for name, _start in pinned)
-        return mig.place(card, counts, pinned) is not None
+        return geometry.place(card, counts, pinned) is not None
 
     def stream_for(self, shape: int, host: int) -> int | None:
         """A stream of the shape that still has replicas and may use the host: the longest."""
@@ -270,6 +270,6 @@ class Packing:
         found: dict[tuple[int, str], list[int]] = defaultdict(list)
         for device, wanted in counts.items():
             card = problem.kinds[problem.device_kind[host, device]].mig
-            for name, start in mig.place(card, wanted) or ():
+            for name, start in geometry.place(card, wanted) or ():
                 found[device, name].append(start)
         return found

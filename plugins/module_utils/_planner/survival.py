@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from ..arrays import Ints, np
-from .grouping import group
+from .arrays import Ints, np
+from .grouped import group
 from .model import FEASIBLE, Assignment, Budget, Host, Instance, Result, Survival
-from .packing import Item, Packing
-from .placing import BestFit, orders
+from .search.best_fit import BestFit, orders
+from .search.state import Item, Packing
 from .solver import solve
 
 

@@ -9,11 +9,9 @@ import sys
 from dataclasses import replace
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
-    purchase,
-    verify,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import purchase, verify
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.bounds.relaxation import LARGEST
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     INFEASIBLE,
     Host,
@@ -21,16 +19,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
     Offer,
     Workload,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.relaxation import (
-    LARGEST,
-)
 from hypothesis import given, settings
 
-from tests.unit.plugins.module_utils._capacity.planner.small import (
-    instances,
-    most_placed,
-    steps_budget,
-)
+from tests.unit.plugins.module_utils._planner.small import instances, most_placed, steps_budget
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=60)
 

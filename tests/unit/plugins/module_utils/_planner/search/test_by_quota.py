@@ -8,24 +8,21 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import verify
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.bounds import places
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.grouping import group
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import verify
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.bounds.sums import places
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.grouped import group
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Device,
     GpuNeed,
     Host,
     Instance,
     Workload,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.packing import Packing
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.patterns import (
-    Master,
-    realise,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.quotas import Quotas
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.search import column_generation
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.search.by_quota import Quotas
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.search.state import Packing
 
-from tests.unit.plugins.module_utils._capacity.planner.small import steps_budget
+from tests.unit.plugins.module_utils._planner.small import steps_budget
 
 
 def cut_hosts(hosts: int, seed: int) -> Instance:
@@ -50,7 +47,7 @@ def test_fillings_keep_to_hosts_replicas_and_models() -> None:
     problem = group(instance)
     most = places(problem).most
     assert most is not None
-    master = Master(problem, most, np.ones(len(problem.shapes)))
+    master = column_generation.Master(problem, most, np.ones(len(problem.shapes)))
     chosen = Quotas(master, 50).run(steps_budget(10_000))
     used = Counter(kind for kind, _filling in chosen)
     assert all(used[kind] <= size for kind, size in enumerate(problem.sizes.tolist()))
@@ -61,7 +58,7 @@ def test_fillings_keep_to_hosts_replicas_and_models() -> None:
     assert all(times <= problem.count[shape] for shape, times in placed.items())
     assert placed.total() >= 0.8 * len(instance.workloads)
     packing = Packing(problem)
-    realise(packing, chosen, master.filler.order)
+    column_generation.realise(packing, chosen, master.filler.order)
     placement, _left = packing.placement()
     wrong = [line for line in verify(instance, placement) if not line.endswith("not placed")]
     assert not wrong

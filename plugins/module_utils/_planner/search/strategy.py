@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from ..arrays import Floats, np
-from .binwise import Binwise
-from .bounds import Places
-from .exact import Exact
-from .grouping import Problem
-from .model import Assignment, Budget
-from .packing import Packing
-from .patterns import Master, dive, realise
-from .placing import BestFit, orders
-from .quotas import Quotas
+from ..bounds.sums import Places
+from ..grouped import Problem
+from ..model import Assignment, Budget
+from .best_fit import BestFit, orders
+from .by_quota import Quotas
+from .column_generation import Master, dive, realise
+from .exhaustive import Exact
+from .host_by_host import Binwise
 from .repair import Repair
+from .state import Packing
 
 COLUMNS = 40_000  # pairs of shape and group up to which whole hosts are planned as patterns
 SHAPES = 1_500

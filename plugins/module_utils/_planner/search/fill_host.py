@@ -13,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..arrays import Floats, Ints, linprog, np
-from .grouping import Problem
+from ..grouped import Problem
 
 Filling = tuple[tuple[int, int], ...]  # shapes and how many replicas of each, in order
 

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Mend a placement: empty some hosts and fill them anew, keep what is no worse.
 
-For many equal replicas the hosts are filled by column generation (see `patterns`), for few or all
-different ones a replica left out is put in place of others that find a place elsewhere.
+For many equal replicas the hosts are filled by `column_generation`, for few or all different ones
+a replica left out is put in place of others that find a place elsewhere.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 from collections import Counter
 
 from ..arrays import Floats, Ints, np
-from .model import Budget
-from .packing import Item, Packing
-from .patterns import Column, Master, dive, realise
-from .placing import BestFit, orders
+from ..model import Budget
+from .best_fit import BestFit, orders
+from .column_generation import Column, Master, dive, realise
+from .state import Item, Packing
 
 FEW, MANY = 12, 60  # hosts emptied at a time, at first and at most
 ROUNDS = 2000

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..arrays import Floats, Ints, np
-from .grouping import NEVER, Problem
-from .model import Budget
-from .packing import Packing
+from ..grouped import NEVER, Problem
+from ..model import Budget
+from .state import Packing
 
 LARGE = 20_000_000  # shapes x hosts above which not all hosts are looked at for each replica
 OPEN = 24  # hosts that are looked at then

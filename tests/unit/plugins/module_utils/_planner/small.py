@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import mig
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig import geometry
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Budget,
     Device,
     GpuNeed,
@@ -110,7 +110,7 @@ def most_placed(instance: Instance) -> int:
             for n in can:
                 wanted = dict(layouts[at][n])
                 wanted[need.profile] = wanted.get(need.profile, 0) + 1
-                if mig.place(host.devices[n].mig, wanted) is not None:
+                if geometry.place(host.devices[n].mig, wanted) is not None:
                     yield (n,), Fraction(0), need.profile
         elif need.count:
             idle = [n for n in can if devices[at][n] == 1]

@@ -4,8 +4,8 @@
 """Whole hosts as patterns: column generation, then rounding by diving.
 
 A column is a group of hosts and a filling of one host. The master program says how many hosts get
-which filling so that most is placed; new fillings come from `filling` at the prices of the master.
-Its solution is rounded step by step: what is whole stays, the rest is solved again.
+which filling so that most is placed; new fillings come from `fill_host` at the prices of the
+master. Its solution is rounded step by step: what is whole stays, the rest is solved again.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from collections import Counter
 from collections.abc import Iterable
 
 from ..arrays import Floats, Ints, coo_array, linprog, np
-from .filling import Filler, Filling, empty_bin
-from .grouping import Problem
-from .model import Budget
-from .packing import Packing
+from ..grouped import Problem
+from ..model import Budget
+from .fill_host import Filler, Filling, empty_bin
+from .state import Packing
 
 Column = tuple[int, Filling]
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 
-from ..arrays import Floats, np
-from .bounds import Places, certificates, names_of, places
-from .grouping import Problem, group
+from .arrays import Floats, np
+from .bounds.relaxation import Relaxed, relax
+from .bounds.sums import Places, certificates, names_of, places
+from .grouped import Problem, group
 from .model import (
     FEASIBLE,
     INFEASIBLE,
@@ -21,9 +22,8 @@ from .model import (
     Instance,
     Result,
 )
-from .placing import gpu_sizes
-from .relaxation import Relaxed, relax
-from .search import Search
+from .search.best_fit import gpu_sizes
+from .search.strategy import Search
 from .verify import verify
 
 VERIFYING = 4e-5  # seconds to verify a replica and to write it down, with some to spare

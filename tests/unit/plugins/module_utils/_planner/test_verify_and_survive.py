@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
     purchase,
     solve_surviving,
     survive,
     verify,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Assignment,
     Device,
     GpuNeed,
@@ -22,7 +22,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
     Workload,
 )
 
-from tests.unit.plugins.module_utils._capacity.planner.small import steps_budget
+from tests.unit.plugins.module_utils._planner.small import steps_budget
 
 T4, MIG = Device("T4", 16384.0), Device("A100", 40960.0, "A100_SXM4_40GB")
 PLAN = Instance(

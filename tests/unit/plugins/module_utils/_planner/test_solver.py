@@ -11,12 +11,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
-    allocate,
-    solve,
-    verify,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import allocate, solve, verify
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,
@@ -31,7 +27,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.plugins.module_utils._capacity.planner.small import (
+from tests.unit.plugins.module_utils._planner.small import (
     hosts,
     instances,
     most_placed,

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
 
-from ..arrays import Bools, Floats, Ints, np
-from . import mig
+from .arrays import Bools, Floats, Ints, np
+from .mig import geometry
 from .model import Device, GpuNeed, Instance, Workload
-from .scale import read, whole_columns, whole_shares, with_tolerance
+from .whole_numbers import read, whole_columns, whole_shares, with_tolerance
 
 NEVER = 2**60  # larger than any device
 ANY = 2**61  # the second figure of a device where it does not count
@@ -264,9 +264,9 @@ def _needs(
     for kind, device in enumerate(kinds):
         may = [(n, need) for n, need in wanting if not need.models or device.model in need.models]
         if device.mig:
-            if device.mig not in mig.known():
+            if device.mig not in geometry.known():
                 continue
-            card = mig.card(device.mig)
+            card = geometry.card(device.mig)
             full[kind], full2[kind] = card.memory_slices, card.slices
             for number, need in may:
                 profile = card.profiles.get(need.profile)

@@ -8,7 +8,7 @@ some of each: a ``3g.40gb`` takes 3 compute slices and half of the memory, so 4 
 may begin only at some of them. Instances fit together where no profile is used more often than
 allowed, the compute slices suffice, and all find a place without sharing a memory slice. Source:
 NVIDIA Multi-Instance GPU User Guide, "Concepts" and "Supported MIG Profiles"; figures by card in
-`_mig_data`.
+`cards`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 
-from ._mig_data import CARDS
+from .cards import CARDS
 
 Placed = tuple[str, int]  # name of a profile, and the memory slice at which the instance begins
 Layout = tuple[tuple[str, int], ...]  # names of profiles, sorted, with how many of each
