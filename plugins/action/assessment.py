@@ -17,6 +17,19 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
+    HostRules,
+    check_host,
+    check_reached,
+    check_twins,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import judge
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import (
+    as_html,
+    as_text,
+    headline,
+    host_row,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins, plan
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
@@ -28,23 +41,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
     parse_demand,
     parse_finding,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.host import (
-    HostRules,
-    check_host,
-    check_reached,
-    check_twins,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.judge import (
-    judge,
-    read_waivers,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.report import (
-    as_html,
-    as_text,
-    headline,
-    host_row,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError, each
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
 
 PLACEMENT = "placement.json"
 TELL_SECONDS = 5.0

@@ -16,12 +16,7 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
-    FAIL,
-    Finding,
-    one_line,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     SECRET_NAME,
     SITE,
     HostEntry,
@@ -32,6 +27,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory i
     option_names,
     words_with_prefix,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    FAIL,
+    Finding,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief
 
 COLLECTION = Path(__file__).resolve().parents[2]
 # The values that decide something here; of all other variables only the names are looked at.
@@ -136,7 +136,7 @@ def check_values(
                         "inventory.value",
                         host.name,
                         FAIL,
-                        said if secret else f"{said}: {one_line(message)}",
+                        said if secret else f"{said}: {brief(message)}",
                         f"a value of type {shape.get('type', 'str')}"
                         + (
                             f", one of {', '.join(map(str, shape['choices']))}"

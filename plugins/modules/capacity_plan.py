@@ -343,6 +343,7 @@ from dataclasses import fields
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import plan_text
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import (
     FEASIBLE,
     INFEASIBLE,
@@ -357,7 +358,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
     Demand,
     parse_demand,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.plan_report import plan_text
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import (
     ShapeError,
     each,

@@ -28,8 +28,8 @@ from .._findings.finding import (
     Demand,
     Finding,
     PortNeed,
-    one_line,
 )
+from .._findings.sentence import brief
 from .facts import problem_of
 
 FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
@@ -204,7 +204,7 @@ class _Host:
         self.add(
             "unknown",
             ERROR,
-            f"{what} could not be measured{': ' + one_line(reasons[0]) if reasons else ''}",
+            f"{what} could not be measured{': ' + brief(reasons[0]) if reasons else ''}",
             "a measured value",
             f"look with: ansible {self.name} -m mlops.onprem.capacity_facts",
         )
@@ -360,7 +360,7 @@ class _Host:
             self.add(
                 "gpu_driver",
                 FAIL if parts else WARN,
-                one_line(problem),
+                brief(problem),
                 "a working driver for every card",
                 "install the driver of the card, then assess again",
             )
@@ -483,7 +483,7 @@ def check_facts(
             "capacity.foreign_facts",
             name,
             ERROR,
-            f"the facts under this name were measured on {one_line(told, 80) or 'an unnamed host'}",
+            f"the facts under this name were measured on {brief(told, 80) or 'an unnamed host'}",
             f"facts of {name}",
             again,
         )

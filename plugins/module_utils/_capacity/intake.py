@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .._assess.plan_report import CAUSES, missing
 from .._findings.finding import ERROR, FAIL, PASS, WARN, Demand, Finding
-from .._findings.plan_report import CAUSES, missing
+from .._findings.sentence import counted
 from .._findings.shape import (
     ShapeError,
     each,
@@ -292,8 +293,8 @@ def findings_of(plan: SitePlan, accept_undecided: bool) -> list[Finding]:
                 "capacity.workloads",
                 SITE,
                 PASS,
-                f"{_count(wanted, 'replica')} of {_count(len(plan.site.specs), 'workload')} "
-                f"fit on {_count(used, 'host')}; the placement was verified",
+                f"{counted(wanted, 'replica')} of {counted(len(plan.site.specs), 'workload')} "
+                f"fit on {counted(used, 'host')}; the placement was verified",
             )
         ]
     else:
@@ -308,15 +309,11 @@ def findings_of(plan: SitePlan, accept_undecided: bool) -> list[Finding]:
                 if infeasible
                 else f"it is not decided whether the workloads fit: {plan.reason}; "
                 f"the best placement found leaves out {_left_out(plan)}",
-                f"room for all {_count(wanted, 'replica')}",
+                f"room for all {counted(wanted, 'replica')}",
                 _remedy(plan, infeasible),
             )
         ]
     return [*found, *_lost_hosts(plan), *_limits(plan)]
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def _left_out(plan: SitePlan) -> str:
@@ -386,7 +383,7 @@ def _lost_hosts(plan: SitePlan) -> list[Finding]:
             "capacity.lost_host",
             SITE,
             ERROR,
-            f"there was no time to look what the loss of {_count(missed, 'host')} would strand",
+            f"there was no time to look what the loss of {counted(missed, 'host')} would strand",
             "every host looked at",
             "give more time by assess_seconds",
         )

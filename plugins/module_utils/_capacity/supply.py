@@ -20,7 +20,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._findings.finding import WARN, Demand, DiskNeed, Finding, one_line
+from .._findings.finding import WARN, Demand, DiskNeed, Finding
+from .._findings.sentence import brief
 from .._planner.mig.geometry import card_of
 from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
 from .additive import Margins, Row, amount, by_device, holding, sums
@@ -213,7 +214,7 @@ def _cards(
                     "capacity.unplanned_gpu",
                     name,
                     WARN,
-                    f"GPU {index} ({one_line(model, 80)}) is not planned: {why}",
+                    f"GPU {index} ({brief(model, 80)}) is not planned: {why}",
                     "a GPU that is free and sound",
                     remedy,
                 )

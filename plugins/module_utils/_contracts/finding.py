@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .._findings.finding import FAIL, PASS, WARN, Finding
+from .._findings.sentence import count, listing, one_line
 
-_SPACE = re.compile(r"\s+")
+__all__ = ("Contract", "count", "listing", "one_line", "sentences_of_failures")
 
 
 @dataclass(frozen=True)
@@ -48,25 +48,3 @@ class Contract:
 
 def sentences_of_failures(findings: Iterable[Finding]) -> list[str]:
     return [finding.sentence for finding in findings if finding.severity == FAIL]
-
-
-def one_line(text: object, secrets: Iterable[str] = ()) -> str:
-    """What a server said, on one line and without the secrets that were sent to it."""
-    line = _SPACE.sub(" ", str(text)).strip()
-    for secret in secrets:
-        if secret:
-            line = line.replace(secret, "********")
-    return line
-
-
-def listing(names: Iterable[str]) -> str:
-    """C(a), C(a and b), C(a, b and c)."""
-    items = list(names)
-    if len(items) < 2:
-        return "".join(items)
-    return f"{', '.join(items[:-1])} and {items[-1]}"
-
-
-def count(number: int, noun: str) -> str:
-    """C(1 connection), C(2 connections)."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

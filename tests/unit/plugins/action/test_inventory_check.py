@@ -20,7 +20,7 @@ from ansible_collections.mlops.onprem.plugins.action.inventory_check import (
     read_inventory,
     read_options,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     check_inventory,
 )
 

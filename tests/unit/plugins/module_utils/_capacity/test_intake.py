@@ -16,16 +16,16 @@ from typing import Any
 
 import jsonschema
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import (
+    bought,
+    plan_html,
+    plan_text,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import intake
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (
     SitePlan,
     plan_site,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.plan_report import (
-    bought,
-    plan_html,
-    plan_text,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import Budget, Cancelled
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Union
 
-from .finding import FAIL, PASS, WARN, Finding
-from .shape import ShapeError, items, kind_of, mapping
+from .._findings.finding import FAIL, PASS, WARN, Finding
+from .._findings.shape import ShapeError, items, kind_of, mapping
 
 SITE = "site"
 RINGS = ("ring_canary", "ring_early", "ring_fleet")

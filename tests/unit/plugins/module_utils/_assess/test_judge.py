@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, The mlops.onprem developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waivers and verdicts."""
+"""Verdicts, and what waivers do to them."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.judge import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import (
     GO,
     REFUSED,
     UNKNOWN,
     Judgement,
     judge,
-    read_waivers,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
 
 TODAY = datetime.date(2030, 6, 1)
 FAIL = Finding("capacity.cpu", "ctl1", "fail", "short of CPU", "", "add some")
@@ -35,10 +35,6 @@ WAIVER = {
 
 def judged(*findings: Finding, waivers: Any = ()) -> Judgement:
     return judge(findings, read_waivers(list(waivers), ["ctl1", "edge1"], TODAY))
-
-
-def sentences(waivers: Any) -> list[str]:
-    return [row.sentence for row in read_waivers(waivers, ["ctl1"], TODAY).findings]
 
 
 @pytest.mark.parametrize(
@@ -90,32 +86,3 @@ def test_a_waiver_without_a_finding_is_pointed_at() -> None:
     found = judged(PASS, waivers=[WAIVER])
     assert found.verdict == GO
     assert "covers nothing any more" in found.findings[0].finding.found
-
-
-@pytest.mark.parametrize(
-    ("waivers", "start"),
-    [
-        ("all", "site: mlops_waivers must be a list, but is a text, wanted a list of waivers"),
-        ([{**WAIVER, "owner": None}], "site: mlops_waivers[0].owner: is missing, wanted"),
-        (
-            [{**WAIVER, "expires": "soon"}],
-            "site: mlops_waivers[0].expires: must be a day like 2030-12-31, but is 'soon', wanted",
-        ),
-        (
-            [{**WAIVER, "expires": "2030-02-30"}],
-            "site: mlops_waivers[0].expires: must be a day like 2030-12-31, but is '2030-02-30'",
-        ),
-        (
-            [WAIVER, {**WAIVER, "host": "ctl9"}],
-            "site: mlops_waivers[1] is for host 'ctl9', which is not in the inventory, wanted",
-        ),
-        (
-            [{**WAIVER, "check": "assess.unreachable"}],
-            "site: mlops_waivers[0].check: assess.unreachable cannot be waived, wanted",
-        ),
-        ([{**WAIVER, "until": "x"}], "site: mlops_waivers[0]: has the unknown key 'until'; known"),
-    ],
-)
-def test_a_wrong_waiver_is_refused_with_its_place(waivers: Any, start: str) -> None:
-    [sentence] = sentences(waivers)
-    assert sentence.startswith(start), sentence

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .finding import ERROR, FAIL, PASS, WARN, Finding
+from .._findings.finding import ERROR, FAIL, PASS, WARN, Finding
 
 
 @dataclass(frozen=True)

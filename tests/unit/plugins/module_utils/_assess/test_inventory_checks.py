@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     HostEntry,
     Interface,
     Inventory,

@@ -11,6 +11,8 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from .._findings.sentence import counted
+
 Row = Sequence[str]
 VERDICTS = {
     "FEASIBLE": "they fit; the placement was verified by separate code",
@@ -170,7 +172,7 @@ def lost_rows(plan: Mapping[str, Any]) -> list[str]:
     if rows is None:
         return []
     told = [
-        f"{row['host']} may not be lost: of {_count(row['moves'], 'replica')} on it, "
+        f"{row['host']} may not be lost: of {counted(row['moves'], 'replica')} on it, "
         + ", ".join(f"{count:,} of {name}" for name, count in sorted(row["stranded"].items()))
         + " would find no other place"
         for row in rows
@@ -183,12 +185,8 @@ def lost_rows(plan: Mapping[str, Any]) -> list[str]:
         told.append(f"{names} may be lost{apart}: everything there finds another place")
     missed = len(plan["hosts"]) - len(rows)
     if missed:
-        told.append(f"for {_count(missed, 'host')} there was no time to look")
+        told.append(f"for {counted(missed, 'host')} there was no time to look")
     return told
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
 
 
 def missing(row: Mapping[str, Any]) -> str:
@@ -339,7 +337,7 @@ def plan_text(plan: Mapping[str, Any], width: int = 100) -> list[str]:
         lines += ["", *table(HOST_HEAD, cut(used, 7), width, frozenset(range(1, 7)))]
     others = len(plan["hosts"]) - len(used)
     if others:
-        lines.append(f"{_count(others, 'other host')} with nothing placed on it")
+        lines.append(f"{counted(others, 'other host')} with nothing placed on it")
     for row in plan["shortages"]:
         unit = row["unit"]
         lines.append("")

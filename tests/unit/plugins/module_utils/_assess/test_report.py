@@ -8,7 +8,7 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.report import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import (
     as_html,
     as_text,
     headline,
