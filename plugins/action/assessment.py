@@ -30,7 +30,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
     headline,
     host_row,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins, plan
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     FAIL,
@@ -43,6 +42,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError, each
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
 
 PLACEMENT = "placement.json"
 TELL_SECONDS = 5.0

@@ -30,7 +30,7 @@ from .._findings.finding import (
     PortNeed,
 )
 from .._findings.sentence import brief
-from .facts import problem_of
+from .._supply.facts import problem_of
 
 FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
 EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))

@@ -24,7 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from .benchmark import (
+from .judge import (
     LARGE_BYTES,
     LEAST_SAMPLES,
     LOG_WRITE_BYTES,

@@ -15,8 +15,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import nvml
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.gpu import parse_nvidia_smi
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import nvml
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import parse_nvidia_smi
 
 FIXTURES = Path(__file__).resolve().parents[4] / "fixtures" / "nvidia_smi"
 SOURCE = r"""

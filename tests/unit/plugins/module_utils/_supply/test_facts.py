@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION, gather
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.facts import problem_of
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.gpu import parse_nvidia_smi
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION, gather
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import problem_of
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import parse_nvidia_smi
 
 FIXTURES = Path(__file__).resolve().parents[5] / "tests" / "fixtures" / "nvidia_smi"
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION, gather
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION, gather
 
 ROOT = Path(__file__).resolve().parents[5]
 

@@ -20,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import measure
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.benchmark import (
-    BenchmarkError,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.measure import BoundedFile
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed import measure
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.judge import BenchmarkError
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.measure import BoundedFile
 
 LOOPBACK = "127.0.0.1"
-ROOT = Path(__file__).resolve().parents[5]
+ROOT = Path(__file__).resolve().parents[6]
 
 
 class Ticks:
@@ -84,7 +82,7 @@ def test_without_such_files_the_name_is_taken_away_at_once(
 
 def test_a_measurement_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     program = (
-        "from ansible_collections.mlops.onprem.plugins.module_utils._capacity import measure\n"
+        "from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed import measure\n"
         f"file = measure.BoundedFile({str(tmp_path)!r}, 4)\n"
         "measure.sequential_write(file, 5)\n"
         "print('written', flush=True)\n"

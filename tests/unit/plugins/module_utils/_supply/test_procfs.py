@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import procfs
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import procfs
 from hypothesis import given
 from hypothesis import strategies as st
 

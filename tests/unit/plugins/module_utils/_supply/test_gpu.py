@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.gpu import (
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
     GpuError,
     GpuReport,
     PciDevice,

@@ -12,8 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .._findings.finding import PASS, WARN, Finding
-from .._findings.shape import ShapeError, mapping, number, optional
+from ..._findings.finding import PASS, WARN, Finding
+from ..._findings.shape import ShapeError, mapping, number, optional
 
 MIB = 2**20
 SHARE_OF_MEDIAN = 0.9

@@ -9,7 +9,9 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.benchmark import (
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import PASS, WARN
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.judge import (
     BenchmarkError,
     compare,
     fio_arguments,
@@ -20,8 +22,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.benchmark i
     shape_of,
     throughput,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import PASS, WARN
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
