@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from .._demand.workloads import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth, Spec
 from .._planner.mig.geometry import card
 from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
 from .supply import CPU, EDGE, GPU, MEMORY, Place, Problem
-from .workloads import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth, Spec
 
 ALL, DISK = "all", "disk"
 

@@ -15,6 +15,18 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._assess.plan_report import CAUSES, missing
+from .._demand.workloads import (
+    Known,
+    Shape,
+    Spec,
+    WhatIf,
+    at_most,
+    parse_labels,
+    parse_shapes,
+    parse_what_if,
+    parse_workloads,
+    switch,
+)
 from .._findings.finding import ERROR, FAIL, PASS, WARN, Demand, Finding
 from .._findings.sentence import counted
 from .._findings.shape import (
@@ -33,18 +45,6 @@ from .._planner.model import FEASIBLE, INFEASIBLE, Budget
 from .additive import Margins, amount, check_facts
 from .site_plan import Planning, Site, SitePlan, changed_site, plan_site
 from .supply import Earlier, measured, offered
-from .workloads import (
-    Known,
-    Shape,
-    Spec,
-    WhatIf,
-    at_most,
-    parse_labels,
-    parse_shapes,
-    parse_what_if,
-    parse_workloads,
-    switch,
-)
 
 SITE = "site"
 PLACEMENT_SCHEMA = 1

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from .._demand.workloads import Shape, Spec, WhatIf
 from .._planner.model import (
     FEASIBLE,
     INFEASIBLE,
@@ -35,7 +36,6 @@ from .._planner.survival import solve_surviving, survive
 from .._planner.verify import verify
 from .horizon import Horizon, gpu_parts, last_day, lasts, runouts
 from .supply import CPU, DISK_FOR, MEMORY, Earlier, Figures, Place, Problem, build
-from .workloads import Shape, Spec, WhatIf
 
 SCHEMA = 1
 NO_CHANGE = WhatIf()

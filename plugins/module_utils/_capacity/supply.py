@@ -20,12 +20,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from .._demand.workloads import REPLICAS, Shape, Spec
 from .._findings.finding import WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import brief
 from .._planner.mig.geometry import card_of
 from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
 from .additive import Margins, Row, amount, by_device, holding, sums
-from .workloads import REPLICAS, Shape, Spec
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"
 DISK_FOR = "disk for "

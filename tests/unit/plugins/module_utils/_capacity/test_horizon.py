@@ -21,7 +21,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply impo
     Place,
     build,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import (
     Growth,
     Request,
     Spec,

@@ -18,7 +18,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply impo
     offered,
     same_model,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import (
     Known,
     Spec,
     parse_shapes,

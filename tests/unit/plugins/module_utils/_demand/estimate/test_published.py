@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.read import estimate
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.read import estimate
 
 from .model_writers import MemoryFiles
 

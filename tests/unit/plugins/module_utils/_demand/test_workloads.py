@@ -9,7 +9,7 @@ import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import (
     Growth,
     Known,
     Limit,

@@ -11,15 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate import (
-    read,
-    storage,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.answer import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate import read, storage
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.answer import (
     Estimate,
     told,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.serving import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.serving import (
     Waiting,
     erlang_c,
     look_at_trace,

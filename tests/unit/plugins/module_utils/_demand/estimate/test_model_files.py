@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate import model_files
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.model_files import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate import model_files
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.model_files import (
     External,
     Weights,
     read_onnx,
