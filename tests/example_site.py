@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import intake
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Demand, DiskNeed
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -344,7 +344,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import plan_text
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import (
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import (
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,

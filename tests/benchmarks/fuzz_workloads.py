@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / ".collections"))
 
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: E402
-    additive,
+    host_sums,
     intake,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (  # noqa: E402
@@ -282,8 +282,8 @@ def one(outcome: Outcome, data: dict[str, Any], plan: bool, case: str) -> None:
         if not plan:
             return
         demand = {"gpu1": [Demand("Prometheus", memory_mib=500, disks=(DiskNeed("/var", 100.0),))]}
-        margins = additive.Margins()
-        sums = additive.plan(supply, demand, margins, NOW)
+        margins = host_sums.Margins()
+        sums = host_sums.plan(supply, demand, margins, NOW)
         answer = intake.plan_workloads(
             written, hosts, supply, demand, margins, planning, time.monotonic, NOW
         )

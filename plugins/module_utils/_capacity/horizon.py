@@ -16,7 +16,7 @@ from typing import Any
 from .._demand.workloads import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth, Spec
 from .._planner.mig.geometry import card
 from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
-from .supply import CPU, EDGE, GPU, MEMORY, Place, Problem
+from .question import CPU, EDGE, GPU, MEMORY, Place, Problem
 
 ALL, DISK = "all", "disk"
 

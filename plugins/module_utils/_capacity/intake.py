@@ -42,9 +42,9 @@ from .._findings.shape import (
 )
 from .._findings.shape import field as required
 from .._planner.model import FEASIBLE, INFEASIBLE, Budget
-from .additive import Margins, amount, check_facts
+from .host_sums import Margins, amount, check_facts
+from .question import Earlier, measured, offered
 from .site_plan import Planning, Site, SitePlan, changed_site, plan_site
-from .supply import Earlier, measured, offered
 
 SITE = "site"
 PLACEMENT_SCHEMA = 1

@@ -35,7 +35,7 @@ from .._planner.solver import mend, solve
 from .._planner.survival import solve_surviving, survive
 from .._planner.verify import verify
 from .horizon import Horizon, gpu_parts, last_day, lasts, runouts
-from .supply import CPU, DISK_FOR, MEMORY, Earlier, Figures, Place, Problem, build
+from .question import CPU, DISK_FOR, MEMORY, Earlier, Figures, Place, Problem, build
 
 SCHEMA = 1
 NO_CHANGE = WhatIf()

@@ -15,7 +15,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.horizon imp
     members,
     runouts,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply import (
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
     Card,
     Figures,
     Place,

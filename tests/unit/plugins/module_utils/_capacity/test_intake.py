@@ -22,7 +22,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report i
     plan_text,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import intake
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (
     SitePlan,
     plan_site,

@@ -19,16 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .._findings.finding import (
-    ANY_ADDRESS,
-    ERROR,
-    FAIL,
-    PASS,
-    WARN,
-    Demand,
-    Finding,
-    PortNeed,
-)
+from .._findings.finding import ANY_ADDRESS, ERROR, FAIL, PASS, WARN, Demand, Finding, PortNeed
 from .._findings.sentence import brief
 from .._supply.facts import problem_of
 

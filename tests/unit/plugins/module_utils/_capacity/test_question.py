@@ -9,8 +9,8 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply import (
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
     Earlier,
     Place,
     build,

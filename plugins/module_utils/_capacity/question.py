@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From measured facts and written workloads to the question that the planner answers.
 
-What may be planned on a host is what ``additive`` leaves: total, less reserve, less foreign use,
+What may be planned on a host is what `host_sums` leaves: total, less reserve, less foreign use,
 less the needs of the roles, which stay where the inventory puts them.
 
 Disks. A path lies on whichever file system holds it, and that differs between hosts. For every
@@ -25,7 +25,7 @@ from .._findings.finding import WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import brief
 from .._planner.mig.geometry import card_of
 from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
-from .additive import Margins, Row, amount, by_device, holding, sums
+from .host_sums import Margins, Row, amount, by_device, holding, sums
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"
 DISK_FOR = "disk for "
@@ -181,7 +181,7 @@ def _cards(
 ) -> tuple[tuple[Card, ...], list[Finding]]:
     """The GPUs that may be planned; those that are in use, broken or unknown are told."""
     report = facts.get("gpus") or {}
-    if report.get("source") == "pci":  # no driver: additive says so
+    if report.get("source") == "pci":  # no driver: host_sums says so
         return (), []
     cards = []
     findings = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import (
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import (
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,
