@@ -255,16 +255,25 @@ def workloads_of(
         return None, rows_by_host(earlier), findings
     try:
         # Here, since only a site with workloads needs numpy and scipy.
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: PLC0415
-            intake,
+        from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: PLC0415
+            with_verdict,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: PLC0415
+            plan_workloads,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import (  # noqa: PLC0415
+            Written,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (  # noqa: PLC0415
+            by_host,
         )
     except ImportError as error:
         raise AnsibleActionFail(
             f"Planning workloads needs numpy and scipy on the controller: {error}."
         ) from error
     labels = {host: entry.get("mlops_host_labels") or {} for host, entry in entries.items()}
-    planned = intake.plan_workloads(
-        intake.Written(
+    planned = plan_workloads(
+        Written(
             args["workloads"],
             args["offers"],
             labels,
@@ -279,13 +288,13 @@ def workloads_of(
         args["planning"],
         clock,
         now,
-        args["accept_undecided"],
         tell,
     )
+    planned = with_verdict(planned, args["accept_undecided"])
     findings.extend(planned.findings)
     if planned.plan is None:
         return None, {}, findings
-    return planned.plan.as_dict(), intake.by_host(planned.plan), findings
+    return planned.plan.as_dict(), by_host(planned.plan), findings
 
 
 def read_placement(directory: Path) -> Any:

@@ -18,7 +18,6 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     SECRET_NAME,
-    SITE,
     HostEntry,
     Interface,
     Inventory,
@@ -29,6 +28,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_che
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     FAIL,
+    SITE,
     Finding,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief

@@ -13,10 +13,9 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Union
 
-from .._findings.finding import FAIL, PASS, WARN, Finding
+from .._findings.finding import FAIL, PASS, SITE, WARN, Finding
 from .._findings.shape import ShapeError, items, kind_of, mapping
 
-SITE = "site"
 RINGS = ("ring_canary", "ring_early", "ring_fleet")
 GROUPS = ("metadata_db", "object_store", "control", "gpu", "edge", *RINGS)
 BUILT_IN_GROUPS = ("all", "ungrouped")

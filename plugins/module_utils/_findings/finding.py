@@ -27,6 +27,7 @@ from .shape import (
 PASS, WARN, FAIL, ERROR = "pass", "warn", "fail", "error"
 # In rising order of weight. An error is a check that could not be made.
 SEVERITIES = (PASS, WARN, FAIL, ERROR)
+SITE = "site"  # in place of a host where a finding is about all of them
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+")
 

@@ -16,17 +16,23 @@ from typing import Any
 
 import jsonschema
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (
+    findings_of,
+    with_verdict,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import (
     bought,
     plan_html,
     plan_text,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import intake
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (
-    SitePlan,
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (
+    Planned,
     plan_site,
+    plan_workloads,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import Written
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import SitePlan
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import Budget, Cancelled
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify
 from hypothesis import given, settings
@@ -58,13 +64,13 @@ def planned(
     margins: Margins = NONE,
     asked: Mapping[str, Any] | None = None,
     **written: Any,
-) -> intake.Planned:
+) -> Planned:
     """The plan of a small site: two hosts h1 and h2 in the group cpu, unless others are given."""
     supply = {name: facts(name) for name in ("h1", "h2")} if hosts is None else hosts
     names = list(supply)
     written.setdefault("groups", {"cpu": names, "all": names})
-    return intake.plan_workloads(
-        intake.Written(workloads, **written),
+    found = plan_workloads(
+        Written(workloads, **written),
         names,
         {name: told for name, told in supply.items() if told is not None},
         {},
@@ -72,8 +78,8 @@ def planned(
         {"seconds": 2, **(asked or {})},
         example_site.steady_clock(),
         NOW,
-        accept,
     )
+    return with_verdict(found, accept)
 
 
 def answer(workloads: Any, **more: Any) -> SitePlan:
@@ -82,17 +88,17 @@ def answer(workloads: Any, **more: Any) -> SitePlan:
     return plan
 
 
-def said(found: intake.Planned) -> list[str]:
+def said(found: Planned) -> list[str]:
     return [f"{row.severity} {row.sentence}" for row in found.findings if row.severity != "pass"]
 
 
-def example(refused: bool = False) -> intake.Planned:
+def example(refused: bool = False) -> Planned:
     """The example company as it is, or with more training than its servers carry."""
     return _example(refused)
 
 
 @cache
-def _example(refused: bool) -> intake.Planned:
+def _example(refused: bool) -> Planned:
     if not refused:
         return example_site.planned(what_if={"remove_hosts": ["gpu2"]}, seconds=6)
     return example_site.planned(example_site.with_changes(nightly_training={"replicas": 2}))
@@ -384,7 +390,7 @@ def test_mig_instances_that_fit_by_sum_but_not_by_place_are_refused_with_that_re
     # 3 + 3 of 7 compute slices are in use, but all 8 memory slices: no place for a seventh.
     plan = answer(mig_rows(p3=2, p1=1), hosts={"h1": mig_host()})
     assert plan.verdict == "INFEASIBLE"
-    [finding] = intake.findings_of(plan, False)
+    [finding] = findings_of(plan, False)
     assert "1 GPU with MIG (A100_SXM4_80GB) missing" in finding.found
     assert "the MIG instances cannot be placed together on the cards" in finding.found
 
