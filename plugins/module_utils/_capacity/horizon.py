@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .._demand.workloads import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth, Spec
+from .._demand.growth import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth
+from .._demand.workloads import Spec
 from .._planner.mig.geometry import card
 from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
 from .question import CPU, EDGE, GPU, MEMORY, Place, Problem

@@ -14,12 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._demand.workloads import (
-    Shape,
-    Spec,
-    WhatIf,
-    parse_labels,
-)
+from .._demand.offers import Shape
+from .._demand.what_if import WhatIf
+from .._demand.words import parse_labels
+from .._demand.workloads import Spec
 from .._findings.finding import FAIL, SITE, WARN, Demand, Finding
 from .._findings.shape import (
     ShapeError,

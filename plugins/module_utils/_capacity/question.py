@@ -20,7 +20,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .._demand.workloads import REPLICAS, Shape, Spec
+from .._demand.growth import REPLICAS
+from .._demand.offers import Shape
+from .._demand.workloads import Spec
 from .._findings.finding import WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import brief
 from .._planner.mig.geometry import card_of

@@ -9,18 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .._demand.workloads import (
-    Known,
-    Shape,
-    Spec,
-    WhatIf,
-    at_most,
-    parse_labels,
-    parse_shapes,
-    parse_what_if,
-    parse_workloads,
-    switch,
-)
+from .._demand.offers import Shape, parse_shapes
+from .._demand.quantities import at_most, switch
+from .._demand.what_if import WhatIf, parse_what_if
+from .._demand.words import parse_labels
+from .._demand.workloads import Known, Spec, parse_workloads
 from .._findings.shape import (
     ShapeError,
     each,

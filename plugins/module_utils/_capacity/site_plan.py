@@ -10,7 +10,9 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .._demand.workloads import Shape, Spec, WhatIf
+from .._demand.offers import Shape
+from .._demand.what_if import WhatIf
+from .._demand.workloads import Spec
 from .._planner.model import (
     Purchase,
     Result,

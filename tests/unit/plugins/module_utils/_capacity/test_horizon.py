@@ -21,11 +21,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question im
     Place,
     build,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import (
-    Growth,
-    Request,
-    Spec,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.growth import Growth
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import Request, Spec
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     INFEASIBLE,

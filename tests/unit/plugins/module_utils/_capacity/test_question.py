@@ -18,10 +18,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question im
     offered,
     same_model,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.offers import parse_shapes
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import (
     Known,
     Spec,
-    parse_shapes,
     parse_workloads,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Demand, DiskNeed

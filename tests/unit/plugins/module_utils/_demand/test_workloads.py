@@ -9,19 +9,21 @@ import datetime
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.growth import Growth
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.offers import (
+    Shape,
+    ShapeGpus,
+    parse_shapes,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.quantities import quantity
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.what_if import parse_what_if
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.words import parse_labels
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import (
-    Growth,
     Known,
     Limit,
     Request,
-    Shape,
-    ShapeGpus,
     Spec,
-    parse_labels,
-    parse_shapes,
-    parse_what_if,
     parse_workloads,
-    quantity,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import DiskNeed
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
