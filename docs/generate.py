@@ -148,7 +148,7 @@ def pages() -> list[tuple[Path, Callable[[str], str]]]:
 def capacity(text: str) -> str:
     """docs/capacity.md with what the planner says about inventories/example_company."""
     sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
-    from ansible_collections.mlops.onprem.plugins.module_utils._findings.plan_report import (  # noqa: PLC0415
+    from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import (  # noqa: PLC0415
         plan_text,
     )
 

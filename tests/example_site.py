@@ -15,8 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import intake
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import with_verdict
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (
+    Planned,
+    plan_workloads,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import Written
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Demand, DiskNeed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -183,10 +188,10 @@ def planned(
     what_if: Mapping[str, Any] | None = None,
     earlier: Mapping[str, Any] | None = None,
     **asked: Any,
-) -> intake.Planned:
+) -> Planned:
     """The plan of the site, with other workloads or changes where they are given."""
     variables, groups, labels = inventory()
-    written = intake.Written(
+    written = Written(
         variables["mlops_workloads"] if workloads is None else workloads,
         variables["mlops_host_offers"],
         labels,
@@ -194,7 +199,7 @@ def planned(
         what_if,
         earlier,
     )
-    return intake.plan_workloads(
+    found = plan_workloads(
         written,
         groups["all"],
         supply(groups),
@@ -204,6 +209,7 @@ def planned(
         steady_clock(),
         NOW,
     )
+    return with_verdict(found)
 
 
 def with_changes(**changes: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -17,8 +17,20 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import Margins, plan
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
+    HostRules,
+    check_host,
+    check_reached,
+    check_twins,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import judge
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import (
+    as_html,
+    as_text,
+    headline,
+    host_row,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins, plan
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     FAIL,
     FINDING_KEYS,
@@ -28,23 +40,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
     parse_demand,
     parse_finding,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.host import (
-    HostRules,
-    check_host,
-    check_reached,
-    check_twins,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.judge import (
-    judge,
-    read_waivers,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.report import (
-    as_html,
-    as_text,
-    headline,
-    host_row,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError, each
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
 
 PLACEMENT = "placement.json"
 TELL_SECONDS = 5.0
@@ -257,16 +255,25 @@ def workloads_of(
         return None, rows_by_host(earlier), findings
     try:
         # Here, since only a site with workloads needs numpy and scipy.
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: PLC0415
-            intake,
+        from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: PLC0415
+            with_verdict,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: PLC0415
+            plan_workloads,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import (  # noqa: PLC0415
+            Written,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (  # noqa: PLC0415
+            by_host,
         )
     except ImportError as error:
         raise AnsibleActionFail(
             f"Planning workloads needs numpy and scipy on the controller: {error}."
         ) from error
     labels = {host: entry.get("mlops_host_labels") or {} for host, entry in entries.items()}
-    planned = intake.plan_workloads(
-        intake.Written(
+    planned = plan_workloads(
+        Written(
             args["workloads"],
             args["offers"],
             labels,
@@ -281,13 +288,13 @@ def workloads_of(
         args["planning"],
         clock,
         now,
-        args["accept_undecided"],
         tell,
     )
+    planned = with_verdict(planned, args["accept_undecided"])
     findings.extend(planned.findings)
     if planned.plan is None:
         return None, {}, findings
-    return planned.plan.as_dict(), intake.by_host(planned.plan), findings
+    return planned.plan.as_dict(), by_host(planned.plan), findings
 
 
 def read_placement(directory: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.clock import compare
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.clock import compare
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

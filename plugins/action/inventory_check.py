@@ -16,14 +16,8 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
-    FAIL,
-    Finding,
-    one_line,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     SECRET_NAME,
-    SITE,
     HostEntry,
     Interface,
     Inventory,
@@ -32,6 +26,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory i
     option_names,
     words_with_prefix,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    FAIL,
+    SITE,
+    Finding,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief
 from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
     Description,
     describe,
@@ -148,7 +148,7 @@ def check_values(
                         "inventory.value",
                         host.name,
                         FAIL,
-                        said if secret else f"{said}: {one_line(message)}",
+                        said if secret else f"{said}: {brief(message)}",
                         f"a value of type {shape.get('type', 'str')}"
                         + (
                             f", one of {', '.join(map(str, shape['choices']))}"

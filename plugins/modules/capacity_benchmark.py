@@ -163,10 +163,8 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import measure
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.benchmark import (
-    BenchmarkError,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed import measure
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.judge import BenchmarkError
 
 # Smaller files stay in caches, larger ones take long; none may fill a disk by a slip of the pen.
 BOUNDS = {

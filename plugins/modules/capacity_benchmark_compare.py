@@ -74,11 +74,11 @@ shapes:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.benchmark import (
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.judge import (
     compare,
     shape_of,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 
 
 def main() -> None:

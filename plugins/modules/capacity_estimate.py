@@ -200,10 +200,8 @@ report:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.local import (
-    LocalFiles,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.read import (
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.local import LocalFiles
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.read import (
     estimate_all,
     report,
 )

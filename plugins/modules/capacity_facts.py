@@ -227,8 +227,8 @@ ansible_facts:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import TOOL_VERSION
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.gather import gather
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gather import gather
 
 
 def main() -> None:

@@ -343,7 +343,8 @@ from dataclasses import fields
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.additive import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import plan_text
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import (
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,
@@ -357,7 +358,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
     Demand,
     parse_demand,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.plan_report import plan_text
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import (
     ShapeError,
     each,
@@ -439,10 +439,16 @@ def _workloads(
     """What planning the workloads adds to the answer, and the verdict over both."""
     try:
         # Here, since only a site with workloads needs numpy and scipy.
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: PLC0415
-            intake,
+        from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: PLC0415
+            with_verdict,
         )
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (  # noqa: PLC0415
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: PLC0415
+            plan_workloads,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import (  # noqa: PLC0415
+            Written,
+        )
+        from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (  # noqa: PLC0415
             Cancelled,
         )
     except ImportError as error:
@@ -452,8 +458,8 @@ def _workloads(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda which, _frame: asked_to_stop.append(which))
     try:
-        planned = intake.plan_workloads(
-            intake.Written(
+        planned = plan_workloads(
+            Written(
                 module.params["workloads"],
                 module.params["offers"],
                 module.params["labels"],
@@ -472,6 +478,7 @@ def _workloads(
         )
     except Cancelled:
         module.fail_json(msg="The planning was cancelled; nothing has been changed.")
+    planned = with_verdict(planned)
     findings = [*found.findings, *planned.findings]
     severities = {finding.severity for finding in findings}
     data = None if planned.plan is None else planned.plan.as_dict()

@@ -25,7 +25,7 @@ HERE = ROOT / "tests" / "benchmarks"
 TRACES = ROOT / "tests" / "fixtures" / "openb"
 sys.path.insert(0, str(ROOT / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import (  # noqa: E402
     TOOL_VERSION,
     gather,
 )

@@ -33,9 +33,16 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import (  # noqa: E402
-    additive,
-    intake,
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: E402
+    with_verdict,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: E402
+    plan_workloads,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import (  # noqa: E402
+    Written,
+    read_request,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (  # noqa: E402
     Demand,
@@ -264,7 +271,7 @@ def one(outcome: Outcome, data: dict[str, Any], plan: bool, case: str) -> None:
     hosts = ["gpu1", "gpu2"]
     labels = data["labels"] if isinstance(data["labels"], dict) else {"gpu1": data["labels"]}
     planning = data["planning"] if isinstance(data["planning"], dict) else {}
-    written = intake.Written(
+    written = Written(
         data["workloads"],
         data["offers"],
         {str(host): value for host, value in labels.items()},
@@ -273,7 +280,7 @@ def one(outcome: Outcome, data: dict[str, Any], plan: bool, case: str) -> None:
         data["earlier"],
     )
     try:
-        problems = intake.problems_of(written, hosts, planning)
+        problems = read_request(written, hosts, planning).problems
         outcome.judge(list(problems), case)
         if problems:
             outcome.refused += 1
@@ -282,10 +289,10 @@ def one(outcome: Outcome, data: dict[str, Any], plan: bool, case: str) -> None:
         if not plan:
             return
         demand = {"gpu1": [Demand("Prometheus", memory_mib=500, disks=(DiskNeed("/var", 100.0),))]}
-        margins = additive.Margins()
-        sums = additive.plan(supply, demand, margins, NOW)
-        answer = intake.plan_workloads(
-            written, hosts, supply, demand, margins, planning, time.monotonic, NOW
+        margins = host_sums.Margins()
+        sums = host_sums.plan(supply, demand, margins, NOW)
+        answer = with_verdict(
+            plan_workloads(written, hosts, supply, demand, margins, planning, time.monotonic, NOW)
         )
         outcome.planned += 1
         for finding in (*sums.findings, *answer.findings):

@@ -34,14 +34,13 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
     allocate,
-    policies,
     purchase,
     solve,
     survive,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     UNDECIDED,
     Budget,
@@ -52,6 +51,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.mod
 )
 
 from tests.benchmarks import openb_trace
+from tests.benchmarks import published_policies as policies
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "openb"
 NODES = FIXTURES / "openb_node_list_gpu_node.csv"

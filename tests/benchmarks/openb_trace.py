@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     NO_GPU,
     Device,
     GpuNeed,

@@ -34,12 +34,12 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import (  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._planner import (  # noqa: E402
     purchase,
     solve,
     verify,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (  # noqa: E402
     Budget,
     Device,
     GpuNeed,

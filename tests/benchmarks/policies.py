@@ -26,9 +26,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import policies
-
 from tests.benchmarks import openb_trace
+from tests.benchmarks import published_policies as policies
 from tests.benchmarks.openb import FIXTURES, NODES
 
 DEMAND = 1.3

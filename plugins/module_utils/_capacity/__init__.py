@@ -1,9 +1,4 @@
 # Copyright: (c) 2026, The mlops.onprem developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Capacity: what hosts have, what is asked of them, and whether it fits."""
-
-from __future__ import annotations
-
-# The version of the collection, written into everything that is measured.
-TOOL_VERSION = "0.2.0"
+"""Capacity: whether what is asked fits on what is there, where it goes, and for how long."""

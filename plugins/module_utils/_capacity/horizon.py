@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .planner.mig import card
-from .planner.model import FEASIBLE, INFEASIBLE, Assignment
-from .supply import CPU, EDGE, GPU, MEMORY, Place, Problem
-from .workloads import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth, Spec
+from .._demand.growth import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth
+from .._demand.workloads import Spec
+from .._planner.mig.geometry import card
+from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
+from .question import CPU, EDGE, GPU, MEMORY, Place, Problem
 
 ALL, DISK = "all", "disk"
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .._findings.finding import FAIL, PASS, WARN, Finding
-from .finding import listing
+from .._findings.sentence import listing
 
 
 @dataclass(frozen=True)

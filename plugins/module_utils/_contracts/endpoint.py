@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Callable
 
 from .._findings.finding import Finding
+from .._findings.sentence import one_line
 from .contract import Contract
-from .finding import one_line
 
 DAY = 86400
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)

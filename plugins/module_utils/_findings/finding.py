@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
+from .sentence import brief
 from .shape import (
     ShapeError,
     each,
@@ -26,6 +27,7 @@ from .shape import (
 PASS, WARN, FAIL, ERROR = "pass", "warn", "fail", "error"
 # In rising order of weight. An error is a check that could not be made.
 SEVERITIES = (PASS, WARN, FAIL, ERROR)
+SITE = "site"  # in place of a host where a finding is about all of them
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+")
 
@@ -208,11 +210,6 @@ def replace_role(kept: Any, role: str, new: list[dict[str, Any]]) -> list[dict[s
     ]
 
 
-def on_host(finding: Finding, host: str) -> Finding:
-    """The finding, attached to ``host`` if it names none."""
-    return finding if finding.host else replace(finding, host=host)
-
-
 def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Finding]:
     """What a preflight that failed says: each wrong variable by itself, else that it failed."""
     wrong = result.get("argument_errors")
@@ -222,7 +219,7 @@ def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Findin
                 f"{role}.variables",
                 host,
                 FAIL,
-                one_line(said),
+                brief(said),
                 f"variables as roles/{role}/README.md describes them",
                 "mend the variable in the inventory",
             )
@@ -234,14 +231,8 @@ def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Findin
             f"{role}.preflight",
             host,
             ERROR,
-            f"the preflight of {role} could not be made: {one_line(said)}",
+            f"the preflight of {role} could not be made: {brief(said)}",
             "a preflight that ends",
             "see the whole message with: ansible-playbook playbooks/assess.yml -vvv",
         )
     ]
-
-
-def one_line(value: object, limit: int = 400) -> str:
-    """Any message as one short line without a full stop."""
-    said = " ".join(str(value).split()).rstrip(".").replace("Task failed: ", "", 1)
-    return said if len(said) <= limit else said[: limit - 3] + "..."

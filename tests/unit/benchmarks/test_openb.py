@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner import policies
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     NO_GPU,
     Device,
     GpuNeed,
@@ -24,6 +23,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.benchmarks import openb, openb_trace
+from tests.benchmarks import published_policies as policies
 
 NODES = """\
 sn,cpu_milli,memory_mib,gpu,model

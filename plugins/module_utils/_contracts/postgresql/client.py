@@ -10,8 +10,8 @@ import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ..._findings.sentence import one_line
 from ..endpoint import Endpoint
-from ..finding import one_line
 from .judge import Login
 from .read import Query, Refused
 

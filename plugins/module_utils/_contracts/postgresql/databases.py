@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Protocol
 
+from ..._findings.sentence import one_line
 from ..contract import Contract
-from ..finding import one_line
 from .judge import (
     Account,
     Connections,

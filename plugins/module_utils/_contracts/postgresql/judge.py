@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ..._findings.finding import FAIL, Finding
+from ..._findings.sentence import count, listing, one_line
 from ..contract import Contract
-from ..finding import count, listing, one_line
 
 OLDEST_MAJOR = 14
 MARK = re.compile(r"^Made by mlops\.onprem for site (.+); removed with it\.$")

@@ -10,9 +10,9 @@ from contextlib import AbstractContextManager
 from typing import Any, Callable
 
 from ..._findings.finding import Finding
+from ..._findings.sentence import one_line
 from ..contract import Contract
 from ..endpoint import judge_clock
-from ..finding import one_line
 from .judge import (
     Account,
     Connections,

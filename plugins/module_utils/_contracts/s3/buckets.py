@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
-from ..finding import one_line
+from ..._findings.sentence import one_line
 from .judge import MISSING, Account, Refusal
 
 # URL of an endpoint: the buckets that were made there.

@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from ..finding import one_line
+from ..._findings.sentence import one_line
 from .judge import Account, Refusal
 
 BOTO_ERROR: str | None = None

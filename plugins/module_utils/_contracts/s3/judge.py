@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ..._findings.finding import Finding
+from ..._findings.sentence import listing, one_line
 from ..contract import Contract
-from ..finding import listing, one_line
 
 # The steps of a probe in their order, with the words that complete "may not ...".
 STEPS = {

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.mlops.onprem.plugins.action import assessment
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.report import as_html, as_text
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import as_html, as_text
 
 from tests import example_site
 

@@ -21,7 +21,7 @@ from ansible_collections.mlops.onprem.plugins.action.inventory_check import (
     read_options,
     read_site,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.inventory import (
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     check_inventory,
 )
 

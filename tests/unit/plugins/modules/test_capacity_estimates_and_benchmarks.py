@@ -13,9 +13,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.estimate.local import (
-    LocalFiles,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.local import LocalFiles
 from ansible_collections.mlops.onprem.plugins.modules import (
     capacity_benchmark,
     capacity_benchmark_compare,

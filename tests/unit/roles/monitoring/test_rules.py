@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[4]
-FILES = ROOT / "roles" / "monitoring" / "files"
+ALERTS = sorted(ROOT.glob("roles/*/files/alerts.yml"))
+RULES = [*ALERTS, ROOT / "roles" / "monitoring" / "files" / "recording.yml"]
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "promtool"
 
 
@@ -36,10 +37,10 @@ def promtool() -> str:
     pytest.fail("no promtool here: run apt-get update, or install prometheus or promtool")
 
 
-@pytest.mark.parametrize("name", ["alerts.yml", "recording.yml"])
-def test_rules_are_valid(promtool: str, name: str) -> None:
+@pytest.mark.parametrize("path", RULES, ids=lambda path: f"{path.parts[-3]} {path.name}")
+def test_rules_are_valid(promtool: str, path: Path) -> None:
     done = subprocess.run(
-        [promtool, "check", "rules", FILES / name], check=False, capture_output=True, text=True
+        [promtool, "check", "rules", path], check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
@@ -53,8 +54,9 @@ def test_alerts_fire_when_they_should(promtool: str) -> None:
 
 
 def alerts() -> list[dict[str, Any]]:
-    groups = yaml.safe_load((FILES / "alerts.yml").read_text(encoding="utf-8"))["groups"]
-    return [rule for group in groups for rule in group["rules"]]
+    """The alerts of every role that has some."""
+    pages = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in ALERTS]
+    return [rule for page in pages for group in page["groups"] for rule in group["rules"]]
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
@@ -62,6 +64,12 @@ def test_an_alert_says_what_why_and_what_to_do(alert: dict[str, Any]) -> None:
     assert alert["labels"]["severity"] in {"critical", "warning"}
     for part in ("summary", "description", "runbook"):
         assert len(alert["annotations"][part]) > 20, part
+
+
+def test_every_file_of_alerts_is_tried() -> None:
+    cases = yaml.safe_load(Path(__file__).with_name("rules_test.yml").read_text(encoding="utf-8"))
+    folder = Path(__file__).parent
+    assert {(folder / name).resolve() for name in cases["rule_files"]} == set(RULES)
 
 
 def test_every_alert_is_tried() -> None:

@@ -15,23 +15,20 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.horizon imp
     members,
     runouts,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planner.model import (
-    FEASIBLE,
-    INFEASIBLE,
-    UNDECIDED,
-    Assignment,
-    GpuNeed,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.supply import (
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
     Card,
     Figures,
     Place,
     build,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.workloads import (
-    Growth,
-    Request,
-    Spec,
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.growth import Growth
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import Request, Spec
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
+    FEASIBLE,
+    INFEASIBLE,
+    UNDECIDED,
+    Assignment,
+    GpuNeed,
 )
 from hypothesis import given
 from hypothesis import strategies as st

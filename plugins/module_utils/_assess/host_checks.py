@@ -1,0 +1,268 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether a host is one that the platform can be put on: system, clock, package manager."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._findings.finding import ERROR, FAIL, PASS, WARN, Finding
+
+
+@dataclass(frozen=True)
+class HostRules:
+    """What is asked of every host."""
+
+    clock_warn_seconds: float = 1.0
+    clock_fail_seconds: float = 5.0
+    systems: tuple[str, ...] = ("debian 13",)
+    other_system: str = FAIL
+    architectures: tuple[str, ...] = ("x86_64", "aarch64")
+    python: str = "3.9"
+    shared_machine_id: str = WARN
+    free_system_uids: int = 50
+
+
+def version(text: str) -> tuple[int, ...]:
+    """A version as numbers."""
+    return tuple(int(part) for part in text.split(".")[:3] if part.isdecimal())
+
+
+def duration(seconds: float) -> str:
+    """Seconds, or minutes where those are easier to read."""
+    if abs(seconds) >= 120:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds:.0f} seconds" if abs(seconds) >= 10 else f"{seconds:.1f} seconds"
+
+
+def check_reached(name: str, facts: Mapping[str, Any] | None, ssh: str) -> Finding | None:
+    """Whether there are facts at all."""
+    if facts is None:
+        return Finding(
+            "assess.facts",
+            name,
+            ERROR,
+            "was not looked at",
+            "facts of every host",
+            "run the assessment without --limit",
+        )
+    if facts.get("unreachable"):
+        return Finding(
+            "assess.unreachable",
+            name,
+            FAIL,
+            f"cannot be reached: {facts['unreachable']}",
+            "a host that answers over SSH",
+            f"check with: {ssh}; or take {name} out of the inventory",
+        )
+    if facts.get("failed"):
+        if re.search(
+            r"interpreter .* not found|python[\d.]*: .*(not found|No such)", facts["failed"]
+        ):
+            return Finding(
+                "assess.python",
+                name,
+                FAIL,
+                f"has no Python: {facts['failed']}",
+                "Python 3.9 or newer",
+                f"install it with: ansible {name} -b -m raw -a 'apt-get install -y python3'",
+            )
+        return Finding(
+            "assess.facts",
+            name,
+            ERROR,
+            f"could not be measured: {facts['failed']}",
+            "facts of every host",
+            f"look with: ansible {name} -m mlops.onprem.capacity_facts -b",
+        )
+    return None
+
+
+def check_clock(name: str, facts: Mapping[str, Any], rules: HostRules) -> Finding:
+    """The host's time against the controller's: certificates, signatures, metrics rely on it."""
+    clock = facts.get("clock") or {}
+    offset = clock.get("offset_seconds")
+    if offset is None:
+        return Finding(
+            "assess.clock",
+            name,
+            ERROR,
+            "its clock was not compared",
+            "a compared clock",
+            "run the assessment again",
+        )
+    wanted = f"at most {duration(rules.clock_fail_seconds)} from the controller"
+    remedy = f"set it with: ansible {name} -b -m command -a 'timedatectl set-ntp true'"
+    found = f"its clock is {duration(abs(offset))} {'ahead' if offset > 0 else 'behind'}"
+    if abs(offset) > rules.clock_fail_seconds:
+        return Finding("assess.clock", name, FAIL, found, wanted, remedy)
+    if abs(offset) > rules.clock_warn_seconds:
+        return Finding("assess.clock", name, WARN, found, wanted, remedy)
+    return Finding("assess.clock", name, PASS, "its clock agrees with the controller's", wanted)
+
+
+def check_system(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Finding]:
+    """Distribution, architecture, Python and service manager."""
+    findings = []
+    system = facts.get("os") or {}
+    label = f"{system.get('id')} {system.get('version')}"
+    shown = system.get("name") or "an unknown system"
+    wanted = " or ".join(part.title() for part in rules.systems)
+    if label in rules.systems:
+        findings.append(Finding("assess.system", name, PASS, f"runs {shown}", wanted))
+    else:
+        severity = FAIL if system.get("id") != "debian" else rules.other_system
+        findings.append(
+            Finding(
+                "assess.system",
+                name,
+                severity,
+                f"runs {shown}",
+                wanted,
+                "install one of these, or place its services on another host",
+            )
+        )
+    machine = (facts.get("kernel") or {}).get("architecture")
+    if machine not in rules.architectures:
+        findings.append(
+            Finding(
+                "assess.architecture",
+                name,
+                FAIL,
+                f"is a {machine} machine",
+                " or ".join(rules.architectures),
+                "use another machine",
+            )
+        )
+    python = str((facts.get("python") or {}).get("version") or "")
+    if version(python) < version(rules.python):
+        findings.append(
+            Finding(
+                "assess.python",
+                name,
+                FAIL,
+                f"has Python {python or 'unknown'}",
+                f"Python {rules.python} or newer",
+                "name a newer one with ansible_python_interpreter",
+            )
+        )
+    init = facts.get("init") or {}
+    if not init.get("systemd_running"):
+        findings.append(
+            Finding(
+                "assess.systemd",
+                name,
+                FAIL,
+                f"is not run by systemd (process 1 is {init.get('name') or 'unknown'})",
+                "systemd as process 1",
+                "boot the host with systemd",
+            )
+        )
+    if not facts.get("user_is_root", True):
+        findings.append(
+            Finding(
+                "assess.privileges",
+                name,
+                FAIL,
+                "is managed without root's rights",
+                "root, or a user with sudo",
+                "set ansible_become: true, or another ansible_user",
+            )
+        )
+    return findings
+
+
+def check_packages(name: str, facts: Mapping[str, Any]) -> list[Finding]:
+    """Whether packages can be installed."""
+    packages = facts.get("packages") or {}
+    findings = []
+    if packages.get("manager") is None:
+        return []  # check_system has refused it already
+    broken = packages.get("broken") or []
+    # While somebody installs, packages are half-installed; what the platform left so, it mends.
+    if (broken or packages.get("interrupted")) and not packages.get("locked"):
+        some = ", ".join(broken[:3]) or "an interrupted run of dpkg"
+        ours = bool(packages.get("ours"))
+        mend = f"mend it with: ansible {name} -b -m command -a 'dpkg --configure -a'"
+        findings.append(
+            Finding(
+                "assess.packages",
+                name,
+                WARN if ours else FAIL,
+                f"has half-installed packages: {some}" + (" and more" if len(broken) > 3 else ""),
+                "a package manager at rest",
+                "nothing; the run finishes what an interrupted one left" if ours else mend,
+            )
+        )
+    if packages.get("locked"):
+        findings.append(
+            Finding(
+                "assess.packages",
+                name,
+                WARN,
+                "another process holds the lock of dpkg",
+                "a package manager at rest",
+                "wait until it ends; the run will wait for it too",
+            )
+        )
+    return findings
+
+
+def check_uids(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Finding]:
+    """Whether services can get users of their own."""
+    free = facts.get("system_uids_free")
+    if free is None or free >= rules.free_system_uids:
+        return []
+    return [
+        Finding(
+            "assess.users",
+            name,
+            FAIL,
+            f"has {free} free numbers for system users",
+            f"at least {rules.free_system_uids}",
+            "remove system users that are no longer used",
+        )
+    ]
+
+
+def check_host(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Finding]:
+    """Every finding about one host that was reached."""
+    return [
+        check_clock(name, facts, rules),
+        *check_system(name, facts, rules),
+        *check_packages(name, facts),
+        *check_uids(name, facts, rules),
+    ]
+
+
+def check_twins(supply: Mapping[str, Mapping[str, Any]], rules: HostRules) -> list[Finding]:
+    """Two names that lead to one machine: its room would be counted twice."""
+    by_id: dict[str, list[str]] = {}
+    for name, facts in sorted(supply.items()):
+        identity = facts.get("host_id")
+        if identity:
+            by_id.setdefault(str(identity), []).append(name)
+    findings = []
+    for names in by_id.values():
+        if len(names) < 2:
+            continue
+        same: Sequence[object] = [supply[name].get("hostname") for name in names]
+        certain = len(set(same)) < len(same)
+        findings.append(
+            Finding(
+                "assess.machine_id",
+                names[1],
+                FAIL if certain else rules.shared_machine_id,
+                f"has the machine id of {names[0]}"
+                + (" and its host name: they are one machine" if certain else ""),
+                "one name a machine",
+                "take one of them out of the inventory"
+                if certain
+                else "give the copied host its own: rm /etc/machine-id && systemd-machine-id-setup",
+            )
+        )
+    return findings

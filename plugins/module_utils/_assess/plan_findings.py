@@ -1,0 +1,164 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the plan of the workloads says, as findings of the assessment."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from .._capacity.host_sums import amount
+from .._capacity.planning import Planned
+from .._capacity.site_plan import SitePlan
+from .._findings.finding import ERROR, FAIL, PASS, SITE, WARN, Finding
+from .._findings.sentence import counted
+from .._planner.model import FEASIBLE, INFEASIBLE
+from .plan_report import CAUSES, missing
+
+
+def with_verdict(planned: Planned, accept_undecided: bool = False) -> Planned:
+    """The same with the findings of the plan after those of planning it."""
+    if planned.plan is None:
+        return planned
+    said = findings_of(planned.plan, accept_undecided)
+    return replace(planned, findings=(*planned.findings, *said))
+
+
+def findings_of(plan: SitePlan, accept_undecided: bool) -> list[Finding]:
+    """What the plan says, as findings of the assessment."""
+    wanted = sum(work.replicas for work in plan.problem.instance.workloads)
+    if plan.verdict == FEASIBLE:
+        used = len({one.host for one in plan.result.placement})
+        found = [
+            Finding(
+                "capacity.workloads",
+                SITE,
+                PASS,
+                f"{counted(wanted, 'replica')} of {counted(len(plan.site.specs), 'workload')} "
+                f"fit on {counted(used, 'host')}; the placement was verified",
+            )
+        ]
+    else:
+        infeasible = plan.verdict == INFEASIBLE
+        severity = FAIL if infeasible else WARN if accept_undecided else ERROR
+        found = [
+            Finding(
+                "capacity.workloads",
+                SITE,
+                severity,
+                f"the workloads do not fit: {_why(plan)}"
+                if infeasible
+                else f"it is not decided whether the workloads fit: {plan.reason}; "
+                f"the best placement found leaves out {_left_out(plan)}",
+                f"room for all {counted(wanted, 'replica')}",
+                _remedy(plan, infeasible),
+            )
+        ]
+    return [*found, *_lost_hosts(plan), *_limits(plan)]
+
+
+def _left_out(plan: SitePlan) -> str:
+    rows = [f"{count:,} of {name}" for name, count in sorted(plan.result.unplaced.items()) if count]
+    return ", ".join(rows[:5]) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+
+def _why(plan: SitePlan) -> str:
+    reasons = []
+    for row in plan.shortages[:2]:
+        digits = 0 if row.unit == "MiB" else 2
+        whole = row.unit == "replicas"
+        have = row.requested - row.short
+        asked, had = (
+            plain(row.requested, digits),
+            plain(math.floor(have) if whole else have, digits),
+        )
+        reasons.append(
+            f"of {asked} replicas at most {had} can be placed"
+            if whole
+            else f"{missing(row.as_dict())} missing "
+            f"({asked} requested, {had} to be had: {CAUSES.get(row.cause, row.cause)})"
+        )
+    said = "; ".join(reasons)
+    if plan.result.sums_fit:
+        said += "; a sum over all hosts alone would have said yes"
+    return said
+
+
+def plain(value: float, digits: int) -> str:
+    """A figure without zeros at its end."""
+    said = amount(value, digits)
+    return said.rstrip("0").rstrip(".") if "." in said else said
+
+
+def _remedy(plan: SitePlan, infeasible: bool) -> str:
+    bought = plan.purchase
+    if bought is not None and bought.counts is not None:
+        shapes = ", ".join(f"{count} x {name}" for name, count in bought.counts.items() if count)
+        said = f"buy {shapes}, or ask for less in mlops_workloads"
+    else:
+        said = "ask for less in mlops_workloads, or add hosts"
+        if bought is not None and bought.verdict == INFEASIBLE:
+            said += f"; nothing listed in mlops_host_offers mends it: {bought.steps[-1]}"
+        if not plan.problem.offers:
+            said += "; list shapes that can be bought in mlops_host_offers to learn how many"
+    if infeasible:
+        return said
+    # Where it does not fit on the hosts that were measured, more time finds nothing either.
+    unmeasured = plan.site.unmeasured if plan.result.verdict == INFEASIBLE else ()
+    first = (
+        f"see that {', '.join(unmeasured)} can be measured"
+        if unmeasured
+        else "give more time by assess_seconds"
+    )
+    best = "go on with the best placement by assess_accept_undecided: true"
+    return f"{first}; or {best}; or {said}"
+
+
+def _lost_hosts(plan: SitePlan) -> list[Finding]:
+    """Hosts that may not be lost, where the site wants to survive the loss of any."""
+    if not plan.planning.survive:
+        return []
+    missed = len(plan.site.places) - len(plan.survivals or ())
+    unknown = [
+        Finding(
+            "capacity.lost_host",
+            SITE,
+            ERROR,
+            f"there was no time to look what the loss of {counted(missed, 'host')} would strand",
+            "every host looked at",
+            "give more time by assess_seconds",
+        )
+    ]
+    return (unknown if plan.verdict == FEASIBLE and missed else []) + [
+        Finding(
+            "capacity.lost_host",
+            row.host,
+            FAIL,
+            "if it is lost, "
+            + ", ".join(f"{count:,} of {name}" for name, count in sorted(row.stranded.items()))
+            + " would find no other place (no placement was found that survives this)",
+            "room elsewhere for everything that is placed on it",
+            "add a host, ask for less in mlops_workloads, or set assess_survive_lost_host: false",
+        )
+        for row in plan.exposed
+    ]
+
+
+def _limits(plan: SitePlan) -> list[Finding]:
+    """Hosts whose memory would not suffice if every replica used as much as it may."""
+    room = {name: place.memory.free for name, place in plan.problem.places.items()}
+    return [
+        Finding(
+            "capacity.limits",
+            load.host,
+            WARN,
+            f"the memory limits of what is placed here add up to "
+            f"{amount(load.memory_limits_mib, 0)} MiB",
+            f"at most {amount(room[load.host], 0)} MiB, else the kernel may end a process when "
+            "all use what they may",
+            "lower limits.memory in mlops_workloads, or raise requests.memory",
+        )
+        for load in plan.loads
+        if load.memory_limits_mib > room[load.host] + 0.5
+    ]

@@ -1,0 +1,571 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether what is asked of each host fits on it, by sums that a person can redo.
+
+For every host and resource: ``free = total - reserved - foreign - demanded``, where
+
+* ``reserved`` is kept back for the operating system, by explicit margins;
+* ``foreign`` is in use now, less what our own services use: those are counted in ``demanded``,
+  whether they run already or not;
+* ``demanded`` is the sum over all services placed on the host.
+
+Paths are mapped to the file system that holds them; several paths on one file system add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .._findings.finding import ANY_ADDRESS, ERROR, FAIL, PASS, WARN, Demand, Finding, PortNeed
+from .._findings.sentence import brief
+from .._supply.facts import problem_of
+
+FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
+EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
+
+
+@dataclass(frozen=True)
+class Margins:
+    """What is kept back on every host, and how old facts may be."""
+
+    memory_reserve_mib: float = 512.0
+    cpu_reserve_cores: float = 0.25
+    cpu_overcommit: float = 1.0
+    disk_reserve_percent: float = 5.0
+    disk_reserve_mib: float = 1024.0
+    inode_reserve_percent: float = 5.0
+    max_age_seconds: float = 3600.0
+    gpu_memory_reserve_percent: float = 5.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one service adds to a sum."""
+
+    service: str
+    role: str
+    amount: float
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the arithmetic: one resource of one host."""
+
+    host: str
+    resource: str
+    unit: str
+    total: float
+    reserved: float
+    foreign: float
+    demanded: float
+    free: float
+    short: float
+    ours_now: float = 0.0
+    parts: tuple[Part, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        data = asdict(self)
+        data["parts"] = [asdict(part) for part in self.parts]
+        return data
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The verdict on the whole site, with everything it rests on."""
+
+    verdict: str
+    hosts: Mapping[str, str]
+    rows: tuple[Row, ...]
+    findings: tuple[Finding, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "verdict": self.verdict,
+            "hosts": dict(self.hosts),
+            "table": [row.as_dict() for row in self.rows],
+            "findings": [finding.as_dict() for finding in self.findings],
+        }
+
+
+# Which variables of a role change which need: role -> resource kind -> names.
+Hints = Mapping[str, Mapping[str, Sequence[str]]]
+
+
+@dataclass
+class _Host:
+    """The work on one host."""
+
+    name: str
+    facts: Mapping[str, Any]
+    demand: Sequence[Demand]
+    margins: Margins
+    hints: Hints
+    rows: list[Row] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+
+    def add(
+        self, check: str, severity: str, found: str, wanted: str = "", remedy: str = ""
+    ) -> None:
+        self.findings.append(
+            Finding(f"capacity.{check}", self.name, severity, found, wanted, remedy)
+        )
+
+    def variables(self, roles: Iterable[str], kind: str) -> str:
+        """The variables of these roles that change a need, for a remedy."""
+        names: list[str] = []
+        for role in roles:
+            names.extend(self.hints.get(role, {}).get(kind, ()))
+        return ", ".join(dict.fromkeys(names))
+
+    # -- sums -------------------------------------------------------------------------------
+
+    def sum_up(
+        self,
+        resource: str,
+        unit: str,
+        total: float,
+        reserved: float,
+        used: float,
+        ours: float,
+        parts: Sequence[Part],
+    ) -> Row:
+        demanded = sum(part.amount for part in parts)
+        # Ours is taken out of what is in use, but never more than is asked for again.
+        known = min(ours, demanded, used)
+        foreign = max(0.0, used - known)
+        free = total - reserved - foreign - demanded
+        row = Row(
+            host=self.name,
+            resource=resource,
+            unit=unit,
+            total=round(total, 2),
+            reserved=round(reserved, 2),
+            foreign=round(foreign, 2),
+            demanded=round(demanded, 2),
+            free=round(max(0.0, free), 2),
+            short=round(max(0.0, -free), 2),
+            ours_now=round(known, 2),
+            parts=tuple(sorted(parts, key=lambda part: (-part.amount, part.service))),
+        )
+        self.rows.append(row)
+        return row
+
+    def judge(self, row: Row, check: str, kind: str, more: str) -> None:
+        if row.short <= 0:
+            return
+        rounded = 2 if row.unit == "cores" else 0
+        biggest = row.parts[:3]
+        remedy = (
+            f"{more} {amount(row.short, rounded)} {row.unit} or place fewer services on {row.host}"
+        )
+        names = self.variables((part.role for part in biggest), kind)
+        if names:
+            remedy += f", or lower the need by {names}"
+        asked = ", ".join(
+            f"{part.service} {amount(part.amount, rounded)}"
+            + (f" ({part.why})" if part.why else "")
+            for part in biggest
+        )
+        if len(row.parts) > len(biggest):
+            asked += f" and {len(row.parts) - len(biggest)} more"
+        room = row.total - row.reserved - row.foreign
+        self.add(
+            check,
+            FAIL,
+            f"{row.resource} has room for {amount(max(0.0, room), rounded)} {row.unit} "
+            f"({amount(row.total, rounded)} in total, "
+            f"{amount(row.foreign, rounded)} used by others, "
+            f"{amount(row.reserved, rounded)} kept for the system)",
+            f"{amount(row.demanded, rounded)} {row.unit} ({asked})",
+            remedy,
+        )
+
+    def missing(self, what: str) -> None:
+        reasons = [
+            str(row.get("reason"))
+            for row in self.facts.get("unknown") or []
+            if str(row.get("what", "")).startswith(what)
+        ]
+        self.add(
+            "unknown",
+            ERROR,
+            f"{what} could not be measured{': ' + brief(reasons[0]) if reasons else ''}",
+            "a measured value",
+            f"look with: ansible {self.name} -m mlops.onprem.capacity_facts",
+        )
+
+    # -- resources --------------------------------------------------------------------------
+
+    def cpu(self) -> None:
+        parts = [Part(d.service, d.role, d.cpu_cores) for d in self.demand if d.cpu_cores]
+        cores = (self.facts.get("cpu") or {}).get("usable_cores")
+        if cores is None:
+            if parts:
+                self.missing("cpu")
+            return
+        services = self.facts.get("services") or {}
+        foreign = sum(float(row.get("cpu_cores") or 0) for row in services.get("foreign") or [])
+        row = self.sum_up(
+            "CPU",
+            "cores",
+            float(cores) * self.margins.cpu_overcommit,
+            self.margins.cpu_reserve_cores,
+            foreign,
+            0.0,
+            parts,
+        )
+        self.judge(row, "cpu", "cpu", "add")
+
+    def memory(self) -> None:
+        parts = [Part(d.service, d.role, d.memory_mib) for d in self.demand if d.memory_mib]
+        memory = self.facts.get("memory") or {}
+        total, available = memory.get("total_mib"), memory.get("available_mib")
+        if total is None or available is None:
+            if parts:
+                self.missing("memory")
+            return
+        services = self.facts.get("services") or {}
+        row = self.sum_up(
+            "memory",
+            "MiB",
+            float(total),
+            self.margins.memory_reserve_mib,
+            float(total) - float(available),
+            sum(float(row.get("memory_mib") or 0) for row in services.get("ours") or []),
+            parts,
+        )
+        self.judge(row, "memory", "memory", "add")
+
+    def disks(self) -> None:
+        systems = {str(row["mount"]): row for row in self.facts.get("filesystems") or []}
+        if not systems:
+            if any(demand.disks for demand in self.demand):
+                self.missing("filesystems")
+            return
+        space: dict[str, list[Part]] = {}
+        inodes: dict[str, list[Part]] = {}
+        for demand in self.demand:
+            for need in demand.disks:
+                mount = holding(need.path, systems)
+                if mount is None:
+                    self.missing("filesystems")
+                    continue
+                if systems[mount].get("read_only"):
+                    self.add(
+                        "read_only",
+                        FAIL,
+                        f"{need.path} lies on {mount}, which is mounted read-only",
+                        f"a writable file system for {demand.service}",
+                        f"remount it with: mount -o remount,rw {mount}",
+                    )
+                device = str(systems[mount].get("device") or mount)
+                why = need.why or need.path
+                space.setdefault(device, []).append(
+                    Part(demand.service, demand.role, need.mib, why)
+                )
+                if need.inodes:
+                    inodes.setdefault(device, []).append(
+                        Part(demand.service, demand.role, need.inodes, why)
+                    )
+        ours = self.facts.get("ours") or {}
+        mounted = by_device(systems)
+        for device, mounts in mounted.items():
+            system = systems[mounts[0]]
+            label = "disk " + ", ".join(mounts)
+            kept = [
+                part
+                for part in ours.get("directories") or []
+                if holding(str(part["path"]), systems) in mounts
+            ]
+            here = sum(float(part["mib"]) for part in kept)
+            if holding("/usr", systems) in mounts:
+                here += float(ours.get("packages_mib") or 0)
+            size = float(system["size_mib"])
+            if device in space:
+                row = self.sum_up(
+                    label,
+                    "MiB",
+                    size,
+                    max(
+                        self.margins.disk_reserve_mib,
+                        size * self.margins.disk_reserve_percent / 100,
+                    ),
+                    size - float(system["available_mib"]),
+                    here,
+                    space[device],
+                )
+                self.judge(row, "disk", "disk", "free or add")
+                if row.short > 0 and not all(part.get("complete", True) for part in kept):
+                    self.add(
+                        "disk_usage",
+                        WARN,
+                        f"what the platform keeps on {label} was counted in part only "
+                        f"({amount(here, 0)} MiB so far)",
+                        "a complete count",
+                        "assess again when the disk is less busy",
+                    )
+            self.inodes(label, system, inodes.get(device, []), kept)
+
+    def inodes(
+        self,
+        label: str,
+        system: Mapping[str, Any],
+        parts: Sequence[Part],
+        kept: Sequence[Mapping[str, Any]],
+    ) -> None:
+        total, left = system.get("inodes"), system.get("inodes_available")
+        if total is None or left is None:
+            return
+        reserve = float(total) * self.margins.inode_reserve_percent / 100
+        if parts:
+            row = self.sum_up(
+                label.replace("disk", "files on", 1),
+                "inodes",
+                float(total),
+                reserve,
+                float(total) - float(left),
+                sum(float(part.get("entries") or 0) for part in kept),
+                parts,
+            )
+            self.judge(row, "inodes", "disk", "free or add")
+        elif float(left) < reserve:
+            self.add(
+                "inodes",
+                WARN,
+                f"{label} has {amount(float(left), 0)} of {amount(float(total), 0)} inodes left",
+                f"at least {amount(reserve, 0)}",
+                "remove small files, or make the file system anew with more inodes",
+            )
+
+    def gpus(self) -> None:
+        parts = [Part(d.service, d.role, d.gpus) for d in self.demand if d.gpus]
+        report = self.facts.get("gpus") or {}
+        problem = report.get("problem")
+        if problem:
+            self.add(
+                "gpu_driver",
+                FAIL if parts else WARN,
+                brief(problem),
+                "a working driver for every card",
+                "install the driver of the card, then assess again",
+            )
+        if not parts:
+            return
+        usable = [] if report.get("source") == "pci" else list(report.get("gpus") or [])
+        row = self.sum_up("GPU", "GPUs", float(len(usable)), 0.0, 0.0, 0.0, parts)
+        self.judge(row, "gpu", "gpu", "add")
+
+    def ports(self) -> None:
+        wanted: list[tuple[Demand, PortNeed]] = [
+            (demand, port) for demand in self.demand for port in demand.ports
+        ]
+        listeners = self.facts.get("listeners") or []
+        blind = any(
+            str(row.get("what", "")).startswith("listeners")
+            for row in self.facts.get("unknown") or []
+        )
+        seen: set[tuple[str, int, str]] = set()
+        for demand, need in wanted:
+            for listener in listeners:
+                if listener.get("ours") or not clashes(
+                    need, str(listener["protocol"]), int(listener["port"]), str(listener["address"])
+                ):
+                    continue
+                if (demand.service, need.port, need.protocol) in seen:
+                    continue
+                seen.add((demand.service, need.port, need.protocol))
+                process = listener.get("process")
+                unit = listener.get("unit")
+                holder = (
+                    f"{process} (process {listener.get('pid')}"
+                    + (f", {unit})" if unit and unit != process else ")")
+                    if process
+                    else "a process that could not be identified"
+                    + ("; assess with become: true" if blind else "")
+                )
+                names = self.variables((demand.role,), "port")
+                stop = (
+                    f"stop it with: systemctl disable --now {unit}"
+                    if unit and str(unit).endswith(".service")
+                    else "stop that process"
+                )
+                self.add(
+                    "port",
+                    FAIL,
+                    f"port {need.port}/{need.protocol} on {listener['address']} "
+                    f"is held by {holder}",
+                    f"port {need.port} free for {demand.service}",
+                    stop + (f", or choose another port by {names}" if names else ""),
+                )
+        for index, (demand, need) in enumerate(wanted):
+            for other, rival in wanted[:index]:
+                if (demand.unit and demand.unit == other.unit) or (
+                    demand.service == other.service and demand.role == other.role
+                ):
+                    continue
+                if clashes(need, rival.protocol, rival.port, rival.address):
+                    names = self.variables((other.role, demand.role), "port")
+                    self.add(
+                        "port",
+                        FAIL,
+                        f"port {need.port}/{need.protocol} is asked for by {other.service} and by "
+                        f"{demand.service}",
+                        "one service a port",
+                        "place them on different hosts"
+                        + (f", or choose another port by {names}" if names else ""),
+                    )
+
+
+def amount(value: float, digits: int) -> str:
+    """A number for a sentence: thousands apart, digits only where they mean something."""
+    return f"{value:,.{digits}f}" if digits else f"{round(value):,}"
+
+
+def holding(path: str, systems: Mapping[str, Any]) -> str | None:
+    """The mount that holds a path: the longest one that the path lies below."""
+    best: str | None = None
+    for mount in systems:
+        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
+        if inside and (best is None or len(mount) > len(best)):
+            best = mount
+    return best
+
+
+def by_device(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Mounts by file system: one that is mounted twice has its room once."""
+    found: dict[str, list[str]] = {}
+    for mount in sorted(systems):
+        found.setdefault(str(systems[mount].get("device") or mount), []).append(mount)
+    return found
+
+
+def clashes(need: PortNeed, protocol: str, port: int, address: str) -> bool:
+    """Whether two sockets cannot both listen."""
+    if need.protocol != protocol or need.port != port:
+        return False
+    mine = "127.0.0.1" if need.address == "localhost" else need.address
+    return mine == address or mine in EVERYWHERE or address in EVERYWHERE
+
+
+def check_facts(
+    name: str, facts: Mapping[str, Any], margins: Margins, now: float
+) -> Finding | None:
+    """Facts that must not be used: unreadable, of another host, or too old."""
+    again = "measure again with: ansible-playbook playbooks/assess.yml"
+    wrong = problem_of(facts)
+    if wrong:
+        return Finding(
+            "capacity.bad_facts",
+            name,
+            ERROR,
+            f"the facts cannot be read: {wrong}",
+            "facts as capacity_facts gives them",
+            again,
+        )
+    told = facts.get("host") or ""
+    if told != name:
+        return Finding(
+            "capacity.foreign_facts",
+            name,
+            ERROR,
+            f"the facts under this name were measured on {brief(told, 80) or 'an unnamed host'}",
+            f"facts of {name}",
+            again,
+        )
+    clock = facts.get("clock") or {}
+    measured = clock.get("controller_epoch") or clock.get("epoch")
+    if measured is None:
+        return Finding(
+            "capacity.undated_facts",
+            name,
+            ERROR,
+            "the facts do not say when they were measured",
+            "facts with a time",
+            again,
+        )
+    age = now - float(measured)
+    if age > margins.max_age_seconds or age < -margins.max_age_seconds:
+        when = (
+            f"{amount(age, 0)} seconds old" if age > 0 else f"from {amount(-age, 0)} seconds ahead"
+        )
+        return Finding(
+            "capacity.stale_facts",
+            name,
+            ERROR,
+            f"the facts are {when}",
+            f"at most {amount(margins.max_age_seconds, 0)} seconds (mlops_facts_max_age)",
+            again,
+        )
+    return None
+
+
+def sums(
+    name: str, facts: Mapping[str, Any], demand: Sequence[Demand], margins: Margins
+) -> tuple[Row, ...]:
+    """The rows of one host, not judged. A resource that could not be measured has none."""
+    work = _Host(name, facts, demand, margins, {})
+    work.cpu()
+    work.memory()
+    work.disks()
+    return tuple(work.rows)
+
+
+def plan(
+    supply: Mapping[str, Mapping[str, Any]],
+    demand: Mapping[str, Sequence[Demand]],
+    margins: Mapping[str, Margins] | Margins,
+    now: float,
+    hints: Hints | None = None,
+) -> Plan:
+    """Judge every host that has facts or is asked for something."""
+    hosts: dict[str, str] = {}
+    rows: list[Row] = []
+    findings: list[Finding] = []
+    for name in sorted(set(supply) | set(demand)):
+        needs = demand.get(name) or ()
+        own = margins if isinstance(margins, Margins) else margins[name]
+        facts = supply.get(name)
+        if facts is None:
+            findings.append(
+                Finding(
+                    "capacity.no_facts",
+                    name,
+                    ERROR,
+                    "no facts were measured",
+                    "facts of this host",
+                    "measure it with: ansible-playbook playbooks/assess.yml",
+                )
+            )
+            hosts[name] = UNDECIDED
+            continue
+        refused = check_facts(name, facts, own, now)
+        if refused is not None:
+            findings.append(refused)
+            hosts[name] = UNDECIDED
+            continue
+        work = _Host(name, facts, needs, own, hints or {})
+        work.cpu()
+        work.memory()
+        work.disks()
+        work.gpus()
+        work.ports()
+        severities = {finding.severity for finding in work.findings}
+        hosts[name] = (
+            INFEASIBLE if FAIL in severities else UNDECIDED if ERROR in severities else FEASIBLE
+        )
+        if hosts[name] == FEASIBLE:
+            count = len(needs)
+            work.add("fits", PASS, f"{count} service{'' if count == 1 else 's'} fit on this host")
+        rows.extend(work.rows)
+        findings.extend(work.findings)
+    verdicts = set(hosts.values())
+    verdict = (
+        INFEASIBLE if INFEASIBLE in verdicts else UNDECIDED if UNDECIDED in verdicts else FEASIBLE
+    )
+    return Plan(verdict, hosts, tuple(rows), tuple(findings))

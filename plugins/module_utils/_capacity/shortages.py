@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a plan leaves of each host, and what is short, of what, where."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from .._demand.workloads import Spec
+from .._planner.model import (
+    Assignment,
+    Certificate,
+    Host,
+    Result,
+    Workload,
+)
+from .horizon import gpu_parts
+from .question import CPU, DISK_FOR, MEMORY, Figures, Problem
+
+
+@dataclass(frozen=True)
+class Local:
+    """One host in a shortage: ``free`` could be planned, ``left`` is what the best plan leaves."""
+
+    host: str
+    total: float
+    reserved: float
+    used: float
+    free: float
+    left: float
+
+
+@dataclass(frozen=True)
+class Shortage:
+    """What is missing, of what, where.
+
+    ``scope`` is ``host`` if no single host has room for one replica, else ``cluster``. ``used`` is
+    foreign use and the platform's own services.
+    """
+
+    scope: str
+    cause: str
+    resource: str
+    unit: str
+    requested: float
+    reserved: float
+    used: float
+    short: float
+    free_total: float
+    workloads: tuple[str, ...] = ()
+    hosts: tuple[Local, ...] = ()
+    steps: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data."""
+        data = asdict(self)
+        data["hosts"] = [asdict(row) for row in self.hosts]
+        data["workloads"] = list(self.workloads)
+        data["steps"] = list(self.steps)
+        return data
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the plan puts on a host. GPUs are counted in whole and parts of them."""
+
+    host: str
+    replicas: int
+    cpu: float
+    cpu_free: float
+    memory_mib: float
+    memory_free_mib: float
+    gpus: float
+    gpus_total: int
+    memory_limits_mib: float
+
+
+def tidy(value: float) -> float:
+    """A figure of a plan, without the dust of sums."""
+    return round(value, 4)
+
+
+def loads(problem: Problem, result: Result, specs: Sequence[Spec]) -> tuple[Load, ...]:
+    """What the plan puts on each host, and what stays free there."""
+    by_name = {spec.name: spec for spec in specs}
+    works = {work.name: work for work in problem.instance.workloads}
+    by_host: dict[str, list[Assignment]] = defaultdict(list)
+    for one in result.placement:
+        by_host[one.host].append(one)
+    found = []
+    for name, here in problem.places.items():
+        rows = by_host.get(name, [])
+        cpu = sum(works[one.workload].demand[0] for one in rows)
+        memory = sum(works[one.workload].demand[1] for one in rows)
+        gpus = sum(
+            sum(gpu_parts(problem, one, by_name[one.workload]).values())
+            for one in rows
+            if one.devices
+        )
+        limits = sum(
+            most if (most := by_name[one.workload].limit.memory_mib) is not None else own
+            for one in rows
+            for own in (works[one.workload].demand[1],)
+        )
+        found.append(
+            Load(
+                name,
+                len(rows),
+                tidy(cpu),
+                tidy(here.cpu.free - cpu),
+                tidy(memory),
+                tidy(here.memory.free - memory),
+                tidy(gpus),
+                len(here.cards),
+                tidy(limits),
+            )
+        )
+    return tuple(found)
+
+
+def shortages(problem: Problem, result: Result, specs: Sequence[Spec]) -> tuple[Shortage, ...]:
+    """The certificates, with the figures of every host that is allowed to the shapes involved.
+
+    One that says of some hosts what another says of all is told once.
+    """
+    used = _used(problem, result, specs)
+    found: dict[tuple[object, ...], Shortage] = {}
+    for certificate in result.certificates:
+        row = _shortage(problem, certificate, used)
+        found.setdefault((row.resource, row.unit, row.requested, row.short), row)
+    return tuple(found.values())
+
+
+def _used(
+    problem: Problem, result: Result, specs: Sequence[Spec]
+) -> Mapping[tuple[str, str], float]:
+    """How much the best placement uses, by host and resource."""
+    by_name = {spec.name: spec for spec in specs}
+    works = {work.name: work for work in problem.instance.workloads}
+    used: dict[tuple[str, str], float] = defaultdict(float)
+    for one in result.placement:
+        demand = works[one.workload].demand
+        for resource, amount in zip(problem.instance.resources, demand):
+            used[one.host, resource] += amount
+        for position, part in gpu_parts(problem, one, by_name[one.workload]).items():
+            used[one.host, f"GPU {position}"] += part
+    return used
+
+
+def _shortage(
+    problem: Problem, found: Certificate, used: Mapping[tuple[str, str], float]
+) -> Shortage:
+    named = set(found.shapes)
+    works = [work for work in problem.instance.workloads if work.name in named]
+    rows = []
+    for host in problem.instance.hosts:
+        if works and not any(_allowed(work, host) for work in works):
+            continue
+        figures, taken = _figures(problem, host, found, works, used)
+        if figures is not None:
+            rows.append(
+                Local(
+                    host.name,
+                    figures.total,
+                    figures.reserved,
+                    tidy(figures.foreign + figures.roles),
+                    tidy(figures.free),
+                    tidy(max(0.0, figures.free - taken)),
+                )
+            )
+    return Shortage(
+        "host" if found.cause == "nowhere" else "cluster",
+        found.cause,
+        found.resource,
+        found.unit,
+        tidy(found.demand),
+        tidy(sum(row.reserved for row in rows)),
+        tidy(sum(row.used for row in rows)),
+        tidy(found.short),
+        tidy(sum(row.free for row in rows) if rows else found.supply),
+        tuple(work.name for work in works),
+        tuple(rows),
+        found.steps,
+    )
+
+
+def _allowed(work: Workload, host: Host) -> bool:
+    return work.tags <= host.tags and (work.hosts is None or host.name in work.hosts)
+
+
+def _figures(
+    problem: Problem,
+    host: Host,
+    found: Certificate,
+    works: Sequence[Workload],
+    used: Mapping[tuple[str, str], float],
+) -> tuple[Figures | None, float]:
+    """The figures of what is short on one host, and how much of it the best plan takes.
+
+    None where the certificate counts something that a host does not have, such as replicas.
+    """
+    here = problem.places[host.name]
+    resource = found.resource
+    if resource in problem.instance.resources:
+        taken = used.get((host.name, resource), 0.0)
+        if resource in (CPU, MEMORY):
+            return (here.cpu if resource == CPU else here.memory), taken
+        paths = resource.partition(DISK_FOR)[2].split(", ")
+        systems = {here.system(path) for path in paths}
+        system = systems.pop() if len(systems) == 1 else None
+        return here.disks.get(system or "", Figures(0.0)), taken
+    if found.unit != "GPUs":
+        return None, 0.0
+    cards = [
+        position
+        for position, card in enumerate(here.cards)
+        if any(
+            bool(card.mig) == bool(work.gpu.profile)
+            and (not work.gpu.models or card.model in work.gpu.models)
+            for work in works
+        )
+    ]
+    taken = sum(used.get((host.name, f"GPU {position}"), 0.0) for position in cards)
+    return Figures(float(len(cards))), taken

@@ -1,0 +1,155 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Figures as people write them: amounts with their units, numbers with bounds, days, yes and no."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .._findings.finding import DiskNeed, parse_path
+from .._findings.shape import (
+    ShapeError,
+    each,
+    field,
+    kind_of,
+    known_keys,
+    mapping,
+    number,
+    shown,
+    whole,
+)
+
+QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]+)")
+# The units of IEC 80000-13 and SI, in MiB.
+UNITS = {
+    "KiB": 2**-10,
+    "MiB": 1.0,
+    "GiB": 2.0**10,
+    "TiB": 2.0**20,
+    "PiB": 2.0**30,
+    "kB": 1e3 / 2**20,
+    "MB": 1e6 / 2**20,
+    "GB": 1e9 / 2**20,
+    "TB": 1e12 / 2**20,
+    "PB": 1e15 / 2**20,
+}
+# Above these a figure is a slip of the pen, and sums of them would lose their last digits.
+MOST_CORES, MOST_MIB, MOST_GPUS = 1e5, 2.0**40, 1024
+FIRST_DAY, LAST_DAY = datetime.date(2000, 1, 1), datetime.date(2100, 1, 1)
+
+
+def quantity(value: object) -> float:
+    """An amount with its unit, such as ``8GiB``, in MiB."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise ShapeError(f"must be an amount such as 8GiB, but is {kind_of(value)}")
+    if not isinstance(value, str):
+        raise ShapeError(f"{shown(value)} has no unit; write it like 8GiB or 512MiB")
+    said = value.strip()[:64]
+    found = QUANTITY.fullmatch(said)
+    if found is None:
+        raise ShapeError(f"must be an amount such as 8GiB, but is {shown(value)}")
+    unit = next((name for name in UNITS if name.lower() == found[2].lower()), None)
+    if unit is None:
+        raise ShapeError(f"{shown(value)} has an unknown unit; known are {', '.join(UNITS)}")
+    return float(found[1]) * UNITS[unit]
+
+
+def at_most(most: float, parse: Callable[[Any], float], what: str) -> Callable[[Any], float]:
+    """A figure that cannot be meant if it is larger."""
+
+    def check(value: object) -> float:
+        found = parse(value)
+        if found > most:
+            raise ShapeError(f"{shown(value)} is more than {what} ({most:,.0f})")
+        return found
+
+    return check
+
+
+cores = at_most(MOST_CORES, number, "can be planned, in cores")
+
+
+mebibytes = at_most(MOST_MIB, number, "can be planned, in MiB")
+
+
+gibibytes = at_most(MOST_MIB / 1024, number, "can be planned, in GiB")
+
+
+def size(given: Mapping[str, Any], key: str) -> float | None:
+    """An amount in MiB, written as ``key`` with a unit, ``key_mib`` or ``key_gib``; None if not."""
+    keys = (key, f"{key}_mib", f"{key}_gib")
+    named = [name for name in keys if given.get(name) is not None]
+    if not named:
+        return None
+    if len(named) > 1:
+        raise ShapeError(f"says the same as {named[0]}; keep one of them", named[1])
+    if named[0] == key:
+        return field(given, key, at_most(MOST_MIB, quantity, "can be planned, in MiB"))
+    if named[0] == keys[1]:
+        return field(given, keys[1], mebibytes)
+    return field(given, keys[2], gibibytes) * 1024
+
+
+def counted(least: int, most: int) -> Callable[[Any], int]:
+    """A whole number between two others."""
+
+    def check(value: object) -> int:
+        found = whole(value)
+        if found < least:
+            raise ShapeError(f"must be at least {least}, but is {shown(value)}")
+        if found > most:
+            raise ShapeError(f"must be at most {most:,}, but is {shown(value)}")
+        return found
+
+    return check
+
+
+def switch(value: object) -> bool:
+    """True or false, and nothing that only looks like it."""
+    if not isinstance(value, bool):
+        raise ShapeError(f"must be true or false, but is {shown_any(value)}")
+    return value
+
+
+def shown_any(value: object) -> str:
+    """A value for a sentence: itself if it is short and simple, else what it is."""
+    return shown(value) if isinstance(value, (str, int, float)) else kind_of(value)
+
+
+def day(value: object) -> datetime.date:
+    """A day, written as 2027-01-31."""
+    if isinstance(value, datetime.datetime) or not isinstance(value, (str, datetime.date)):
+        raise ShapeError(f"must be a day such as 2027-01-31, but is {shown_any(value)}")
+    said = str(value).strip()
+    try:
+        if not re.fullmatch(r"\d{4}-\d{2}-\d{2}", said, re.ASCII):
+            raise ValueError
+        found = datetime.date.fromisoformat(said)
+    except ValueError:
+        raise ShapeError(f"must be a day such as 2027-01-31, but is {shown(said)}") from None
+    if not FIRST_DAY <= found < LAST_DAY:
+        raise ShapeError(f"must lie between {FIRST_DAY} and {LAST_DAY}, but is {said}")
+    return found
+
+
+def _disk(data: object) -> DiskNeed:
+    given = mapping(data)
+    known_keys(given, ("path", "size", "size_mib", "size_gib"))
+    path = field(given, "path", parse_path)
+    found = size(given, "size")
+    if found is None:
+        raise ShapeError("is missing", "size")
+    return DiskNeed(path, found)
+
+
+def disks(value: object) -> tuple[DiskNeed, ...]:
+    """Space under paths, each path once."""
+    found = each(value, _disk)
+    for index, need in enumerate(found):
+        if need.path in [earlier.path for earlier in found[:index]]:
+            raise ShapeError(f"{shown(need.path)} is there twice", f"[{index}].path")
+    return found

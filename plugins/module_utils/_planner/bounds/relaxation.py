@@ -1,0 +1,328 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The linear program of shapes by groups of hosts: what could be placed if replicas could be cut.
+
+Replicas may be split over hosts, but the resources and devices of each group limit what is on it,
+and parts of devices are cut from devices by patterns (see `cutting`). The value of its optimum is
+an upper bound of what any placement is worth; the bound used is computed from the prices (dual
+values) alone, with the exact knapsack for patterns not yet seen, so it holds whatever the solver's
+rounding. The same program with numbers of offered hosts as variables bounds a purchase.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..arrays import Bools, Floats, Ints, coo_array, csr_array, linprog, np
+from ..grouped import NEVER, Problem
+from ..model import Budget
+from .cutting import Pattern, Stock, cut
+
+LARGEST = 60_000  # pairs of shape and group; above, the program takes too long to be of use
+ROUNDS = 40
+MANY = 60  # sizes of parts above which patterns are not sought beforehand
+NEAR = 1e-7
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """``bound`` is what any placement is worth at most (or the least cost, with offers).
+
+    ``place[s, g]`` are the replicas placed; ``prices[s]`` what one more replica of a shape would be
+    worth, ``host_prices[g, c]`` the price of one unit of each resource on a host of the group, the
+    last column that of a device. ``bought`` are the (broken) numbers of offered hosts.
+    ``worth`` is what all hosts of each group are worth at these prices, ``limits`` what the limits
+    of single hosts add (``limited``: shape, group, and how much each adds), and ``parts`` the
+    prices of parts: group, kind, share of a device, price.
+    """
+
+    bound: float
+    place: Floats
+    prices: Floats
+    host_prices: Floats
+    bought: Floats
+    patterns: tuple[tuple[Stock, tuple[Pattern, ...]], ...]
+    steps: tuple[str, ...] = ()
+    worth: tuple[float, ...] = ()
+    limits: float = 0.0
+    limited: tuple[tuple[int, int, float], ...] = ()
+    parts: tuple[tuple[int, int, float, float], ...] = ()
+
+
+class Program:
+    """The linear program; ``sizes`` are numbers of hosts by group, ``cost`` that of one host more.
+
+    Groups with a cost (not NaN) are offers: their number is a variable up to ``sizes``; then all
+    replicas must be placed and the total cost is minimised. Without offers the total value of what
+    is placed is maximised.
+    """
+
+    def __init__(
+        self, problem: Problem, most: Ints, sizes: Ints, values: Floats, cost: Floats | None = None
+    ) -> None:
+        self.problem, self.most, self.sizes, self.values = problem, most, sizes, values
+        self.cost = cost
+        self.impossible = False
+        self.scale = np.maximum(problem.supply.max(axis=0, initial=1), 1).astype(np.float64)
+        self.columns: list[tuple[int, int, int]] = []
+        for shape, group in np.argwhere(most > 0).tolist():
+            kinds = sorted(set(problem.groups[group].kinds)) if problem.gpu[shape] else [-1]
+            for kind in kinds:
+                if kind < 0 or problem.usable[shape, kind] or problem.part[shape, kind] < NEVER:
+                    self.columns.append((shape, group, kind))
+        self.devices = sorted({(g, k) for _s, g, k in self.columns if k >= 0})
+        self.stocks: dict[tuple[int, int], Stock] = {}
+        self.cuts: dict[Stock, dict[Pattern, None]] = {}
+        self._stocks()
+
+    def _stocks(self) -> None:
+        problem = self.problem
+        sizes: dict[int, set[tuple[int, int]]] = {}
+        for shape, _group, kind in self.columns:
+            if kind >= 0 and not problem.whole[shape]:
+                part = (int(problem.part[shape, kind]), int(problem.part2[shape, kind]))
+                sizes.setdefault(kind, set()).add(part)
+        for group, kind in self.devices:
+            if kind in sizes:
+                second = int(problem.full2[kind]) if problem.kinds[kind].mig else 0
+                stock = Stock((int(problem.full[kind]), second), tuple(sorted(sizes[kind])))
+                self.stocks[group, kind] = stock
+                if stock not in self.cuts:
+                    counts = [
+                        int(problem.count[self._of_size(kind, size)].sum()) for size in stock.sizes
+                    ]
+                    patterns = cut(stock, counts).patterns if len(stock.sizes) < MANY else ()
+                    self.cuts[stock] = dict.fromkeys((*_first_patterns(stock), *patterns))
+
+    def _of_size(self, kind: int, size: tuple[int, int]) -> Bools:
+        problem = self.problem
+        found: Bools = (problem.part[:, kind] == size[0]) & (problem.part2[:, kind] == size[1])
+        return found
+
+    def build(self) -> tuple[csr_array, Floats, Floats, Floats, dict[str, Ints]]:
+        """Matrix, right-hand side, objective (to be minimised), upper bounds, row numbers."""
+        problem = self.problem
+        shapes = np.array([c[0] for c in self.columns], dtype=np.int64)
+        groups = np.array([c[1] for c in self.columns], dtype=np.int64)
+        kinds = np.array([c[2] for c in self.columns], dtype=np.int64)
+        count, width = len(self.columns), problem.demand.shape[1]
+        number, resources = len(problem.groups), width
+        column = np.arange(count)
+        rows, cols, vals = [shapes], [column], [np.ones(count)]
+        at = len(problem.shapes)
+        for resource in range(resources):
+            demand = problem.demand[shapes, resource] / self.scale[resource]
+            some = demand > 0
+            rows.append(at + groups[some] * resources + resource)
+            cols.append(column[some])
+            vals.append(demand[some])
+        supply = problem.group_supply() / self.scale
+        right = [problem.count.astype(np.float64), (self.sizes[:, None] * supply).reshape(-1)]
+        at += number * resources
+        device_row = {pair: at + n for n, pair in enumerate(self.devices)}
+        have = [
+            float(self.sizes[g] * sum(kind == k for kind in problem.groups[g].kinds))
+            for g, k in self.devices
+        ]
+        right.append(np.array(have))
+        at += len(self.devices)
+        part_row: dict[tuple[int, int, tuple[int, int]], int] = {}
+        for (group, kind), stock in self.stocks.items():
+            for size in stock.sizes:
+                part_row[group, kind, size] = at
+                at += 1
+        right.append(np.zeros(len(part_row)))
+        extra_rows, extra_vals, extra_cols = [], [], []
+        for n in np.flatnonzero(kinds >= 0).tolist():
+            shape, group, kind = self.columns[n]
+            if problem.whole[shape]:
+                extra_rows.append(device_row[group, kind])
+                extra_vals.append(float(problem.whole[shape]))
+            else:
+                size = (int(problem.part[shape, kind]), int(problem.part2[shape, kind]))
+                extra_rows.append(part_row[group, kind, size])
+                extra_vals.append(1.0)
+            extra_cols.append(n)
+        total = count
+        for (group, kind), stock in self.stocks.items():
+            for pattern in self.cuts[stock]:
+                extra_rows.append(device_row[group, kind])
+                extra_cols.append(total)
+                extra_vals.append(1.0)
+                for size, times in zip(stock.sizes, pattern):
+                    if times:
+                        extra_rows.append(part_row[group, kind, size])
+                        extra_cols.append(total)
+                        extra_vals.append(-float(times))
+                total += 1
+        self.first_offer = total
+        self.offers = [] if self.cost is None else np.flatnonzero(~np.isnan(self.cost)).tolist()
+        full_right = np.concatenate(right)
+        for group in self.offers:
+            for resource in range(resources):
+                row = len(problem.shapes) + group * resources + resource
+                extra_rows.append(row)
+                extra_cols.append(total)
+                extra_vals.append(-float(supply[group, resource]))
+                full_right[row] = 0.0
+            for kind in set(problem.groups[group].kinds):
+                if (group, kind) in device_row:
+                    row = device_row[group, kind]
+                    extra_rows.append(row)
+                    extra_cols.append(total)
+                    extra_vals.append(-float(sum(k == kind for k in problem.groups[group].kinds)))
+                    full_right[row] = 0.0
+            total += 1
+        upper = np.full(total, np.inf)
+        limit = np.minimum(problem.count[shapes], self.most[shapes, groups] * self.sizes[groups])
+        upper[:count] = limit
+        objective = np.zeros(total)
+        if self.cost is None:
+            objective[:count] = -self.values[shapes]
+        else:
+            for n, group in enumerate(self.offers):
+                objective[self.first_offer + n] = self.cost[group]
+                upper[self.first_offer + n] = float(self.sizes[group])
+        matrix = coo_array(
+            (
+                np.concatenate([*vals, np.array(extra_vals)]),
+                (
+                    np.concatenate([*rows, np.array(extra_rows, dtype=np.int64)]),
+                    np.concatenate([*cols, np.array(extra_cols, dtype=np.int64)]),
+                ),
+            ),
+            shape=(at, total),
+        ).tocsr()
+        self.device_row, self.part_row = device_row, part_row
+        return matrix, full_right, objective, upper, {}
+
+    def solve(self, budget: Budget) -> Relaxed | None:
+        """Solve it, adding patterns while they help and time allows. None if it has no solution."""
+        best: Relaxed | None = None
+        for _round in range(ROUNDS):
+            matrix, right, objective, upper, _rows = self.build()
+            shapes = len(self.problem.shapes)
+            limits = np.column_stack([np.zeros(len(upper)), upper])
+            options = {"time_limit": max(1.0, budget.left)}
+            if self.cost is None:
+                found = linprog(
+                    objective, A_ub=matrix, b_ub=right, bounds=limits, method="highs",
+                    options=options,
+                )  # fmt: skip
+                if found.status != 0:
+                    return best
+                duals = np.maximum(-found.ineqlin.marginals, 0.0)
+            else:
+                found = linprog(
+                    objective, A_ub=matrix[shapes:], b_ub=right[shapes:],
+                    A_eq=matrix[:shapes], b_eq=right[:shapes], bounds=limits, method="highs",
+                    options=options,
+                )  # fmt: skip
+                self.impossible = found.status == 2
+                if found.status != 0:
+                    return best
+                duals = np.concatenate(
+                    [-found.eqlin.marginals, np.maximum(-found.ineqlin.marginals, 0.0)]
+                )
+            grown = self._price(duals)
+            relaxed = self._answer(found.x, duals, matrix, right, objective, upper)
+            better = best is None or (
+                relaxed.bound < best.bound if self.cost is None else relaxed.bound > best.bound
+            )
+            best = relaxed if better else best
+            if not grown or not budget.left:
+                break
+        return best
+
+    def _price(self, duals: Floats) -> bool:
+        """Raise each device's price to its best filling, and learn the fillings worth more."""
+        grown = False
+        fresh: list[tuple[Stock, Pattern]] = []
+        for pair, stock in self.stocks.items():
+            prices = [duals[self.part_row[(*pair, size)]] for size in stock.sizes]
+            value, pattern = stock.best(prices)
+            price = duals[self.device_row[pair]]
+            if value > price:
+                if value > price * (1 + NEAR) + NEAR and pattern not in self.cuts[stock]:
+                    fresh.append((stock, pattern))
+                    grown = True
+                duals[self.device_row[pair]] = value
+        for stock, pattern in fresh:
+            self.cuts[stock][pattern] = None
+        return grown
+
+    def _answer(
+        self, x: Floats, duals: Floats, matrix: csr_array, right: Floats, objective: Floats,
+        upper: Floats,
+    ) -> Relaxed:  # fmt: skip
+        problem = self.problem
+        count = len(self.columns)
+        reduced = objective + matrix.T @ duals
+        # Patterns have no value of their own, and their devices are priced high enough above.
+        reduced[count : self.first_offer] = 0.0
+        slack = np.minimum(reduced, 0.0)
+        finite = np.where(np.isfinite(upper), upper, 0.0)
+        low = -float(duals @ right) + float(slack @ finite)
+        place = np.zeros(self.most.shape)
+        np.add.at(place, ([c[0] for c in self.columns], [c[1] for c in self.columns]), x[:count])
+        width = problem.demand.shape[1]
+        first = len(problem.shapes)
+        prices = np.zeros((len(problem.groups), width + 1))
+        prices[:, :width] = (
+            duals[first : first + prices.shape[0] * width].reshape(-1, width) / self.scale
+        )
+        for (group, _kind), row in self.device_row.items():
+            prices[group, width] = max(prices[group, width], duals[row])
+        worth = (
+            (
+                duals[first : first + prices.shape[0] * width]
+                * right[first : first + prices.shape[0] * width]
+            )
+            .reshape(-1, width)
+            .sum(axis=1)
+        )
+        for (group, _kind), row in self.device_row.items():
+            worth[group] += duals[row] * right[row]
+        parts = tuple(
+            (group, kind, size[0] / int(problem.full[kind]), float(duals[row]))
+            for (group, kind, size), row in self.part_row.items()
+        )
+        return Relaxed(
+            bound=-low if self.cost is None else low,
+            place=place,
+            prices=duals[:first].copy(),
+            host_prices=prices,
+            bought=x[self.first_offer :],
+            patterns=tuple((stock, tuple(cuts)) for stock, cuts in self.cuts.items()),
+            worth=tuple(worth.tolist()),
+            limits=-float(slack @ finite),
+            limited=tuple(
+                (self.columns[n][0], self.columns[n][1], -float(slack[n] * finite[n]))
+                for n in np.flatnonzero(slack[:count] * finite[:count] < -1e-9).tolist()
+            ),
+            parts=parts,
+        )
+
+
+def _first_patterns(stock: Stock) -> list[Pattern]:
+    """Fillings with one size only."""
+    found = []
+    for number, (first, second) in enumerate(stock.sizes):
+        times = min(
+            stock.full[0] // first if first else 1, stock.full[1] // second if second else 2**31
+        )
+        found.append(tuple(times if n == number else 0 for n in range(len(stock.sizes))))
+    return found
+
+
+def relax(
+    problem: Problem, most: Ints | None, values: Floats, budget: Budget, sizes: Ints | None = None
+) -> Relaxed | None:
+    """The bound on the value of any placement; None where the program would be too large.
+
+    ``sizes`` are numbers of hosts by group, of those that are still empty, for example.
+    """
+    if most is None or int((most > 0).sum()) > LARGEST or not most.any():
+        return None
+    return Program(problem, most, problem.sizes if sizes is None else sizes, values).solve(budget)

@@ -1,0 +1,440 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be said before anything is placed: sums, places, types of host, spread, cutting up."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+from ..arrays import Bools, Ints, np
+from ..grouped import NEVER, Problem
+from ..model import Certificate
+from ..whole_numbers import TOLERANCE, whole_shares
+from .certificate import gpu_text, left_out, listed, number
+from .cutting import Cut, Stock, cut
+
+TABLE = 4_000_000  # shapes x groups for which a table of "how many fit" is made
+MOST_SETS = 64  # sets of allowed hosts that are summed one by one
+
+
+@dataclass
+class Places:
+    """``most[s, g]``: how many replicas of a shape one empty host of the group takes.
+
+    None where the table would be too large; then only tags, names and kinds of device count.
+    ``nowhere`` are the shapes that fit on no host.
+    """
+
+    most: Ints | None
+    eligible: Bools | None
+    nowhere: list[int]
+
+
+def places(problem: Problem) -> Places:
+    """Where each shape may go, and the shapes that fit nowhere."""
+    shapes, groups = len(problem.shapes), len(problem.groups)
+    every = np.arange(shapes)
+    if shapes * groups <= TABLE:
+        most = np.zeros((shapes, groups), dtype=np.int64)
+        for group in range(groups):
+            most[:, group] = problem.most(every, group)
+        eligible = most > 0
+        return Places(most, eligible, np.flatnonzero(~eligible.any(axis=1)).tolist())
+    # Most shapes fit on one of the largest hosts: only the others are looked for everywhere.
+    supply = problem.group_supply().astype(np.float64)
+    top = supply.max(axis=0, initial=1.0)
+    order = np.argsort(-(supply / np.maximum(top, 1.0)).sum(axis=1))
+    waiting = every
+    for group in order.tolist():
+        waiting = waiting[problem.most(waiting, group) == 0]
+        if not len(waiting):
+            break
+    return Places(None, None, waiting.tolist())
+
+
+def certificates(problem: Problem, where: Places) -> tuple[list[Certificate], bool]:
+    """All certificates found by counting, and whether plain sums over all hosts suffice."""
+    found: list[Certificate] = [_nowhere(problem, shape) for shape in where.nowhere]
+    every = np.ones(len(problem.shapes), dtype=bool)
+    rest = every.copy()
+    rest[where.nowhere] = False
+    all_groups = np.ones(len(problem.groups), dtype=bool)
+    sums = list(_sums(problem, rest, all_groups, "sum"))
+    # A demand that is far above every host is cut down in whole numbers, not as it was written.
+    asked, have = problem.count @ problem.real_demand, problem.real_supply.sum(axis=0)
+    fit = (
+        not sums
+        and not any(_sums(problem, every, all_groups, "sum"))
+        and bool((asked <= have * (1 + float(TOLERANCE))).all())
+    )
+    found += sums
+    found += _cut_up(problem, rest, all_groups)
+    for shapes, groups in _sets(problem, where, rest):
+        found += _sums(problem, shapes, groups, "types")
+        found += _cut_up(problem, shapes, groups)
+    found += _spread(problem, where)
+    return found, fit
+
+
+def names_of(problem: Problem, shapes: Iterable[int]) -> tuple[str, ...]:
+    """The workloads that have these shapes."""
+    return tuple(
+        name
+        for shape in shapes
+        for stream in problem.streams_of[shape]
+        for name, _count in problem.streams[stream].members
+    )
+
+
+def _hosts(problem: Problem, groups: Bools) -> list[int]:
+    return [host for group in np.flatnonzero(groups) for host in problem.groups[group].hosts]
+
+
+def _sets(problem: Problem, where: Places, shapes: Bools) -> Iterator[tuple[Bools, Bools]]:
+    """Sets of hosts that some shape is limited to, each with all shapes limited to it."""
+    if where.eligible is not None:
+        table = where.eligible
+    elif len(problem.rules) <= MOST_SETS:
+        table = problem.rules[problem.rule_of]
+    else:
+        return
+    rows, of, times = np.unique(table[shapes], axis=0, return_inverse=True, return_counts=True)
+    sums = rows.sum(axis=1)
+    inside = np.flatnonzero(shapes)
+    kinds = of.reshape(-1)
+    for row in np.lexsort((sums, -times))[:MOST_SETS].tolist():
+        if sums[row] < len(problem.groups):
+            # Sets that lie within this one.
+            within = ~(rows & ~rows[row]).any(axis=1)
+            chosen = np.zeros(len(problem.shapes), dtype=bool)
+            chosen[inside[within[kinds]]] = True
+            yield chosen, rows[row]
+
+
+def _nowhere(problem: Problem, shape: int) -> Certificate:
+    instance, workload = problem.instance, problem.shapes[shape]
+    names = names_of(problem, [shape])
+    one = np.array([shape])
+    groups = np.flatnonzero(problem.rules[problem.rule_of[shape]]).tolist()
+    firsts = [problem.groups[group].hosts[0] for group in groups]
+    count = sum(len(problem.groups[group].hosts) for group in groups)
+    cause, resource, unit, demand, supply = "nowhere", "all together", "", 1.0, 0.0
+    steps = [f"{listed(names)}: {count} hosts are allowed by tags and names"]
+    lacking = [
+        at
+        for at in range(len(instance.resources))
+        if firsts and problem.demand[shape, at] > problem.supply[firsts, at].max()
+    ]
+    fitting = [
+        group for group in groups if problem.device_room(one, problem.groups[group].kinds)[0] > 0
+    ]
+    if not firsts:
+        cause, resource, unit = "types", "hosts", "hosts"
+        asked = sorted(workload.tags) + (
+            [] if workload.hosts is None else [f"one of {listed(sorted(workload.hosts))}"]
+        )
+        steps.append(f"asked for: {', '.join(asked) or 'any host'}")
+    elif lacking:
+        at = lacking[0]
+        resource, unit, demand = instance.resources[at], instance.units[at], workload.demand[at]
+        supply = float(problem.real_supply[firsts, at].max())
+        steps.append(
+            f"one replica needs {number(demand)} {unit} of {resource}; the host with most of it"
+            f" has {number(supply)}: {number(demand - supply)} short"
+        )
+    elif not fitting:
+        resource, unit = "gpu", "GPUs"
+        cause = "types" if workload.gpu.models else "nowhere"
+        demand = float(workload.gpu.count or 1)
+        usable = np.append(problem.usable[shape], False)
+        supply = float(usable[problem.device_kind[firsts]].sum(axis=1).max(initial=0))
+        steps.append(
+            f"one replica needs {gpu_text(workload)};"
+            f" the most suitable devices of one host are {number(supply)}"
+        )
+    else:
+        steps.append("each host lacks something, though none lacks the same:")
+        for group in groups[:10]:
+            first = problem.groups[group].hosts[0]
+            lacks = [
+                f"{number(workload.demand[at])} {instance.units[at]} of {resource_} asked,"
+                f" {number(instance.hosts[first].supply[at])} there"
+                for at, resource_ in enumerate(instance.resources)
+                if problem.demand[shape, at] > problem.supply[first, at]
+            ] + ([] if group in fitting else [f"no {gpu_text(workload)}"])
+            steps.append(f"{instance.hosts[first].name}: {'; '.join(lacks)}")
+    return Certificate(
+        cause, resource, unit, demand, supply, max(0.0, demand - supply),
+        int(problem.count[shape]), names, tuple(steps),
+    )  # fmt: skip
+
+
+def _which(problem: Problem, hosts: list[int]) -> str:
+    if len(hosts) == len(problem.instance.hosts):
+        return "all hosts"
+    names = [problem.instance.hosts[host].name for host in hosts]
+    return f"the {len(hosts):,} hosts {listed(names, 3)}"
+
+
+def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterator[Certificate]:
+    """Where the shapes need more of a resource, or of devices, than the hosts have."""
+    chosen, hosts = np.flatnonzero(shapes), _hosts(problem, groups)
+    counts = problem.count[chosen].tolist()
+    what = _which(problem, hosts)
+    for at, (resource, unit) in enumerate(zip(problem.instance.resources, problem.instance.units)):
+        demands = problem.demand[chosen, at].tolist()
+        demand = sum(one * count for one, count in zip(demands, counts))
+        supply = sum(problem.supply[hosts, at].tolist())
+        if demand <= supply:
+            continue
+        asked = float(problem.real_demand[chosen, at] @ problem.count[chosen])
+        have = float(problem.real_supply[hosts, at].sum())
+        out = left_out(zip(demands, counts), demand - supply)
+        needing = [shape for shape, one in zip(chosen.tolist(), demands) if one]
+        yield Certificate(
+            cause, resource, unit, asked, have, asked - have, out, names_of(problem, needing),
+            (
+                f"{sum(counts)} replicas that may run on {what} need"
+                f" {number(asked)} {unit} of {resource}",
+                f"{what} have {number(have)}: {number(asked - have)} short",
+                f"at least {out} replicas must be left out, even if the largest are",
+            ),
+        )  # fmt: skip
+    for pool in _pools(problem, shapes, groups):
+        demand_ = pool.needed_by_sum()
+        if demand_ > pool.devices * (1 + Fraction(1, 10**9)):
+            out = left_out(pool.sizes_and_counts(), float(demand_ - pool.devices))
+            asked = float(demand_)
+            yield Certificate(
+                cause, pool.resource, pool.unit, asked, float(pool.devices),
+                asked - pool.devices, out, names_of(problem, pool.shapes),
+                (
+                    f"{pool.replicas} replicas need {number(asked)} {pool.unit}",
+                    f"{what} have {pool.devices}: {number(asked - pool.devices)} short",
+                    f"at least {out} replicas must be left out, even if the largest are",
+                ),
+            )  # fmt: skip
+
+
+@dataclass
+class Pool:
+    """Devices that are cut up alike, and what may be cut from them.
+
+    ``parts`` are the distinct sizes with the number of replicas of each; ``whole`` the numbers of
+    whole devices with theirs.
+    """
+
+    resource: str
+    unit: str
+    devices: int
+    full: tuple[int, int]
+    parts: dict[tuple[int, int], int]
+    whole: dict[int, int]
+    words: dict[tuple[int, int], str]
+    shapes: list[int]
+
+    @property
+    def replicas(self) -> int:
+        """All replicas that need such devices."""
+        return sum(self.parts.values()) + sum(self.whole.values())
+
+    def sizes_and_counts(self) -> list[tuple[Fraction, int]]:
+        """By how much of a device each replica takes."""
+        rows = [
+            (
+                Fraction(second, self.full[1]) if self.full[1] else Fraction(size, self.full[0]),
+                count,
+            )
+            for (size, second), count in self.parts.items()
+        ]
+        return rows + [(Fraction(size), count) for size, count in self.whole.items()]
+
+    def needed_by_sum(self) -> Fraction:
+        """How many devices are needed if they could be cut up without waste."""
+        # For MIG the sum is that of compute slices, as people count; memory slices are geometry.
+        column, full = (1, self.full[1]) if self.full[1] else (0, self.full[0])
+        most = Fraction(sum(size[column] * count for size, count in self.parts.items()), full)
+        return most + sum(size * count for size, count in self.whole.items())
+
+
+def _pools(problem: Problem, shapes: Bools, groups: Bools) -> Iterator[Pool]:
+    """The devices that the shapes may use on the hosts: those without MIG, and each MIG card."""
+    chosen = np.flatnonzero(shapes & problem.gpu)
+    hosts = _hosts(problem, groups)
+    if not len(chosen) or not hosts:
+        return
+    kinds_there = Counter(problem.device_kind[hosts].reshape(-1).tolist())
+    cards: dict[str, list[int]] = defaultdict(list)
+    for kind, device in enumerate(problem.kinds):
+        cards[device.mig].append(kind)
+    for card, kinds in cards.items():
+        can = problem.usable[chosen][:, kinds] | (problem.part[chosen][:, kinds] < NEVER)
+        # A MIG instance that also fits another card is not bound to this one.
+        others = [kind for kind in range(len(problem.kinds)) if kind not in kinds]
+        elsewhere = problem.usable[chosen][:, others] | (problem.part[chosen][:, others] < NEVER)
+        here = chosen[can.any(axis=1) & ~elsewhere.any(axis=1)]
+        if not len(here):
+            continue
+        used = [kind for at, kind in enumerate(kinds) if can[np.isin(chosen, here), at].any()]
+        devices = sum(kinds_there.get(kind, 0) for kind in used)
+        yield _pool(problem, card, used, here.tolist(), devices)
+
+
+def _pool(problem: Problem, card: str, kinds: list[int], shapes: list[int], devices: int) -> Pool:
+    parts: Counter[tuple[int, int]] = Counter()
+    whole: Counter[int] = Counter()
+    words: dict[tuple[int, int], str] = {}
+    if card:
+        full = (int(problem.full[kinds[0]]), int(problem.full2[kinds[0]]))
+        sizes = {
+            shape: (int(problem.part[shape, kinds].min()), int(problem.part2[shape, kinds].max()))
+            for shape in shapes
+        }
+    else:
+        cut_up = [shape for shape in shapes if not problem.whole[shape]]
+        shares = [
+            min(Fraction(int(problem.part[shape, k]), int(problem.full[k])) for k in kinds)
+            for shape in cut_up
+        ]
+        units, unit = whole_shares(shares)
+        full, sizes = (unit, 0), {shape: (size, 0) for shape, size in zip(cut_up, units)}
+    for shape in shapes:
+        count = int(problem.count[shape])
+        if problem.whole[shape]:
+            whole[int(problem.whole[shape])] += count
+        else:
+            parts[sizes[shape]] += count
+            words[sizes[shape]] = (
+                problem.shapes[shape].gpu.profile or f"{number(sizes[shape][0] / full[0])} GPU"
+            )
+    models = sorted({problem.kinds[kind].model for kind in kinds})
+    all_models = {device.model for device in problem.kinds if device.mig == card}
+    resource = "gpu" if set(models) == all_models else f"gpu {'/'.join(models)}"
+    return Pool(
+        f"mig {card}" if card else resource, "GPUs", devices, full, dict(sorted(parts.items())),
+        dict(sorted(whole.items())), words, shapes,
+    )  # fmt: skip
+
+
+def _cut_up(problem: Problem, shapes: Bools, groups: Bools) -> Iterator[Certificate]:
+    """Where the devices would suffice by their sum, but no way to cut them up does."""
+    for pool in _pools(problem, shapes, groups):
+        if not pool.parts or pool.needed_by_sum() > pool.devices:
+            continue
+        sizes, counts = tuple(pool.parts), list(pool.parts.values())
+        if any(size > pool.full[0] for size, _second in sizes):
+            continue
+        prices = cut(Stock(pool.full, sizes), counts)
+        whole = sum(size * count for size, count in pool.whole.items())
+        exact = prices.devices(counts)
+        needed = -int(-exact // 1) + whole
+        if needed <= pool.devices:
+            continue
+        excess = exact + whole - pool.devices
+        weights: list[tuple[Fraction, int]] = list(zip(prices.prices, counts))
+        weights += [(Fraction(size), count) for size, count in pool.whole.items()]
+        out = left_out(weights, float(excess))
+        yield Certificate(
+            "geometry" if pool.full[1] else "fragmentation", pool.resource, pool.unit,
+            float(needed), float(pool.devices), float(needed - pool.devices), out,
+            names_of(problem, pool.shapes), tuple(_cut_steps(pool, prices, needed, out)),
+        )  # fmt: skip
+
+
+def _cut_steps(pool: Pool, prices: Cut, needed: int, out: int) -> Iterator[str]:
+    sizes, counts = list(pool.parts), list(pool.parts.values())
+    yield (
+        f"by their sum {pool.replicas} replicas need {number(float(pool.needed_by_sum()))}"
+        f" {pool.unit}, and there are {pool.devices}: a check of sums says yes"
+    )
+    if not pool.full[1]:
+        yield from _rests(pool, prices)
+    yield (
+        "count each part as below; however a GPU is filled, what is on it counts as at most 1"
+        " (for example " + "; ".join(_fullest(pool, prices)) + ")"
+    )
+    priced = [(p, s, n) for p, s, n in zip(prices.prices, sizes, counts) if p]
+    for price in sorted({p for p, _s, _n in priced}, reverse=True):
+        same = [(s, n) for p, s, n in priced if p == price]
+        times = sum(n for _s, n in same)
+        yield (
+            f"{times:,} workloads of {' or '.join(pool.words[s] for s, _n in same)} count as"
+            f" {price} each: {number(float(price * times))}"
+        )
+    free = [s for p, s in zip(prices.prices, sizes) if not p]
+    if free:
+        yield f"those of {', '.join(pool.words[s] for s in free)} count as nothing"
+    whole = sum(size * count for size, count in pool.whole.items())
+    if whole:
+        yield f"{sum(pool.whole.values()):,} workloads with whole GPUs take {whole:,}"
+    yield (
+        f"needs at least {needed:,} GPUs, there are {pool.devices:,}:"
+        f" {needed - pool.devices:,} missing"
+    )
+    yield f"at least {out} replicas must be left out, even if those that count most are"
+
+
+def _rests(pool: Pool, prices: Cut) -> Iterator[str]:
+    """Say which large part leaves a rest that few others fit into."""
+    for size, count in sorted(pool.parts.items(), key=lambda row: -row[0][0] * row[1]):
+        rest = pool.full[0] - size[0]
+        price = dict(zip(pool.parts, prices.prices))[size]
+        into = sum(n for other, n in pool.parts.items() if other[0] <= rest)
+        if price * pool.full[0] > size[0] and into < count:
+            left = number(rest / pool.full[0])
+            yield (
+                f"{count:,} workloads of {pool.words[size]} leave {left} of a GPU each;"
+                f" only {into:,} workloads fit into such a rest"
+            )
+            return
+
+
+def _fullest(pool: Pool, prices: Cut) -> list[str]:
+    """Some fillings that count as 1, to see how tight the counting is."""
+    found: list[str] = []
+    for pattern in reversed(prices.patterns):
+        worth = sum(price * times for price, times in zip(prices.prices, pattern))
+        if worth == 1 and len(found) < 4:
+            parts = [
+                f"{times} x {pool.words[size]}" if times > 1 else pool.words[size]
+                for size, times in zip(pool.parts, pattern)
+                if times
+            ]
+            found.append(" + ".join(parts))
+    return found
+
+
+def _spread(problem: Problem, where: Places) -> Iterator[Certificate]:
+    """Where more replicas must be kept apart than there are hosts for them."""
+    table = where.eligible if where.eligible is not None else problem.rules[problem.rule_of]
+    streams: dict[int, list[int]] = defaultdict(list)
+    for number_, stream in enumerate(problem.streams):
+        if stream.spread >= 0:
+            streams[stream.spread].append(number_)
+    for spread, numbers in streams.items():
+        shapes = [problem.streams[n].shape for n in numbers]
+        for limit in [None, *range(len(shapes))] if len(shapes) > 1 else [None]:
+            groups = table[shapes].any(axis=0) if limit is None else table[shapes[limit]]
+            inside = [n for n, s in zip(numbers, shapes) if not (table[s] & ~groups).any()]
+            asked = sum(
+                problem.streams[n].count
+                for n in inside
+                if problem.streams[n].shape not in where.nowhere
+            )
+            hosts = int(problem.sizes[groups].sum())
+            if asked > hosts:
+                members = [name for n in inside for name, _count in problem.streams[n].members]
+                yield Certificate(
+                    "spread", "hosts", "hosts", float(asked), float(hosts), float(asked - hosts),
+                    asked - hosts, tuple(members),
+                    (
+                        f"{asked} replicas of {problem.spreads[spread]} must be kept apart;"
+                        f" only {hosts} hosts are allowed and large enough:"
+                        f" {asked - hosts} too few",
+                    ),
+                )  # fmt: skip
+                break

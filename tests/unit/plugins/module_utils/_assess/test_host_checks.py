@@ -1,0 +1,154 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is asked of every host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
+    HostRules,
+    check_clock,
+    check_host,
+    check_reached,
+    check_twins,
+)
+
+RULES = HostRules()
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    return {
+        "clock": {"offset_seconds": 0.0},
+        "os": {"id": "debian", "version": "13", "name": "Debian GNU/Linux 13 (trixie)"},
+        "kernel": {"architecture": "x86_64"},
+        "python": {"version": "3.13.5"},
+        "init": {"name": "systemd", "systemd_running": True},
+        "packages": {"manager": "apt", "broken": [], "locked": False},
+        "user_is_root": True,
+        "system_uids_free": 800,
+        "host_id": "abc",
+        "hostname": "edge1",
+        **changes,
+    }
+
+
+def said(**changes: Any) -> list[str]:
+    return [
+        f"{row.severity} {row.sentence}"
+        for row in check_host("edge1", facts(**changes), RULES)
+        if row.severity != "pass"
+    ]
+
+
+def test_a_good_host_passes() -> None:
+    assert said() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"clock": {"offset_seconds": 600.4}},
+            "fail edge1: its clock is 10 minutes ahead, wanted at most 5.0 seconds from the "
+            "controller; set it with: ansible edge1 -b -m command -a 'timedatectl set-ntp true'",
+        ),
+        (
+            {"clock": {"offset_seconds": -2.0}},
+            "warn edge1: its clock is 2.0 seconds behind, wanted at most 5.0 seconds from the "
+            "controller; set it with: ansible edge1 -b -m command -a 'timedatectl set-ntp true'",
+        ),
+        (
+            {"os": {"id": "debian", "version": "12", "name": "Debian GNU/Linux 12 (bookworm)"}},
+            "fail edge1: runs Debian GNU/Linux 12 (bookworm), wanted Debian 13; install one of "
+            "these, or place its services on another host",
+        ),
+        (
+            {"kernel": {"architecture": "riscv64"}},
+            "fail edge1: is a riscv64 machine, wanted x86_64 or aarch64; use another machine",
+        ),
+        (
+            {"python": {"version": "3.7.3"}},
+            "fail edge1: has Python 3.7.3, wanted Python 3.9 or newer; name a newer one with "
+            "ansible_python_interpreter",
+        ),
+        (
+            {"init": {"name": "runit", "systemd_running": False}},
+            "fail edge1: is not run by systemd (process 1 is runit), wanted systemd as process 1; "
+            "boot the host with systemd",
+        ),
+        (
+            {"user_is_root": False},
+            "fail edge1: is managed without root's rights, wanted root, or a user with sudo; "
+            "set ansible_become: true, or another ansible_user",
+        ),
+        (
+            {"packages": {"manager": "apt", "broken": ["nginx (half-configured)"]}},
+            "fail edge1: has half-installed packages: nginx (half-configured), wanted a package "
+            "manager at rest; mend it with: ansible edge1 -b -m command -a 'dpkg --configure -a'",
+        ),
+        (
+            {"packages": {"manager": "apt", "broken": ["nginx (half-configured)"], "ours": True}},
+            "warn edge1: has half-installed packages: nginx (half-configured), wanted a package "
+            "manager at rest; nothing; the run finishes what an interrupted one left",
+        ),
+        (
+            {"packages": {"manager": "apt", "broken": ["nginx (unpacked)"], "locked": True}},
+            "warn edge1: another process holds the lock of dpkg, wanted a package manager at rest; "
+            "wait until it ends; the run will wait for it too",
+        ),
+        (
+            {"packages": {"manager": "apt", "broken": [], "locked": True}},
+            "warn edge1: another process holds the lock of dpkg, wanted a package manager at rest; "
+            "wait until it ends; the run will wait for it too",
+        ),
+        (
+            {"system_uids_free": 3},
+            "fail edge1: has 3 free numbers for system users, wanted at least 50; "
+            "remove system users that are no longer used",
+        ),
+    ],
+)
+def test_a_host_that_cannot_be_used_is_refused(changes: Any, sentence: str) -> None:
+    assert said(**changes) == [sentence]
+
+
+def test_a_host_that_does_not_answer_is_named_with_the_command_to_look() -> None:
+    finding = check_reached(
+        "edge3", {"host": "edge3", "unreachable": "Connection timed out"}, "ssh root@10.0.0.3 true"
+    )
+    assert finding is not None
+    assert finding.sentence == (
+        "edge3: cannot be reached: Connection timed out, wanted a host that answers over SSH; "
+        "check with: ssh root@10.0.0.3 true; or take edge3 out of the inventory"
+    )
+    assert check_reached("edge1", facts(), "") is None
+
+
+def test_a_host_without_python_is_told_from_one_that_could_not_be_measured() -> None:
+    def said(failed: str) -> list[str]:
+        found = check_reached("edge3", {"host": "edge3", "failed": failed}, "")
+        assert found is not None
+        return [found.id, found.severity, found.remedy]
+
+    assert said("The module interpreter '/usr/bin/python3' was not found") == [
+        "assess.python",
+        "fail",
+        "install it with: ansible edge3 -b -m raw -a 'apt-get install -y python3'",
+    ]
+    assert said("Missing sudo password")[:2] == ["assess.facts", "error"]
+
+
+def test_two_names_of_one_machine_are_found() -> None:
+    copied = facts(hostname="edge2")
+    [found] = check_twins({"edge1": facts(), "edge2": copied}, RULES)
+    assert (found.severity, found.host) == ("warn", "edge2")
+    [found] = check_twins({"edge1": facts(), "other": facts()}, RULES)
+    assert (found.severity, found.host) == ("fail", "other")
+    assert check_twins({"edge1": facts(), "edge2": facts(host_id="def")}, RULES) == []
+
+
+def test_a_clock_that_was_not_compared_is_no_pass() -> None:
+    assert check_clock("edge1", facts(clock={}), RULES).severity == "error"

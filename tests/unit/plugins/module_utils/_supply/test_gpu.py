@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""GPUs as recorded on real machines; fixtures/nvidia_smi/README.md says where from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
+    GpuError,
+    GpuReport,
+    PciDevice,
+    from_device_tree,
+    from_pci,
+    parse_nvidia_smi,
+)
+
+FIXTURES = Path(__file__).resolve().parents[4] / "fixtures" / "nvidia_smi"
+
+
+def recorded(name: str) -> GpuReport:
+    return parse_nvidia_smi((FIXTURES / f"{name}.xml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "driver", "model", "architecture", "total", "width", "widest", "ecc"),
+    [
+        ("a100-sxm4-v12", "535.54.03", "NVIDIA A100-SXM4-80GB", "Ampere", 81920, 16, 16, "Enabled"),
+        ("gtx-1660-ti", "418.43", "Graphics Device", None, 5912, 16, 16, None),
+        ("quadro-p2000-v12", "525.125.06", "Quadro P2000", "Pascal", 5120, 8, 16, None),
+        ("rtx-3060-v12", "570.124.04", "NVIDIA GeForce RTX 3060", "Ampere", 12288, 16, 16, None),
+        (
+            "rtx-4000-sff-ada-v13",
+            "595.84",
+            "NVIDIA RTX 4000 SFF Ada Generation",
+            "Ada Lovelace",
+            20475,
+            16,
+            16,
+            "Disabled",
+        ),
+        ("tesla-t4", "515.105.01", "Tesla T4", "Turing", 15360, 8, 16, "Enabled"),
+    ],
+)
+def test_every_recorded_card_is_understood(
+    name: str,
+    driver: str,
+    model: str,
+    architecture: str | None,
+    total: int,
+    width: int,
+    widest: int,
+    ecc: str | None,
+) -> None:
+    report = recorded(name)
+    gpu = report.gpus[0]
+    assert report.driver_version == driver
+    assert (gpu.model, gpu.architecture, gpu.memory_mib) == (model, architecture, total)
+    assert (gpu.pcie_width_now, gpu.pcie_width_max, gpu.ecc_mode) == (width, widest, ecc)
+
+
+def test_mig_instances_are_listed_with_their_memory() -> None:
+    gpu = recorded("a100-sxm4-v12").gpus[0]
+    assert gpu.mig_mode == "Enabled"
+    assert [row.gpu_instance_id for row in gpu.mig_instances] == [3, 4, 5, 6]
+    assert {row.memory_mib for row in gpu.mig_instances} == {19968}
+
+
+def test_what_the_driver_does_not_say_is_unknown_with_the_reason_and_not_zero() -> None:
+    gpu = recorded("a100-sxm4-v12").gpus[0]
+    assert gpu.utilisation_percent is None
+    assert gpu.unknown == ("utilisation_percent: the driver says N/A",)
+
+
+def test_a_card_that_is_counted_but_not_described_is_reported() -> None:
+    assert recorded("a100-sxm4-v12").problem == (
+        "nvidia-smi speaks of 4 GPUs and describes 1; a card may have fallen off the bus"
+    )
+    assert recorded("tesla-t4").problem is None
+
+
+def test_an_answer_that_is_no_xml_is_refused_in_a_sentence() -> None:
+    with pytest.raises(GpuError, match=r"^nvidia-smi answered with no readable XML: "):
+        parse_nvidia_smi("NVIDIA-SMI has failed because it couldn't communicate")
+    with pytest.raises(GpuError, match="answered with <html> in place of <nvidia_smi_log>"):
+        parse_nvidia_smi("<html/>")
+
+
+def test_a_card_without_driver_is_seen_on_the_bus() -> None:
+    report = from_pci(
+        [
+            PciDevice("0000:00:01.0", "0x1234", "0x1111", "0x030000", "bochs-drm"),
+            PciDevice("0000:01:00.0", "0x10de", "0x20b2", "0x030200", None),
+        ]
+    )
+    assert report.source == "pci"
+    assert report.problem == "driver missing: NVIDIA 0x20b2 at 0000:01:00.0"
+    assert report.gpus[0].memory_mib is None
+
+
+def test_a_server_with_only_a_console_has_no_gpu() -> None:
+    report = from_pci([PciDevice("0000:00:01.0", "0x1a03", "0x2000", "0x030000", "ast")])
+    assert (report.source, report.gpus, report.problem) == ("none", (), None)
+
+
+def test_a_jetson_is_known_by_its_device_tree() -> None:
+    report = from_device_tree(
+        "NVIDIA Jetson Orin Nano\0", "nvidia,p3768\0nvidia,tegra234\0", 7620.0
+    )
+    assert report is not None
+    assert (report.gpus[0].model, report.gpus[0].architecture) == (
+        "NVIDIA Jetson Orin Nano",
+        "tegra234",
+    )
+    assert from_device_tree("Raspberry Pi 5", "raspberrypi,5\0", 8000.0) is None

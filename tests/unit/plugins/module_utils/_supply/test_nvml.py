@@ -1,0 +1,108 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The driver's library, played by a tiny one compiled here and fed from a recorded output.
+
+This exercises the calls and layouts of NVML without a GPU. It cannot show that a real driver
+answers the same way.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import nvml
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import parse_nvidia_smi
+
+FIXTURES = Path(__file__).resolve().parents[4] / "fixtures" / "nvidia_smi"
+SOURCE = r"""
+#include <string.h>
+typedef void *dev;
+typedef struct { unsigned long long total, free, used; } memory;
+typedef struct { char legacy[16]; unsigned a, b, c, d, e; char bus[32]; } pci;
+typedef struct { unsigned sm, v[7]; unsigned long long mib; } attributes;
+int nvmlInit_v2(void) { return START; }
+int nvmlShutdown(void) { return 0; }
+int nvmlSystemGetDriverVersion(char *s, unsigned n) { strncpy(s, DRIVER, n); return 0; }
+int nvmlSystemGetCudaDriverVersion_v2(int *v) { *v = CUDA; return 0; }
+int nvmlDeviceGetCount_v2(unsigned *n) { *n = 2; return 0; }
+int nvmlDeviceGetHandleByIndex_v2(unsigned i, dev *d) { *d = (dev)1; return i == 0 ? 0 : 15; }
+int nvmlDeviceGetName(dev d, char *s, unsigned n) { strncpy(s, NAME, n); return 0; }
+int nvmlDeviceGetUUID(dev d, char *s, unsigned n) { strncpy(s, UUID, n); return 0; }
+int nvmlDeviceGetPciInfo_v3(dev d, pci *p) { strcpy(p->bus, BUS); return 0; }
+int nvmlDeviceGetMemoryInfo(dev d, memory *m) {
+  unsigned long long mib = 1048576ULL;
+  if (d == (dev)1) { m->total = TOTAL * mib; m->free = FREE * mib; m->used = USED * mib; }
+  else { m->total = 19968 * mib; m->free = 19955 * mib; m->used = 12 * mib; }
+  return 0; }
+int nvmlDeviceGetArchitecture(dev d, unsigned *v) { *v = 7; return 0; }
+int nvmlDeviceGetCurrPcieLinkGeneration(dev d, unsigned *v) { *v = 4; return 0; }
+int nvmlDeviceGetMaxPcieLinkGeneration(dev d, unsigned *v) { *v = 4; return 0; }
+int nvmlDeviceGetCurrPcieLinkWidth(dev d, unsigned *v) { *v = 16; return 0; }
+int nvmlDeviceGetMaxPcieLinkWidth(dev d, unsigned *v) { *v = 16; return 0; }
+int nvmlDeviceGetMigMode(dev d, unsigned *a, unsigned *b) { *a = 1; *b = 1; return 0; }
+int nvmlDeviceGetMaxMigDeviceCount(dev d, unsigned *v) { *v = 7; return 0; }
+int nvmlDeviceGetMigDeviceHandleByIndex(dev d, unsigned i, dev *m) {
+  if (i > 3) return 6;
+  *m = (dev)(long)(10 + i); return 0; }
+int nvmlDeviceGetGpuInstanceId(dev d, unsigned *v) { *v = (unsigned)(long)d - 10 + 3; return 0; }
+int nvmlDeviceGetComputeInstanceId(dev d, unsigned *v) { *v = 0; return 0; }
+int nvmlDeviceGetAttributes_v2(dev d, attributes *a) { a->sm = 14; return 0; }
+int nvmlDeviceGetEccMode(dev d, unsigned *a, unsigned *b) { *a = 1; *b = 1; return 0; }
+int nvmlDeviceGetTotalEccErrors(dev d, int t, int c, unsigned long long *v) { *v = 0; return 0; }
+int nvmlDeviceGetRetiredPagesPendingStatus(dev d, unsigned *v) { return 3; }
+int nvmlDeviceGetTemperature(dev d, int s, unsigned *v) { *v = 27; return 0; }
+int nvmlDeviceGetEnforcedPowerLimit(dev d, unsigned *v) { *v = 500000; return 0; }
+int nvmlDeviceGetComputeRunningProcesses_v3(dev d, unsigned *n, void *p) { *n = 0; return 0; }
+"""
+
+
+def library(folder: Path, start: int = 0) -> ctypes.CDLL:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        pytest.skip("no C compiler")
+    gpu = parse_nvidia_smi((FIXTURES / "a100-sxm4-v12.xml").read_text()).gpus[0]
+    texts = {"NAME": gpu.model, "UUID": gpu.uuid, "BUS": gpu.pci_bus_id, "DRIVER": gpu.driver}
+    numbers = {
+        "TOTAL": gpu.memory_mib,
+        "FREE": gpu.memory_free_mib,
+        "USED": gpu.memory_used_mib,
+        "CUDA": 12020,
+        "START": start,
+    }
+    source, target = folder / "nvml.c", folder / "libnvml.so"
+    source.write_text(SOURCE)
+    options = [f'-D{key}="{value}"' for key, value in texts.items()]
+    options += [f"-D{key}={int(value or 0)}" for key, value in numbers.items()]
+    subprocess.run([compiler, "-shared", "-fPIC", "-w", *options, "-o", target, source], check=True)
+    return ctypes.CDLL(str(target))
+
+
+def test_the_library_and_the_program_tell_the_same(tmp_path: Path) -> None:
+    report = nvml.read_nvml(library(tmp_path))
+    recorded = parse_nvidia_smi((FIXTURES / "a100-sxm4-v12.xml").read_text())
+    assert report.driver_version == recorded.driver_version
+    assert report.cuda_version == recorded.cuda_version
+    one, other = report.gpus[0].as_dict(), recorded.gpus[0].as_dict()
+    for key in ("compute_mode", "unknown"):
+        one.pop(key), other.pop(key)
+    assert one == other
+
+
+def test_what_a_card_does_not_support_is_unknown_with_the_drivers_reason(tmp_path: Path) -> None:
+    gpu = nvml.read_nvml(library(tmp_path)).gpus[0]
+    assert gpu.retired_pages_pending is None
+    assert "retired_pages_pending: not supported by this card" in gpu.unknown
+
+
+def test_a_lost_card_is_reported(tmp_path: Path) -> None:
+    assert nvml.read_nvml(library(tmp_path)).problem == "card 1: the card is lost; reboot the host"
+
+
+def test_a_library_without_driver_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(nvml.NvmlError, match=r"^NVML does not start: the driver is not loaded$"):
+        nvml.read_nvml(library(tmp_path, start=9))
