@@ -48,8 +48,8 @@ docs: env ## Write the generated tables of the README
 	@.venv/bin/python docs/generate.py
 
 clean: ## Take the lab and the test hosts away; leave nothing running or mounted
-	@failed=0; for hosts in molecule/topology.toml lab/lab.toml; do \
-	  python3 extensions/lab/lab.py clean --topology extensions/$$hosts || failed=1; done; exit $$failed
+	@failed=0; python3 -m tests.lanes clean || failed=1; \
+	  python3 extensions/lab/lab.py clean || failed=1; exit $$failed
 
 distclean: clean ## Also forget every cache and the environments
 	@rm -rf .venv* .collections .cache .ansible "$${XDG_CACHE_HOME:-$$HOME/.cache}/mlops.onprem"

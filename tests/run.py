@@ -3,25 +3,39 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run the tests: one line a step, output only of what failed, the times, and the counts at the end.
 
-    python tests/run.py [lint] [unit] [sanity] [molecule [SCENARIO...]] [site]
+    python -m tests.run [--lanes N] [lint] [unit] [sanity] [molecule [SCENARIO...]] [site]
 
 Without arguments everything runs. The output of every step is kept in ``build/test``.
+
+What waits for hosts runs beside one another: the lab site, which takes longest, and the scenarios
+of the roles in lanes, each with test hosts of its own. What computes fills the waits: linters, unit
+and sanity tests one after the other, at a lower priority so that the hosts answer as fast as ever.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
+import functools
+import itertools
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
+
+from tests.lanes import Lane
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "test"
@@ -30,6 +44,22 @@ COLLECTION = ".collections/ansible_collections/mlops/onprem"
 NEWEST = ROOT / ".venv-2.21"  # the newest ansible-core, where a Python for it exists
 STAGES = ("lint", "unit", "sanity", "molecule", "site")
 TAIL = 60
+LANES = 2
+# Rough seconds of the long scenarios, so that they start first and the lanes end together.
+LONG = {
+    "assess_refuses": 310,
+    "object_store": 210,
+    "common": 180,
+    "model_registry": 160,
+    "model_serving": 130,
+    "monitoring": 130,
+    "metadata_db": 120,
+    "artifact_registry": 100,
+    "assess": 100,
+    "gateway": 100,
+    "metadata_db_refuses": 85,
+    "object_store_refuses": 75,
+}
 
 
 @dataclass(frozen=True)
@@ -144,47 +174,59 @@ def sanity() -> Iterator[Step]:
         yield Step("sanity", "core 2.21", command, count_sanity)
 
 
-def molecule(scenarios: list[str]) -> Iterator[Step]:
-    """The scenarios of the roles, one after the other on the same hosts."""
-    program = [str(BIN / "molecule")]
+def longest_first(scenarios: list[str]) -> deque[str]:
+    """The queue that all lanes take their next scenario from."""
+    return deque(sorted(scenarios, key=lambda name: (-LONG.get(name, 0), name)))
+
+
+def scenarios_of_roles() -> list[str]:
+    """All scenarios that share the test hosts."""
     present = sorted(path.parent.name for path in ROOT.glob("extensions/molecule/*/molecule.yml"))
-    chosen = scenarios or [name for name in present if name not in {"default", "site"}]
+    return [name for name in present if name not in {"default", "site"}]
+
+
+def molecule(lane: Lane, queue: deque[str], *, destroy: bool) -> Iterator[Step]:
+    """Scenarios of the roles, one after the other on the hosts of the lane, until none is left."""
+    lane.write()
     # Molecule remembers that it created the hosts even when they are gone: see that they stand.
-    topology = "extensions/molecule/topology.toml"
-    up = [sys.executable, "extensions/lab/lab.py", "up", "--topology", topology]
-    yield Step("molecule", "hosts", up, lambda good, _output: Counts(failed=int(not good)))
-    for name in chosen:
-        command = [*program, "test", "-s", name, "--destroy=never", "--no-command-borders"]
-        yield Step("molecule", name, command, count_scenario(name))
-    if not scenarios:
-        yield around("molecule", "destroy", "default")
+    up = [sys.executable, "extensions/lab/lab.py", "up", f"--topology={lane.topology}"]
+    hosts = f"hosts {lane.number}"
+    yield Step("molecule", hosts, up, lambda good, _output: Counts(failed=int(not good)))
+    while queue:
+        try:
+            name = queue.popleft()
+        except IndexError:
+            break
+        command = [str(BIN / "molecule"), "test", "-s", name]
+        command += ["--destroy=never", "--no-command-borders"]
+        yield Step("molecule", name, command, count_scenario(name), lane.environment)
+    if destroy:
+        yield around("molecule", "destroy", "default", lane)
 
 
 def site() -> Iterator[Step]:
     """The scenario that is the lab site itself."""
-    command = [
-        str(BIN / "molecule"),
-        "test",
-        "-s",
-        "site",
-        "--destroy=never",
-        "--no-command-borders",
-    ]
-    more = {"MLOPS_NEWEST": str(NEWEST)} if prepare_newest() else {}
-    if (ROOT / "extensions/molecule/site/molecule.yml").exists():
-        # What Molecule remembers of the hosts may be of a lab that is gone.
-        yield around("site", "reset", "site")
-        yield Step("site", "lab", command, count_scenario("site"), more)
-        # A site that stood before its test stays.
-        yield around("site", "destroy", "site")
+    if not (ROOT / "extensions/molecule/site/molecule.yml").exists():
+        return
+    # What Molecule remembers of the hosts may be of a lab that is gone.
+    yield around("site", "reset", "site")
+    command = [str(BIN / "molecule"), "test", "-s", "site", "--destroy=never"]
+    command += ["--no-command-borders"]
+    # It is built beside this scenario, long before this scenario comes to it.
+    more = {"MLOPS_NEWEST": str(NEWEST)} if newest_python() else {}
+    yield Step("site", "lab", command, count_scenario("site"), more)
+    # A site that stood before its test stays.
+    yield around("site", "destroy", "site")
 
 
-def around(stage: str, verb: str, scenario: str) -> Step:
+def around(stage: str, verb: str, scenario: str, lane: Lane | None = None) -> Step:
     """A command of Molecule before or after the tests, which only counts if it fails."""
     command = [str(BIN / "molecule"), verb, "-s", scenario]
-    return Step(stage, verb, command, lambda good, _output: Counts(failed=int(not good)))
+    name, more = (f"{verb} {lane.number}", lane.environment) if lane else (verb, {})
+    return Step(stage, name, command, lambda good, _output: Counts(failed=int(not good)), more)
 
 
+@functools.cache
 def newest_python() -> str | None:
     """Python 3.12 or newer for the newest ansible-core, if this machine has one."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
@@ -200,36 +242,81 @@ def newest_python() -> str | None:
     return None
 
 
+_preparing = threading.Lock()
+
+
 def prepare_newest() -> bool:
+    """Whether the newest ansible-core has its environment; whoever asks first builds it."""
+    with _preparing:
+        return _build_newest()
+
+
+@functools.cache
+def _build_newest() -> bool:
     """Build the environment with the newest ansible-core; say so once where that is impossible."""
     python = newest_python()
     if python is None:
         print("skip  core 2.21: no Python 3.12 or newer on this machine", flush=True)
         return False
     command = ["extensions/env.sh", "requirements-test-2.21.txt", NEWEST.name]
-    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHON": python}, check=False)
-    return done.returncode == 0
+    with started(command, env={**os.environ, "PYTHON": python}) as process:
+        return process.wait() == 0
 
 
-def run(step: Step) -> tuple[Counts, float]:
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+@contextlib.contextmanager
+def started(command: list[str], **more: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """A program with a process group of its own, which `stop_all` finds."""
+    process = subprocess.Popen(command, cwd=ROOT, start_new_session=True, **more)
+    _running.add(process)
+    try:
+        yield process
+    finally:
+        _running.discard(process)
+
+
+def stop_all() -> None:
+    """End what runs, with all that it has started; it gets a while to clean up."""
+    for process in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+    deadline = time.monotonic() + 20
+    while _running and time.monotonic() < deadline:
+        time.sleep(0.2)
+    for process in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def claim_hosts() -> int:
+    """Hold the test hosts: steps inherit the lock, so that those of a killed run still have it."""
+    lock = os.open(BUILD / "hosts.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print("wait  for a step of another run on the test hosts to end", flush=True)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def run(step: Step, niceness: int = 0, inherited: tuple[int, ...] = ()) -> tuple[Counts, float]:
     """Run a step, keep its output, show the end of it if it failed."""
     log = BUILD / f"{step.stage}-{step.name}.log".replace(" ", "-")
     path = f"{BIN}:{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "ANSIBLE_FORCE_COLOR": "false", "NO_COLOR": "1"}
     environment.update(step.environment)
-    started = time.monotonic()
+    begun = time.monotonic()
     with log.open("wb") as stream:
-        done = subprocess.run(
-            step.command,
-            cwd=ROOT,
-            env=environment,
-            stdout=stream,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-    seconds = time.monotonic() - started
+        command = ["nice", f"-n{niceness}", *step.command]
+        with started(
+            command, env=environment, stdout=stream, stderr=stream, pass_fds=inherited
+        ) as process:
+            status = process.wait()
+    seconds = time.monotonic() - begun
     output = log.read_text(encoding="utf-8", errors="replace")
-    good = done.returncode == 0
+    good = status == 0
     counts = step.count(good, output)
     print(
         f"{'ok  ' if good else 'FAIL'}  {step.stage}: {step.name:28} {seconds:7.1f} s", flush=True
@@ -248,34 +335,51 @@ def main() -> int:
     parser.add_argument(
         "words", nargs="*", metavar="STAGE", help="stages; after molecule: scenarios"
     )
-    words = parser.parse_args().words
+    parser.add_argument("--lanes", type=int, default=LANES, help="sets of test hosts")
+    options = parser.parse_args()
+    words: list[str] = options.words
     stages = [word for word in words if word in STAGES] or list(STAGES)
     scenarios = words[words.index("molecule") + 1 :] if "molecule" in words else []
     scenarios = [word for word in scenarios if word not in STAGES]
     BUILD.mkdir(parents=True, exist_ok=True)
-    steps: dict[str, Callable[[], Iterator[Step]]] = {
-        "lint": lint,
-        "unit": unit,
-        "sanity": sanity,
-        "molecule": lambda: molecule(scenarios),
-        "site": site,
-    }
     results: list[tuple[Step, Counts, float]] = []
 
-    def lane(names: list[str]) -> None:
-        for name in names:
-            for step in steps[name]():
-                results.append((step, *run(step)))
+    inherited = (claim_hosts(),) if {"molecule", "site"} & set(stages) else ()
+    stopped = threading.Event()
 
-    # The scenarios of the roles wait more than they compute, so the rest runs beside them.
-    started = time.monotonic()
-    beside = [stage for stage in stages if stage != "molecule"]
-    molecule_only = [stage for stage in stages if stage == "molecule"]
-    with ThreadPoolExecutor() as pool:
-        lanes = [pool.submit(lane, names) for names in (beside, molecule_only) if names]
-        for one in lanes:
-            one.result()
-    elapsed = time.monotonic() - started
+    def follow(steps: Iterable[Step], niceness: int = 0) -> None:
+        for step in steps:
+            if stopped.is_set():
+                return
+            results.append((step, *run(step, niceness, inherited)))
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    begun = time.monotonic()
+    with ThreadPoolExecutor(max_workers=16) as pool:
+        lanes: list[Future[Any]] = []
+        if {"unit", "sanity", "site"} & set(stages):
+            lanes.append(pool.submit(prepare_newest))
+        if "site" in stages:
+            lanes.append(pool.submit(follow, site()))
+        if "molecule" in stages:
+            queue = longest_first(scenarios or scenarios_of_roles())
+            for number in range(1, min(options.lanes, len(queue)) + 1):
+                steps = molecule(Lane(number), queue, destroy=not scenarios)
+                lanes.append(pool.submit(follow, steps))
+        computing = [
+            steps()
+            for name, steps in (("lint", lint), ("unit", unit), ("sanity", sanity))
+            if name in stages
+        ]
+        lanes.append(pool.submit(follow, itertools.chain.from_iterable(computing), 10))
+        try:
+            for one in lanes:
+                one.result()
+        except KeyboardInterrupt:
+            stopped.set()
+            stop_all()
+            return 130
+    elapsed = time.monotonic() - begun
     total = sum((counts for _step, counts, _seconds in results), Counts())
     times = [(seconds, f"{step.stage}: {step.name}") for step, _counts, seconds in results]
     wrong = [f"{step.stage}: {step.name}" for step, counts, _seconds in results if counts.failed]

@@ -1,15 +1,17 @@
 # The tests. `make test` is what CI runs; the targets below are its parts.
 TEST_VENV := .venv-test
-TESTS := $(TEST_VENV)/bin/python tests/run.py
+TESTS := $(TEST_VENV)/bin/python -m tests.run
 SCENARIOS ?=
+SOAK ?= upgrade
+LANES ?= 2
 
-.PHONY: test test-env lint unit sanity molecule test-site locks
+.PHONY: test test-env lint unit sanity molecule test-site soak locks
 
 test-env:
 	@extensions/env.sh requirements-test.txt $(TEST_VENV)
 
 test: test-env ## Run everything that CI runs; ends with the times and the counts
-	@$(TESTS)
+	@$(TESTS) --lanes $(LANES)
 
 lint: test-env ## Run the linters and the type checker
 	@$(TESTS) lint
@@ -20,11 +22,14 @@ unit: test-env ## Run the unit tests
 sanity: test-env ## Run ansible-test sanity
 	@$(TESTS) sanity
 
-molecule: test-env ## Run the scenarios of the roles, or SCENARIOS="trust gateway"
-	@$(TESTS) molecule $(SCENARIOS)
+molecule: test-env ## Run the scenarios of the roles in LANES=2, or SCENARIOS="trust gateway"
+	@$(TESTS) --lanes $(LANES) molecule $(SCENARIOS)
 
 test-site: test-env ## Run the scenario that is the lab site itself
 	@$(TESTS) site
+
+soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade or interrupt (empties the lab)
+	@$(TEST_VENV)/bin/python -m tests.soak.$(SOAK) $(ARGS)
 
 locks: test-env ## Renew the hash-locked lists of packages from requirements/*.in
 	@tests/locks.sh $(TEST_VENV)/bin/uv

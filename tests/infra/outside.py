@@ -7,11 +7,18 @@ import re
 from pathlib import Path
 
 import requests
+import tomllib
 import yaml
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
-SITE = Path(os.environ.get("MLOPS_TEST_SITE", ROOT / "extensions/molecule/inventory"))
+SITE = ROOT / os.environ.get("MLOPS_TEST_SITE", "extensions/molecule/inventory")
+
+
+def address_of(name: str) -> str:
+    """The address of a host of the scenarios, one that is managed or one of the company's."""
+    topology = tomllib.loads((SITE.parent / "topology.toml").read_text(encoding="utf-8"))
+    return str(topology["hosts"][name]["ip"])
 
 
 def ca_bundle() -> str:

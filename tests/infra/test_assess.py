@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.infra.outside import SITE
 from tests.infra.snapshot import Snapshot, differences, take
 
 ROOT = Path(__file__).resolve().parents[2]
-INVENTORY = ROOT / "extensions" / "molecule" / "inventory"
 PLAYBOOK = ROOT / "extensions" / "molecule" / "assess" / "attempt.yml"
 MARK = "/var/tmp/mlops-changed"
 # An interpreter whose clock is ten minutes ahead: a container cannot have a clock of its own.
@@ -222,7 +222,7 @@ class Hosts:
 
     def __init__(self, ssh_config: str) -> None:
         self.ssh_config = Path(ssh_config)
-        groups = yaml.safe_load((INVENTORY / "hosts.yml").read_text())
+        groups = yaml.safe_load((SITE / "hosts.yml").read_text())
         self.addresses: dict[str, str] = {}
         self._collect(groups)
         self.control, self.edge, self.store = sorted(self.addresses)[:3]
@@ -274,7 +274,7 @@ def hosts(request: pytest.FixtureRequest) -> Hosts:
 
 def run(site: Site, folder: Path, *arguments: str) -> tuple[int, str]:
     """Run the play; its exit code, and what it said on one line."""
-    variables = yaml.safe_load((INVENTORY / "group_vars" / "all" / "main.yml").read_text())
+    variables = yaml.safe_load((SITE / "group_vars" / "all" / "main.yml").read_text())
     variables.update(
         mlops_state_dir=str(folder / "state"),
         mlops_secrets_file=str(folder / "secrets.yml"),

@@ -7,6 +7,8 @@ import time
 import pytest
 from testinfra.host import Host
 
+from tests.infra.outside import address_of
+
 UNITS = ["mlops-nginx", "mlops-nginx-exporter", "mlops-scenario"]
 CURL = (
     "python3 -c 'import ssl,sys,urllib.request as u;"
@@ -14,7 +16,7 @@ CURL = (
     "len(sys.argv)>2 and c.load_cert_chain(*sys.argv[2:]);"
     "print(u.urlopen(sys.argv[1],context=c,timeout=10).read().decode())' "
 )
-METRICS = "https://10.204.0.23:9443/metrics/nginx"
+METRICS = f"https://{address_of('mol3')}:9443/metrics/nginx"
 
 
 @pytest.mark.parametrize("name", UNITS)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 import testinfra
 
-ROOT = Path(__file__).resolve().parents[2]
-STATE = ROOT / "extensions/molecule/inventory/.state"
-MANAGED, COMPANY = "10.204.0.21", "10.204.0.11"
+from tests.infra.outside import ROOT, SITE, address_of
+
+STATE = SITE / ".state"
+MANAGED, COMPANY = address_of("mol1"), address_of("moldb")
 CA_FILE = {MANAGED: STATE / "ca-bundle.crt", COMPANY: STATE / "company-ca.crt"}
 MLFLOW = ("mlflow", "mlflow-of-the-scenario")
 MONITORING = ("mlops_monitoring", "monitoring-of-the-scenario")
@@ -130,7 +130,7 @@ def test_the_companys_server_holds_all_it_held_before() -> None:
             sys.executable,
             str(ROOT / "extensions/lab/lab.py"),
             "company-fingerprint",
-            f"--topology={ROOT / 'extensions/molecule/topology.toml'}",
+            f"--topology={SITE.parent / 'topology.toml'}",
             f"--against={STATE / 'company.json'}",
         ],
         check=True,

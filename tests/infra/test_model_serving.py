@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-STATE = Path(__file__).resolve().parents[2] / "extensions/molecule/inventory/.state"
-DEVICE = "https://10.204.0.22"
+from tests.infra.outside import SITE, address_of
+
+STATE = SITE / ".state"
+DEVICE = f"https://{address_of('mol2')}"
 UNIT = "mlops-model-serving"
 GOLDEN = Path(__file__).resolve().parents[1] / "fixtures/release/golden.json"
 

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
+from tests.infra.outside import address_of
+
 SERVER = "mol1"
 UNITS = ["mlops-prometheus", "mlops-alertmanager", "mlops-blackbox-exporter"]
 ASK = """
@@ -68,7 +70,7 @@ def test_plain_metrics_do_not_leave_the_host(host: Host) -> None:
 
 
 def test_metrics_are_for_the_monitoring_host_alone(host: Host) -> None:
-    url = "https://10.204.0.22:9443/metrics/node"
+    url = f"https://{address_of('mol2')}:9443/metrics/node"
     assert ask(host, url)[0] == 403
     status, body = ask(host, url, *OWN)
     assert (status, "node_uname_info" in body) == (
@@ -113,7 +115,7 @@ def test_alerts_reach_alertmanager(server: Host) -> None:
 
 def test_pages_ask_for_an_account(server: Host) -> None:
     for page in ("prometheus", "alertmanager"):
-        assert ask(server, f"https://10.204.0.21/{page}/")[0] == 401
+        assert ask(server, f"https://{address_of(SERVER)}/{page}/")[0] == 401
 
 
 def test_prometheus_comes_back_after_it_was_killed(server: Host) -> None:

@@ -8,7 +8,6 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 import boto3
@@ -17,9 +16,11 @@ import botocore.exceptions
 import pytest
 import testinfra
 
-ROOT = Path(__file__).resolve().parents[2]
-CA_FILE = ROOT / "extensions/molecule/inventory/.state/ca-bundle.crt"
-ENDPOINT = "https://10.204.0.23"
+from tests.infra.outside import SITE, address_of
+
+CA_FILE = SITE / ".state/ca-bundle.crt"
+ADDRESS = address_of("mol3")
+ENDPOINT = f"https://{ADDRESS}"
 MODELS = ("MODELREGISTRYSCENARIO", "models/of+the-scenario")
 PIPELINE = ("PIPELINESOFTHESCENARIO", "pipeline/of+the-scenario")
 UNITS = ["mon", "mgr", "osd-0", "osd-1", "osd-2", "rgw"]
@@ -126,7 +127,7 @@ def test_nothing_of_ceph_listens_outside_of_loopback(store: Any) -> None:
 
 def test_the_gateway_itself_is_not_reachable_from_outside() -> None:
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("10.204.0.23", 7480), timeout=5)
+        socket.create_connection((ADDRESS, 7480), timeout=5)
 
 
 def test_the_cluster_has_nothing_to_complain_about(store: Any) -> None:
@@ -149,7 +150,7 @@ def test_the_cluster_has_nothing_to_complain_about(store: Any) -> None:
 def test_metrics_are_not_for_everybody() -> None:
     context = ssl.create_default_context(cafile=str(CA_FILE))
     with pytest.raises(urllib.error.HTTPError, match="403"):
-        urllib.request.urlopen("https://10.204.0.23:9443/metrics/ceph", context=context)
+        urllib.request.urlopen(f"{ENDPOINT}:9443/metrics/ceph", context=context)
 
 
 def test_secrets_are_closed(store: Any) -> None:

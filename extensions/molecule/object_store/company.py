@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import boto3
 import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
-HANDED_OVER = ROOT / "extensions/molecule/inventory/group_vars/all/s3.yml"
+SITE = ROOT / os.environ.get("MLOPS_TEST_SITE", "extensions/molecule/inventory")
+HANDED_OVER = SITE / "group_vars/all/s3.yml"
 BUCKET, KEY, BODY = "company-pipeline", "ours/from before.bin", b"the company's own bytes"
 OURS = {"mlops-models", "mlops-pipeline"}
 

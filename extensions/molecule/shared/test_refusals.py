@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.infra.outside import SITE
 from tests.infra.snapshot import Snapshot, differences, take
 
 SHARED = Path(__file__).resolve().parent
@@ -54,7 +55,7 @@ class Outside:
 def attempt(variables: dict[str, Any]) -> subprocess.CompletedProcess[str]:
     """Run the play of the scenario with the variables of a case."""
     command = [str(Path(sys.executable).with_name("ansible-playbook"))]
-    command += ["--inventory", str(ROOT / "extensions/molecule/inventory")]
+    command += ["--inventory", str(SITE)]
     command += ["--extra-vars", json.dumps(variables), str(SHARED / "attempt.yml")]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 

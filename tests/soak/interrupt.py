@@ -1,6 +1,6 @@
 """Kill a first run of the site at random moments, run again, and see that it converges.
 
-    python tests/integration/interrupt_site.py --kills 10 --kills-per-site 1 --seed 42
+    python -m tests.soak.interrupt --kills 10 --kills-per-site 1 --seed 42
 
 Each site starts from empty lab hosts. A run goes on for a random time, then the controller's
 ansible-playbook and its workers are killed with SIGKILL, and the next run begins; with more than
@@ -24,11 +24,9 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.infra.snapshot import Snapshot, differences
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
-from tests.infra.snapshot import Snapshot, differences  # noqa: E402
-
 LAB = [sys.executable, str(ROOT / "extensions/lab/lab.py")]
 PLAYBOOK = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventories/lab"]
 
