@@ -34,12 +34,16 @@ LATE_CLOCK = (
     f"printf '%s\\n' '#!/bin/sh' 'exec env PYTHONPATH={LATE} PYTHONDONTWRITEBYTECODE=1 "
     f'/usr/bin/python3 "$@"\' > {LATE}/python3 && chmod 755 {LATE}/python3'
 )
-WEB_SERVER = (
-    "systemd-run --quiet --unit=company-web --property=WorkingDirectory=/usr/share/doc "
-    "/usr/bin/python3 -m http.server 443 && "
-    "for try in 1 2 3 4 5 6 7 8 9 10; do "
-    "ss -ltn | grep -q ':443 ' && exit 0; sleep 0.3; done; exit 1"
-)
+
+
+def web_server(port: int) -> str:
+    """The company's own program on a port of the control host."""
+    return (
+        "systemd-run --quiet --unit=company-web --property=WorkingDirectory=/usr/share/doc "
+        f"/usr/bin/python3 -m http.server {port} && "
+        "for try in 1 2 3 4 5 6 7 8 9 10; do "
+        f"ss -ltn | grep -q ':{port} ' && exit 0; sleep 0.3; done; exit 1"
+    )
 
 
 @dataclass
@@ -117,7 +121,23 @@ CASES = [
         r"company-web\.service\) wanted: port 443 free for .* remedy: stop it with: "
         r"systemctl disable "
         r"--now company-web\.service, or choose another port by gateway_port",
-        before=WEB_SERVER,
+        before=web_server(443),
+        after="systemctl stop company-web",
+    ),
+    Case(
+        "the port of the metrics of all roles taken by a foreign process",
+        lambda _site: None,
+        r"FAIL {control}: port 9443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, "
+        r"company-web\.service\) wanted: port 9443 free for nginx .* or choose another port by "
+        r"common_nginx_metrics_port",
+        before=web_server(9443),
+        after="systemctl stop company-web",
+    ),
+    Case(
+        "a port on which nginx shows its state taken by a foreign process",
+        lambda _site: None,
+        r"FAIL {control}: port 9114/tcp on 127\.0\.0\.1 is held by python3 \(process \d+",
+        before=web_server(9114),
         after="systemctl stop company-web",
     ),
     Case(
