@@ -85,59 +85,36 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import apt, packages
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
-from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
-    Book,
-    must,
-    properties,
+from ansible_collections.mlops.onprem.plugins.module_utils._host import (
+    apt,
+    packages,
+    packages_apply,
 )
-
-
-def units_to_disable(units: list[str]) -> list[str]:
-    wanted = []
-    for unit in units:
-        shown = properties(unit, "UnitFileState", "ActiveState")
-        if shown.get("UnitFileState") in ("enabled", "enabled-runtime") or shown.get(
-            "ActiveState"
-        ) in ("active", "activating", "reloading"):
-            wanted.append(unit)
-    return wanted
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    owner, names = role_of(module.params), list(dict.fromkeys(module.params["name"]))
-    check = module.check_mode
+    params, check, role = module.params, module.check_mode, role_of(module.params)
+    names = list(dict.fromkeys(params["name"]))
+    plan = packages.Simulated((), (), ())
     with Book(check) as book:
-        repaired = (book.ledger.transaction is not None) or apt.interrupted()
-        if not check:
-            repaired = apt.restore_policy() or repaired
-            if repaired:
-                apt.quiet_daemons()
-                try:
-                    apt.repair()
-                finally:
-                    apt.restore_policy()
-        known = apt.states(names)
-        missing = [name for name in names if known.get(name) != "installed"]
-        plan = packages.Simulated((), (), ())
-        if missing:
-            plan = install(module, book, owner, missing)
+        repaired = packages_apply.finish_interrupted(book, check)
+        missing = packages.lacking(names, apt.states(names))
+        words = packages.install_words(missing, params["install_recommends"])
+        if missing and check:
+            plan = packages_apply.foresee(words, missing)
+        elif missing:
+            plan = packages_apply.install(book, role, words, missing)
         elif not check:
             apt.settle(book)
-        # What another role of ours installed and this one wants too, belongs to both.
-        ledger = book.ledger
-        for name in names:
-            if ledger.has("package", name):
-                ledger = ledger.claim(owner, "package", name)
-        book.write(ledger)
+        book.write(packages.shared(book.ledger, role, names))
         disabled: list[str] = []
-        if any(ledger.has("package", name) for name in names) and not (check and missing):
-            disabled = units_to_disable(module.params["disable_units"])
-        if disabled and not check:
-            must(["systemctl", "disable", "--now", "--", *disabled], "disable packaged units")
-    lines = "".join(f"{name}\n" for name in sorted(plan.new))
+        if any(book.ledger.has("package", name) for name in names) and not (check and missing):
+            states = packages_apply.unit_states(params["disable_units"])
+            disabled = packages.to_disable(states)
+        if not check:
+            packages_apply.disable(disabled)
     return {
         "changed": bool(missing or disabled or repaired),
         "installed": sorted(plan.new),
@@ -146,53 +123,11 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         "repaired": repaired,
         "diff": {
             "before": "",
-            "after": lines,
+            "after": "".join(f"{name}\n" for name in sorted(plan.new)),
             "before_header": "packages",
             "after_header": "packages",
         },
     }
-
-
-def install(
-    module: AnsibleModule, book: Book, owner: str, missing: list[str]
-) -> packages.Simulated:
-    words = ["install"]
-    if not module.params["install_recommends"]:
-        words.append("--no-install-recommends")
-    words += ["--", *missing]
-    if module.check_mode:
-        # Refreshing the lists would be a change; without them the answer is what was asked for.
-        ran = apt.apt("-s", *words)
-        return (
-            packages.simulated(ran.out)
-            if ran.rc == 0
-            else packages.Simulated(tuple(missing), (), ())
-        )
-    plan, refreshed = apt.simulate(words)
-    if plan.removed:
-        raise HostError(
-            f"Installing {' '.join(missing)} would remove {' '.join(plan.removed)} from this host, "
-            "which the platform did not install; remove it by hand, or place the role elsewhere."
-        )
-    apt.begin(book, owner, plan.new)
-    apt.quiet_daemons()
-    try:
-        ran = apt.apt(*words)
-        if ran.rc != 0 and packages.needs_lists(ran.said) and not refreshed:
-            apt.refresh_lists()
-            again, _refreshed = apt.simulate(words)
-            ledger = book.ledger
-            for name in again.new:
-                ledger = ledger.claim(owner, "package", name)
-            book.write(ledger)
-            plan = again
-            ran = apt.apt(*words)
-        if ran.rc != 0:
-            raise HostError(f"Packages could not be installed: {ran.said}")
-    finally:
-        apt.restore_policy()
-    apt.settle(book)
-    return plan
 
 
 def main() -> None:

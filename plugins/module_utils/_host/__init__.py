@@ -1,0 +1,20 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the ``host_*`` modules stand on: each reads the host, plans, and applies the plan.
+
+Thinking: values in, values out, no look at a host.
+    files, files_plan       users, groups, directories and files
+    unit, service_plan      services
+    packages                Debian packages
+    app                     Python applications
+    remove_plan             what goes with a role, and what stays
+    ledger, steps           what is noted, and what plans are made of
+    args, errors            arguments that modules share; the package's error
+
+Hands: they look at a host and change it.
+    system                  the ledger's file and lock, commands, atomic writes
+    files_apply, service_apply, packages_apply, app_apply, remove_apply
+    apt, snapshot           dpkg transactions, and what is around them
+    inputs, probe           what a service reads, and whether it answers (they change nothing)
+"""

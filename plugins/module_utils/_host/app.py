@@ -6,11 +6,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os.path
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from .errors import HostError
+from .ledger import Ledger
 
 ROOT = "/opt/mlops"
 BUILDS = ROOT + "/.builds"
@@ -20,6 +23,7 @@ MARKER = "mlops-app.json"
 GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 MACHINES = ("x86_64", "aarch64")
 
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _LOCKED = re.compile(r"^\s*[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])?==\S+")
 
 
@@ -50,6 +54,76 @@ class Target:
                 f"Python applications need glibc 2.{GLIBC[0]}; this host has {self.libc}."
             )
         return f"{self.machine}-manylinux_2_{fitting[-1]}"
+
+
+@dataclass(frozen=True)
+class Environment:
+    """An environment as a role asks for it, and where its parts are."""
+
+    name: str
+    digest: str
+    python: str
+    target: Target
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise HostError(f"{self.name!r} is not a name for a Python application.")
+
+    @property
+    def final(self) -> str:
+        return f"{ROOT}/{self.name}"
+
+    @property
+    def builds(self) -> str:
+        return f"{BUILDS}/{self.name}"
+
+    @property
+    def build(self) -> str:
+        return f"{self.builds}/{self.digest[:16]}-{self.target.version}"
+
+    @property
+    def marker(self) -> str:
+        """The file that changes when the environment does."""
+        return f"{self.final}/{MARKER}"
+
+    @property
+    def text(self) -> str:
+        """The content of the marker."""
+        document = {
+            "python": self.python,
+            "requirements": self.digest,
+            "version": self.target.version,
+        }
+        return json.dumps(document, sort_keys=True) + "\n"
+
+    @property
+    def settings(self) -> str:
+        """The content of pyvenv.cfg."""
+        return (
+            f"home = {os.path.dirname(self.python)}\ninclude-system-site-packages = false\n"
+            f"version = {self.target.version}\n"
+        )
+
+    @property
+    def diff(self) -> dict[str, str]:
+        return {
+            "before_header": self.final,
+            "after_header": self.final,
+            "before": "",
+            "after": f"requirements {self.digest[:16]} for Python {self.target.version}\n",
+        }
+
+
+def claimed(ledger: Ledger, role: str, wanted: Environment, present: Collection[str]) -> Ledger:
+    """The ledger with the environment in it, unless somebody else's thing is in its place."""
+    if wanted.final in present and not ledger.has("app", wanted.final):
+        raise HostError(
+            f"{wanted.final} is there already and was not made by the platform; move it away."
+        )
+    for folder in (ROOT, BUILDS):
+        if ledger.has("directory", folder) or folder not in present:
+            ledger = ledger.claim(role, "directory", folder)
+    return ledger.claim(role, "app", wanted.final, paths=[wanted.final, wanted.builds])
 
 
 def refuse_unlocked(text: str, name: str) -> None:

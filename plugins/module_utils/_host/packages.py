@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from .errors import HostError
+from .ledger import Ledger
+
 POLICY = "/usr/sbin/policy-rc.d"
 POLICY_SAVED = "/usr/sbin/policy-rc.d.mlops-saved"
 POLICY_MARK = "# Written by mlops.onprem for the time of one apt transaction."
@@ -46,6 +49,45 @@ def simulated(output: str) -> Simulated:
         if found:
             removed.append(bare(found.group(1)))
     return Simulated(tuple(new), tuple(upgraded), tuple(removed))
+
+
+def lacking(names: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
+    """Which packages are not installed, by their states in dpkg; each once, in the order asked."""
+    return tuple(name for name in dict.fromkeys(names) if known.get(name) != "installed")
+
+
+def install_words(missing: Iterable[str], recommends: bool) -> tuple[str, ...]:
+    """The installation as apt-get takes it."""
+    return ("install", *(() if recommends else ("--no-install-recommends",)), "--", *missing)
+
+
+def refuse_removals(plan: Simulated, missing: Iterable[str]) -> None:
+    if plan.removed:
+        raise HostError(
+            f"Installing {' '.join(missing)} would remove {' '.join(plan.removed)} from this host, "
+            "which the platform did not install; remove it by hand, or place the role elsewhere."
+        )
+
+
+def claimed(ledger: Ledger, role: str, names: Iterable[str]) -> Ledger:
+    for name in names:
+        ledger = ledger.claim(role, "package", name)
+    return ledger
+
+
+def shared(ledger: Ledger, role: str, names: Iterable[str]) -> Ledger:
+    """What another role of ours installed and this one wants, too, belongs to both."""
+    return claimed(ledger, role, [name for name in names if ledger.has("package", name)])
+
+
+def to_disable(states: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Which packaged units run or would run at the next start of the host."""
+    return [
+        unit
+        for unit, shown in states.items()
+        if shown.get("UnitFileState") in ("enabled", "enabled-runtime")
+        or shown.get("ActiveState") in ("active", "activating", "reloading")
+    ]
 
 
 def needs_lists(said: str) -> bool:

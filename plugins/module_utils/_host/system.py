@@ -1,10 +1,7 @@
 # Copyright: (c) 2026, The mlops.onprem developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hands of the ``host_*`` modules: the ledger file, commands, atomic writes.
-
-Everything that thinks is elsewhere in this package; this is the only part that touches a host.
-"""
+"""What all hands of this package share: the ledger's file and lock, commands, atomic writes."""
 
 from __future__ import annotations
 

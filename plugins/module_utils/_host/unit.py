@@ -151,19 +151,30 @@ def text_of(value: Any, where: str) -> Value | None:
 
 def sections_of(service: Service) -> dict[str, dict[str, Value]]:
     """All directives of the unit: the hardened defaults, the service's own, then its settings."""
-    unit: dict[str, Value] = {}
-    body: dict[str, Value] = {}
-    sections: dict[str, dict[str, Value]] = {"Unit": unit, "Service": body}
     if not _NAME.match(service.name):
         raise HostError(f"{service.name!r} is not a name for a systemd service.")
+    about: dict[str, Value] = {}
     if service.description:
-        unit["Description"] = service.description
-    unit["StartLimitIntervalSec"] = "0"
+        about["Description"] = service.description
+    about["StartLimitIntervalSec"] = "0"
+    sections = {"Unit": about, "Service": _body(service)}
     if not service.dropin:
-        unit["After"] = "network-online.target"
-        unit["Wants"] = "network-online.target"
-        body["Type"] = "exec"
+        about["After"] = "network-online.target"
+        about["Wants"] = "network-online.target"
         sections["Install"] = {"WantedBy": "multi-user.target"}
+    for section, directives in service.settings.items():
+        if not isinstance(directives, Mapping):
+            raise HostError(f"settings.{section} of {service.name} has to be a dictionary.")
+        where = f"settings.{section}"
+        _settle(sections.setdefault(section, {}), directives, where, service.name)
+    return sections
+
+
+def _body(service: Service) -> dict[str, Value]:
+    """The section Service before the settings have their say."""
+    body: dict[str, Value] = {}
+    if not service.dropin:
+        body["Type"] = "exec"
         if not service.command:
             raise HostError(f"The service {service.name} needs a command.")
         if not service.user:
@@ -172,9 +183,7 @@ def sections_of(service: Service) -> dict[str, dict[str, Value]]:
         body["ExecStart"] = command_line(service.command)
     if service.user:
         body["User"] = service.user
-    body["Slice"] = SLICE
-    body["Restart"] = "always"
-    body["RestartSec"] = "1"
+    body.update({"Slice": SLICE, "Restart": "always", "RestartSec": "1"})
     if service.environment:
         body["Environment"] = [
             quoted(f"{key}={value}") for key, value in sorted(service.environment.items())
@@ -184,20 +193,20 @@ def sections_of(service: Service) -> dict[str, dict[str, Value]]:
     if service.writable:
         body["ReadWritePaths"] = [quoted(path) for path in service.writable]
     body.update(SANDBOX)
-    for section, directives in service.settings.items():
-        if not isinstance(directives, Mapping):
-            raise HostError(f"settings.{section} of {service.name} has to be a dictionary.")
-        target = sections.setdefault(section, {})
-        for key, raw in directives.items():
-            where = f"settings.{section}.{key} of {service.name}"
-            if not _KEY.match(key):
-                raise HostError(f"{where}: {key!r} is not a systemd directive.")
-            value = text_of(raw, where)
-            if value is None:
-                target.pop(key, None)
-            else:
-                target[key] = value
-    return sections
+    return body
+
+
+def _settle(target: dict[str, Value], directives: Mapping[str, Any], place: str, name: str) -> None:
+    """Put directives over those of a section; nothing leaves a default out."""
+    for key, raw in directives.items():
+        where = f"{place}.{key} of {name}"
+        if not _KEY.match(key):
+            raise HostError(f"{where}: {key!r} is not a systemd directive.")
+        value = text_of(raw, where)
+        if value is None:
+            target.pop(key, None)
+        else:
+            target[key] = value
 
 
 def render(service: Service) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import Ledger
 
 LOCKED = """\
 # made by uv
@@ -101,3 +102,50 @@ def test_settings_of_pip_become_those_of_uv() -> None:
 def test_settings_of_uv_itself_win() -> None:
     pip = {"global.index-url": "https://pypi.example.invalid/simple"}
     assert app.index_environment(pip, {"UV_DEFAULT_INDEX": "https://x.example.invalid"}) == {}
+
+
+# Where an environment goes
+
+WANTED = app.Environment(
+    "x", "d" * 64, "/usr/bin/python3", app.Target("3.13", "x86_64", "glibc 2.41")
+)
+
+
+@pytest.mark.parametrize("name", ["X", "a/b", "", "-x", "1x", ".."])
+def test_names_that_are_no_application_are_refused(name: str) -> None:
+    with pytest.raises(HostError, match="is not a name for a Python application"):
+        app.Environment(name, "d", "/usr/bin/python3", WANTED.target)
+
+
+def test_an_environment_and_the_folders_around_it_are_recorded() -> None:
+    ledger = app.claimed(Ledger(), "first", WANTED, [])
+    assert {(thing.kind, thing.name) for thing in ledger} == {
+        ("app", "/opt/mlops/x"),
+        ("directory", "/opt/mlops"),
+        ("directory", "/opt/mlops/.builds"),
+    }
+    again = app.claimed(ledger, "second", WANTED, ["/opt/mlops", "/opt/mlops/x"])
+    assert {thing.owners for thing in again} == {("first", "second")}
+
+
+def test_a_folder_that_was_there_before_is_not_recorded() -> None:
+    ledger = app.claimed(Ledger(), "first", WANTED, ["/opt/mlops"])
+    assert not ledger.has("directory", "/opt/mlops")
+
+
+def test_an_environment_of_somebody_else_is_refused() -> None:
+    with pytest.raises(HostError, match="/opt/mlops/x is there already and was not made by the"):
+        app.claimed(Ledger(), "first", WANTED, ["/opt/mlops/x"])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        app.Environment("x", "e" * 64, "/usr/bin/python3", WANTED.target),
+        app.Environment("x", "d" * 64, "/opt/python", WANTED.target),
+        app.Environment("x", "d" * 64, "/usr/bin/python3", app.Target("3.14", "", "")),
+    ],
+)
+def test_a_change_of_requirements_or_python_changes_the_marker(other: app.Environment) -> None:
+    assert other.text != WANTED.text
+    assert other.marker == WANTED.marker

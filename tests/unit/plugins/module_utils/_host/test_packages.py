@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._host import packages
+from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import Ledger
 
 SIMULATION = """\
 Reading package lists...
@@ -169,3 +171,73 @@ def test_units_of_packages_are_named_as_systemctl_takes_them() -> None:
         r"system-ceph\x2dosd.slice",
         "xfs_scrub_all.timer",
     )
+
+
+# What host_packages decides
+
+
+@pytest.mark.parametrize(
+    ("names", "known", "missing"),
+    [
+        (["a", "b"], {"a": "installed", "b": "installed"}, ()),
+        (["a", "b", "a"], {"b": "installed"}, ("a",)),
+        (["a"], {"a": "config-files"}, ("a",)),
+        (["a"], {"a": "half-configured"}, ("a",)),
+        (["b", "a"], {}, ("b", "a")),
+        ([], {}, ()),
+    ],
+)
+def test_what_is_not_wholly_installed_is_missing(
+    names: list[str], known: dict[str, str], missing: tuple[str, ...]
+) -> None:
+    assert packages.lacking(names, known) == missing
+
+
+@pytest.mark.parametrize(
+    ("recommends", "words"),
+    [
+        (False, ("install", "--no-install-recommends", "--", "a", "-b")),
+        (True, ("install", "--", "a", "-b")),
+    ],
+)
+def test_recommends_come_only_if_asked_and_no_name_is_an_option(
+    recommends: bool, words: tuple[str, ...]
+) -> None:
+    assert packages.install_words(("a", "-b"), recommends) == words
+
+
+def test_an_installation_that_would_remove_something_is_refused() -> None:
+    packages.refuse_removals(packages.Simulated(("a",), ("b",), ()), ["a"])
+    with pytest.raises(HostError, match=r"^Installing a would remove company mail from this host"):
+        packages.refuse_removals(packages.Simulated(("a",), (), ("company", "mail")), ["a"])
+
+
+def test_only_what_is_ours_is_shared_with_a_second_role() -> None:
+    ours = Ledger().claim("first", "package", "a")
+    both = packages.shared(ours, "second", ["a", "of-the-company"])
+    assert [(thing.name, thing.owners) for thing in both] == [("a", ("first", "second"))]
+    assert packages.shared(Ledger(), "second", ["a"]) == Ledger()
+
+
+def test_what_a_refreshed_list_brings_is_recorded_beside_what_was() -> None:
+    ours = packages.claimed(Ledger().claim("first", "package", "a"), "second", ["b", "a"])
+    assert {thing.name: thing.owners for thing in ours} == {
+        "a": ("first", "second"),
+        "b": ("second",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("shown", "wanted"),
+    [
+        ({"UnitFileState": "enabled", "ActiveState": "inactive"}, True),
+        ({"UnitFileState": "enabled-runtime", "ActiveState": "inactive"}, True),
+        ({"UnitFileState": "disabled", "ActiveState": "active"}, True),
+        ({"UnitFileState": "static", "ActiveState": "activating"}, True),
+        ({"UnitFileState": "disabled", "ActiveState": "inactive"}, False),
+        ({"UnitFileState": "", "ActiveState": "failed"}, False),
+        ({}, False),
+    ],
+)
+def test_only_a_unit_that_runs_or_would_is_disabled(shown: dict[str, str], wanted: bool) -> None:
+    assert packages.to_disable({"x.service": shown}) == (["x.service"] if wanted else [])

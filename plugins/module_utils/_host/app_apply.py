@@ -1,0 +1,111 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hands for Python applications: look at the host's Python, put an environment in its place."""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import time
+
+from . import app
+from .errors import HostError
+from .ledger import Ledger
+from .system import must, remove_tree, run, sync_directory, write_whole
+
+ASK = (
+    "import json, os, platform, sys;"
+    "print(json.dumps(['%d.%d' % sys.version_info[:2], platform.machine(),"
+    " os.confstr('CS_GNU_LIBC_VERSION')]))"
+)
+EXECUTABLE = 0o755
+
+
+def target_of(python: str) -> app.Target:
+    """The Python of this host."""
+    ran = run([python, "-c", ASK], timeout=60)
+    if ran.rc != 0:
+        raise HostError(
+            f"{python} does not run on this host ({ran.said}); install python3, or set another."
+        )
+    return app.Target(*json.loads(ran.out))
+
+
+def installed(wanted: app.Environment) -> bool:
+    """Whether exactly this environment is in its place."""
+    try:
+        with open(wanted.marker, encoding="utf-8") as stream:
+            return stream.read() == wanted.text
+    except OSError:
+        return False
+
+
+def claimed(ledger: Ledger, role: str, wanted: app.Environment) -> Ledger:
+    """The ledger with the environment in it, or a refusal."""
+    present = [path for path in (wanted.final, app.ROOT, app.BUILDS) if os.path.lexists(path)]
+    return app.claimed(ledger, role, wanted, present)
+
+
+def install(wanted: app.Environment, archive: str) -> dict[str, float]:
+    """Make the environment beside the old one and switch; how long the parts took."""
+    os.makedirs(wanted.builds, mode=0o755, exist_ok=True)
+    seconds = _make(wanted, archive)
+    write_whole(os.path.join(wanted.build, app.MARKER), wanted.text.encode(), 0o644)
+    fresh = os.path.join(app.ROOT, f".mlops-new-{wanted.name}")
+    if os.path.lexists(fresh):
+        os.unlink(fresh)
+    os.symlink(os.path.relpath(wanted.build, app.ROOT), fresh)
+    os.replace(fresh, wanted.final)
+    sync_directory(app.ROOT)
+    for old in glob.glob(wanted.builds + "/*"):
+        if old != wanted.build:
+            remove_tree(old, frozenset())
+    return seconds
+
+
+def _make(wanted: app.Environment, archive: str) -> dict[str, float]:
+    began = time.monotonic()
+    build, python = wanted.build, wanted.python
+    if os.path.lexists(build):
+        remove_tree(build, frozenset())
+    os.makedirs(build, mode=0o755)
+    must(
+        ["tar", "--extract", "--no-same-owner", "--file", archive, "--directory", build],
+        "unpack the environment",
+    )
+    programs = os.path.join(build, "bin")
+    os.makedirs(programs, mode=0o755, exist_ok=True)
+    point_scripts(programs, os.path.join(wanted.final, "bin", "python"))
+    for name, link in (("python", python), ("python3", "python")):
+        path = os.path.join(programs, name)
+        if os.path.lexists(path):
+            os.unlink(path)
+        os.symlink(link, path)
+    with open(os.path.join(build, "pyvenv.cfg"), "w", encoding="utf-8") as stream:
+        stream.write(wanted.settings)
+    unpacked = time.monotonic()
+    # Tests are never imported, and some are wrong on purpose; a service cannot write bytecode.
+    words = [python, "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/|/lib2to3/"]
+    run([*words, "-s", build, "-p", wanted.final, os.path.join(build, "lib")])
+    return {
+        "unpack": round(unpacked - began, 1),
+        "compile": round(time.monotonic() - unpacked, 1),
+    }
+
+
+def point_scripts(folder: str, python: str) -> None:
+    """Make the scripts run with the environment's Python."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.islink(path) or not os.path.isfile(path):
+            continue
+        with open(path, "rb") as stream:
+            first = stream.readline(1024)
+            rest = stream.read()
+        line = app.shebang(first, python)
+        if line is not None:
+            with open(path, "wb") as stream:
+                stream.write(line + rest)
+            os.chmod(path, EXECUTABLE)
