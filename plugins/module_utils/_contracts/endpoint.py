@@ -58,7 +58,7 @@ Greet = Callable[[Contract, Endpoint, socket.socket], "Finding | None"]
 def dial(
     contract: Contract, endpoint: Endpoint, connect: Connect, greet: Greet | None = None
 ) -> Dialled:
-    """Connect, begin TLS, verify; C(connect) opens the socket."""
+    """Connect, begin TLS, verify; ``connect`` opens the socket."""
     try:
         sock = connect(endpoint)
     except OSError as error:
@@ -125,7 +125,7 @@ def judge_certificate(
 def judge_clock(
     contract: Contract, skew_seconds: float, warn_seconds: float, fail_seconds: float
 ) -> Finding:
-    """C(skew_seconds) is the server's clock minus the controller's."""
+    """``skew_seconds`` is the server's clock minus the controller's."""
     off = abs(skew_seconds)
     direction = "ahead of" if skew_seconds > 0 else "behind"
     if off <= warn_seconds:
