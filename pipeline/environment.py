@@ -1,5 +1,6 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Build the Python environment of the pipeline once, from the hash-locked list.
 
 Prints one line of JSON: the Python of the environment, and whether it was built by this run. The

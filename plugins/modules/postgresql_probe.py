@@ -129,6 +129,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts import pro
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Certificate
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client, read
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.greeting import (
+    ask_for_tls,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
     Login,
@@ -174,7 +177,7 @@ def main() -> None:
         )
         return findings, {"server": facts(server, certificate)} if server else {}
 
-    probe.run(module, contract, endpoint, look, {"server": {}}, postgresql=True)
+    probe.run(module, contract, endpoint, look, {"server": {}}, ask_for_tls)
 
 
 def no_address(contract: Contract) -> dict[str, str]:

@@ -14,9 +14,9 @@ from .._findings.sentence import listing
 
 @dataclass(frozen=True)
 class Contract:
-    """Names a contract in findings: C(metadata_db) gives ids and variables their first part.
+    """Names a contract in findings: ``metadata_db`` gives ids and variables their first part.
 
-    C(address) is the suffixes of the variables that say where it is, the name first.
+    ``address`` is the suffixes of the variables that say where it is, the name first.
     """
 
     name: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import socket
 import ssl
-import struct
 from dataclasses import dataclass
 from typing import Callable
 
@@ -17,7 +16,6 @@ from .._findings.sentence import one_line
 from .contract import Contract
 
 DAY = 86400
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 _EXPIRED, _NOT_YET, _NAME, _ADDRESS = 10, 9, 62, 64
 
 
@@ -53,16 +51,14 @@ class Dialled:
 
 
 Connect = Callable[[Endpoint], socket.socket]
+Greet = Callable[[Contract, Endpoint, socket.socket], "Finding | None"]
+"""What a protocol says before TLS begins; a finding if the answer ends the way."""
 
 
-def ask_postgresql_for_tls(sock: socket.socket) -> str:
-    """The server's answer to SSLRequest: S for yes, N for no, anything else is not PostgreSQL."""
-    sock.sendall(_SSL_REQUEST)
-    return sock.recv(1).decode("latin-1")
-
-
-def dial(contract: Contract, endpoint: Endpoint, connect: Connect, postgresql: bool) -> Dialled:
-    """Connect, begin TLS, verify; C(connect) opens the socket."""
+def dial(
+    contract: Contract, endpoint: Endpoint, connect: Connect, greet: Greet | None = None
+) -> Dialled:
+    """Connect, begin TLS, verify; ``connect`` opens the socket."""
     try:
         sock = connect(endpoint)
     except OSError as error:
@@ -83,10 +79,9 @@ def dial(contract: Contract, endpoint: Endpoint, connect: Connect, postgresql: b
     context.check_hostname = endpoint.verify_name
     with sock:
         try:
-            if postgresql:
-                answer = ask_postgresql_for_tls(sock)
-                if answer != "S":
-                    return Dialled(None, _no_tls(contract, endpoint, answer))
+            wrong = greet(contract, endpoint, sock) if greet else None
+            if wrong:
+                return Dialled(None, wrong)
             with context.wrap_socket(sock, server_hostname=endpoint.host) as tls:
                 held = tls.getpeercert() or {}
                 until = float(ssl.cert_time_to_seconds(str(held["notAfter"])))
@@ -130,7 +125,7 @@ def judge_certificate(
 def judge_clock(
     contract: Contract, skew_seconds: float, warn_seconds: float, fail_seconds: float
 ) -> Finding:
-    """C(skew_seconds) is the server's clock minus the controller's."""
+    """``skew_seconds`` is the server's clock minus the controller's."""
     off = abs(skew_seconds)
     direction = "ahead of" if skew_seconds > 0 else "behind"
     if off <= warn_seconds:
@@ -175,22 +170,6 @@ def _unreachable(contract: Contract, endpoint: Endpoint, error: OSError) -> Find
     return contract.failed("reachable", found, f"an open port at {endpoint.address}", remedy)
 
 
-def _no_tls(contract: Contract, endpoint: Endpoint, answer: str) -> Finding:
-    if answer == "N":
-        return contract.failed(
-            "tls",
-            f"PostgreSQL at {endpoint.address} without TLS (ssl = off)",
-            "TLS 1.2 or newer",
-            "ask the server's owner to set ssl = on with a certificate",
-        )
-    return contract.failed(
-        "reachable",
-        f"something at {endpoint.address} that does not speak the PostgreSQL protocol",
-        "a PostgreSQL server",
-        f"correct {contract.address_variables}",
-    )
-
-
 def _untrusted(contract: Contract, endpoint: Endpoint, error: ssl.SSLError) -> Finding:
     wanted = f"a certificate for {endpoint.host}, verified against {endpoint.authorities}"
     ca_file = contract.variable("ca_file")
@@ -224,14 +203,3 @@ def _untrusted(contract: Contract, endpoint: Endpoint, error: ssl.SSLError) -> F
 
 def _reason(error: OSError) -> str:
     return one_line(getattr(error, "reason", None) or error.strerror or error or "closed").lower()
-
-
-__all__ = [
-    "Certificate",
-    "Dialled",
-    "Endpoint",
-    "ask_postgresql_for_tls",
-    "dial",
-    "judge_certificate",
-    "judge_clock",
-]

@@ -11,7 +11,7 @@ from typing import Any, Callable
 
 from .._findings.finding import Finding
 from .contract import Contract, sentences_of_failures
-from .endpoint import Certificate, Endpoint, dial, judge_certificate
+from .endpoint import Certificate, Endpoint, Greet, dial, judge_certificate
 
 OPTIONS: dict[str, Any] = dict(strict=dict(type="bool", default=False))
 
@@ -25,13 +25,13 @@ def run(
     endpoint: Endpoint,
     look: Look,
     nothing: dict[str, Any],
-    postgresql: bool = False,
+    greet: Greet | None = None,
 ) -> None:
     """Probe and end the module. ``nothing`` is the facts of an endpoint that was not reached.
 
     One cause gives one finding: where the way ends, nobody looks further.
     """
-    findings, certificate = reach(contract, endpoint, module.params["timeout"], postgresql)
+    findings, certificate = reach(contract, endpoint, module.params["timeout"], greet)
     facts: dict[str, Any] = {}
     if certificate:
         more, facts = look(certificate)
@@ -40,14 +40,14 @@ def run(
 
 
 def reach(
-    contract: Contract, endpoint: Endpoint, timeout: int, postgresql: bool = False
+    contract: Contract, endpoint: Endpoint, timeout: int, greet: Greet | None = None
 ) -> tuple[list[Finding], Certificate | None]:
     """Findings about the way to the endpoint, and its certificate if the way is open."""
 
     def connect(to: Endpoint) -> socket.socket:
         return socket.create_connection((to.host, to.port), timeout=timeout)
 
-    dialled = dial(contract, endpoint, connect, postgresql=postgresql)
+    dialled = dial(contract, endpoint, connect, greet)
     if dialled.finding or not dialled.certificate:
         return [dialled.finding] if dialled.finding else [], None
     return [

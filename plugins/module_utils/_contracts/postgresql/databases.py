@@ -18,13 +18,11 @@ from .judge import (
     DatabaseError,
     Login,
     Server,
-    Step,
     judge_login,
     login_could_not_be_tried,
     password_was_refused,
-    plan_absent,
-    plan_present,
 )
+from .plan import Step, plan_absent, plan_present
 from .read import Refused, read_server
 
 # One run at a time on one server; the backend of a killed run ends with its statement.

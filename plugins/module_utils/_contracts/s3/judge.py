@@ -80,7 +80,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class BucketSeen:
-    """The outcome of each step that was tried; C(None) means it worked."""
+    """The outcome of each step that was tried; ``None`` means it worked."""
 
     account: str
     bucket: str
@@ -128,7 +128,7 @@ def locate(url: str) -> Location:
 
 
 def vendor_of(headers: dict[str, str]) -> str:
-    """C(ceph), C(aws) or C(unknown), from the headers of any answer."""
+    """``ceph``, ``aws`` or ``unknown``, from the headers of any answer."""
     if _RGW_REQUEST.match(headers.get("x-amz-request-id", "")):
         return "ceph"
     if headers.get("server", "").lower() == "amazons3":

@@ -12,6 +12,7 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
     Certificate,
+    Dialled,
     Endpoint,
     dial,
     judge_certificate,
@@ -65,38 +66,18 @@ def refuse(error: OSError) -> Any:
     ],
 )
 def test_a_port_that_cannot_be_reached(contract: Contract, error: OSError, sentence: str) -> None:
-    dialled = dial(contract, SERVER, refuse(error), postgresql=True)
+    dialled = dial(contract, SERVER, refuse(error))
     assert dialled.certificate is None
     assert dialled.finding is not None
     assert (dialled.finding.severity, dialled.finding.sentence) == ("fail", sentence)
 
 
-@pytest.mark.parametrize(
-    ("answer", "check", "found"),
-    [
-        (b"N", "metadata_db.tls", "PostgreSQL at db.example.com:5432 without TLS (ssl = off)"),
-        (
-            b"H",
-            "metadata_db.reachable",
-            "something at db.example.com:5432 that does not speak the PostgreSQL protocol",
-        ),
-        (
-            b"",
-            "metadata_db.reachable",
-            "something at db.example.com:5432 that does not speak the PostgreSQL protocol",
-        ),
-    ],
-)
-def test_what_answers_instead_of_tls(answer: bytes, check: str, found: str) -> None:
+def test_what_is_said_before_tls_can_end_the_way() -> None:
     ours, theirs = socket.socketpair()
+    wrong = STORE.failed("reachable", "something else", "a store", "correct it")
     with theirs:
-        if answer:
-            theirs.sendall(answer)
-        else:
-            theirs.shutdown(socket.SHUT_WR)
-        dialled = dial(DATABASE, SERVER, lambda _endpoint: ours, postgresql=True)
-    assert dialled.finding is not None
-    assert (dialled.finding.id, dialled.finding.found) == (check, found)
+        dialled = dial(STORE, SERVER, lambda _endpoint: ours, lambda *_arguments: wrong)
+    assert dialled == Dialled(None, wrong)
 
 
 def test_an_address_of_ip_version_6_is_written_in_brackets() -> None:
@@ -109,7 +90,7 @@ def test_a_ca_file_without_certificates(tmp_path: Path) -> None:
     ours, theirs = socket.socketpair()
     with theirs:
         endpoint = Endpoint("db.example.com", 5432, str(file))
-        dialled = dial(DATABASE, endpoint, lambda _endpoint: ours, postgresql=True)
+        dialled = dial(DATABASE, endpoint, lambda _endpoint: ours)
     assert dialled.finding is not None
     assert dialled.finding.id == "metadata_db.tls"
     assert dialled.finding.remedy == "set metadata_db_ca_file to that file"
@@ -144,7 +125,7 @@ def test_no_common_tls_version_is_not_called_untrusted() -> None:
     with theirs:
         # Alert 70: protocol_version.
         theirs.sendall(b"\x15\x03\x01\x00\x02\x02\x46")
-        dialled = dial(STORE, SERVER, lambda _endpoint: ours, postgresql=False)
+        dialled = dial(STORE, SERVER, lambda _endpoint: ours)
     assert dialled.finding is not None
     assert dialled.finding.wanted == "TLS 1.2 or newer"
     assert dialled.finding.remedy == "let the server offer TLS 1.2 or newer on this port"

@@ -17,12 +17,14 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     Login,
     RoleSeen,
     Server,
-    Step,
     consumers_of,
     judge,
     judge_login,
-    literal,
     mark,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.plan import (
+    Step,
+    literal,
     plan_absent,
     plan_present,
     quote,
