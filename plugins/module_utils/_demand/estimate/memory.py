@@ -13,7 +13,8 @@ from typing import Any
 from ..._findings.shape import ShapeError, each, field, known_keys, mapping, optional
 from . import fields
 from .answer import Estimate, Figure, Need, figure, in_mib, told
-from .model_files import Files, Weights, read_weights
+from .model_files import Files, read_weights
+from .weights import Weights
 
 WEIGHTS_SOURCE = "parameters x bytes of the type; as accelerate estimate-memory (Hugging Face) does"
 FILE_SOURCE = "shapes and types in the file (safetensors or ONNX format)"
