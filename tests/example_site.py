@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import with_verdict
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (
     Planned,
     plan_workloads,

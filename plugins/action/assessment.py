@@ -30,7 +30,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
     headline,
     host_row,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins, plan
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import plan
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     FAIL,
     FINDING_KEYS,

@@ -55,7 +55,8 @@ options:
         the promise that this share of the requests waits no longer. With a promise the queue M/M/c
         is used, for a trace only if its arrivals come no more in bursts than independent ones.
       - >-
-        C(dataset) is the space of a dataset. Fields are C(size_gib), C(growth_percent_per_year)
+        C(dataset) is the space of a dataset. Fields are C(size_gib) (or C(size) with its unit, such
+        as V(3TiB); so with every size), C(growth_percent_per_year)
         (0), C(growth) (V(compound) or V(linear)), C(years) (0), C(copies) (1) and C(path).
       - >-
         C(mlflow) is the space of artifacts and of the database. Fields are C(runs_per_day),

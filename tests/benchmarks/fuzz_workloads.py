@@ -37,6 +37,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings
     with_verdict,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import (  # noqa: E402
+    Margins,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: E402
     plan_workloads,
 )
@@ -289,7 +292,7 @@ def one(outcome: Outcome, data: dict[str, Any], plan: bool, case: str) -> None:
         if not plan:
             return
         demand = {"gpu1": [Demand("Prometheus", memory_mib=500, disks=(DiskNeed("/var", 100.0),))]}
-        margins = host_sums.Margins()
+        margins = Margins()
         sums = host_sums.plan(supply, demand, margins, NOW)
         answer = with_verdict(
             plan_workloads(written, hosts, supply, demand, margins, planning, time.monotonic, NOW)

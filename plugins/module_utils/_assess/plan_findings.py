@@ -8,11 +8,10 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from .._capacity.host_sums import amount
 from .._capacity.planning import Planned
 from .._capacity.site_plan import SitePlan
 from .._findings.finding import ERROR, FAIL, PASS, SITE, WARN, Finding
-from .._findings.sentence import counted
+from .._findings.sentence import amount, counted, plain
 from .._planner.model import FEASIBLE, INFEASIBLE
 from .plan_report import CAUSES, missing
 
@@ -83,12 +82,6 @@ def _why(plan: SitePlan) -> str:
     if plan.result.sums_fit:
         said += "; a sum over all hosts alone would have said yes"
     return said
-
-
-def plain(value: float, digits: int) -> str:
-    """A figure without zeros at its end."""
-    said = amount(value, digits)
-    return said.rstrip("0").rstrip(".") if "." in said else said
 
 
 def _remedy(plan: SitePlan, infeasible: bool) -> str:

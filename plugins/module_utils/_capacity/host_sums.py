@@ -20,25 +20,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .._findings.finding import ANY_ADDRESS, ERROR, FAIL, PASS, WARN, Demand, Finding, PortNeed
-from .._findings.sentence import brief
-from .._supply.facts import problem_of
+from .._findings.sentence import amount, brief
+from .margins import Margins, check_facts
 
 FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
 EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
-
-
-@dataclass(frozen=True)
-class Margins:
-    """What is kept back on every host, and how old facts may be."""
-
-    memory_reserve_mib: float = 512.0
-    cpu_reserve_cores: float = 0.25
-    cpu_overcommit: float = 1.0
-    disk_reserve_percent: float = 5.0
-    disk_reserve_mib: float = 1024.0
-    inode_reserve_percent: float = 5.0
-    max_age_seconds: float = 3600.0
-    gpu_memory_reserve_percent: float = 5.0
 
 
 @dataclass(frozen=True)
@@ -422,11 +408,6 @@ class _Host:
                     )
 
 
-def amount(value: float, digits: int) -> str:
-    """A number for a sentence: thousands apart, digits only where they mean something."""
-    return f"{value:,.{digits}f}" if digits else f"{round(value):,}"
-
-
 def holding(path: str, systems: Mapping[str, Any]) -> str | None:
     """The mount that holds a path: the longest one that the path lies below."""
     best: str | None = None
@@ -451,58 +432,6 @@ def clashes(need: PortNeed, protocol: str, port: int, address: str) -> bool:
         return False
     mine = "127.0.0.1" if need.address == "localhost" else need.address
     return mine == address or mine in EVERYWHERE or address in EVERYWHERE
-
-
-def check_facts(
-    name: str, facts: Mapping[str, Any], margins: Margins, now: float
-) -> Finding | None:
-    """Facts that must not be used: unreadable, of another host, or too old."""
-    again = "measure again with: ansible-playbook playbooks/assess.yml"
-    wrong = problem_of(facts)
-    if wrong:
-        return Finding(
-            "capacity.bad_facts",
-            name,
-            ERROR,
-            f"the facts cannot be read: {wrong}",
-            "facts as capacity_facts gives them",
-            again,
-        )
-    told = facts.get("host") or ""
-    if told != name:
-        return Finding(
-            "capacity.foreign_facts",
-            name,
-            ERROR,
-            f"the facts under this name were measured on {brief(told, 80) or 'an unnamed host'}",
-            f"facts of {name}",
-            again,
-        )
-    clock = facts.get("clock") or {}
-    measured = clock.get("controller_epoch") or clock.get("epoch")
-    if measured is None:
-        return Finding(
-            "capacity.undated_facts",
-            name,
-            ERROR,
-            "the facts do not say when they were measured",
-            "facts with a time",
-            again,
-        )
-    age = now - float(measured)
-    if age > margins.max_age_seconds or age < -margins.max_age_seconds:
-        when = (
-            f"{amount(age, 0)} seconds old" if age > 0 else f"from {amount(-age, 0)} seconds ahead"
-        )
-        return Finding(
-            "capacity.stale_facts",
-            name,
-            ERROR,
-            f"the facts are {when}",
-            f"at most {amount(margins.max_age_seconds, 0)} seconds (mlops_facts_max_age)",
-            again,
-        )
-    return None
 
 
 def sums(

@@ -34,7 +34,7 @@ from .._planner.purchase import purchase as buy
 from .._planner.solver import solve
 from .._planner.survival import survive
 from .horizon import Horizon, last_day, lasts, runouts
-from .host_sums import Margins, check_facts
+from .margins import Margins, check_facts
 from .question import Earlier, Place, Problem, measured, offered
 from .request import Written, parse_earlier, read_request
 from .shortages import loads, shortages

@@ -24,10 +24,11 @@ from .._demand.growth import REPLICAS
 from .._demand.offers import Shape
 from .._demand.workloads import Spec
 from .._findings.finding import WARN, Demand, DiskNeed, Finding
-from .._findings.sentence import brief
+from .._findings.sentence import amount, brief
 from .._planner.mig.geometry import card_of
 from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
-from .host_sums import Margins, Row, amount, by_device, holding, sums
+from .host_sums import Row, by_device, holding, sums
+from .margins import Margins
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"
 DISK_FOR = "disk for "

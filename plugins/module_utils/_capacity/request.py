@@ -30,8 +30,6 @@ from .question import Earlier
 from .site_plan import Planning
 
 PLACEMENT_SCHEMA = 1
-
-
 MOST_SECONDS, MOST_YEARS = 86400.0, 20.0
 
 

@@ -26,6 +26,7 @@ from .quantities import (
     counted,
     disks,
     size,
+    size_keys,
     switch,
 )
 from .words import NO_WORDS, labels_of, meant, name_of, words
@@ -64,9 +65,7 @@ MOST_PRICE = 1e12
 SHAPE_KEYS = (
     "name",
     "cpu_cores",
-    "memory",
-    "memory_mib",
-    "memory_gib",
+    *size_keys("memory"),
     "disks",
     "gpus",
     "groups",
@@ -78,7 +77,7 @@ SHAPE_KEYS = (
 
 def _shape_gpus(value: object) -> ShapeGpus:
     given = mapping(value)
-    known_keys(given, ("count", "model", "memory", "memory_mib", "memory_gib", "mig"))
+    known_keys(given, ("count", "model", *size_keys("memory"), "mig"))
     return ShapeGpus(
         count=field(given, "count", counted(1, MOST_GPUS)),
         model=field(given, "model", text)[:120],

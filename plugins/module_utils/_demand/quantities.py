@@ -36,7 +36,11 @@ UNITS = {
     "GB": 1e9 / 2**20,
     "TB": 1e12 / 2**20,
     "PB": 1e15 / 2**20,
+    "bytes": 2**-20,
 }
+# The same where the unit is in the name of a field, such as size_gib.
+ENDINGS = {unit.lower(): unit for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "MB", "GB", "TB")}
+THOUSANDTHS = re.compile(r"([0-9]+(?:\.[0-9]+)?)m")
 # Above these a figure is a slip of the pen, and sums of them would lose their last digits.
 MOST_CORES, MOST_MIB, MOST_GPUS = 1e5, 2.0**40, 1024
 FIRST_DAY, LAST_DAY = datetime.date(2000, 1, 1), datetime.date(2100, 1, 1)
@@ -70,28 +74,43 @@ def at_most(most: float, parse: Callable[[Any], float], what: str) -> Callable[[
     return check
 
 
-cores = at_most(MOST_CORES, number, "can be planned, in cores")
+def number_of_cores(value: object) -> float:
+    """Cores; ``500m`` is half of one."""
+    found = THOUSANDTHS.fullmatch(value.strip()[:64]) if isinstance(value, str) else None
+    return number(value) if found is None else number(found[1]) / 1000
 
 
-mebibytes = at_most(MOST_MIB, number, "can be planned, in MiB")
+cores = at_most(MOST_CORES, number_of_cores, "can be planned, in cores")
 
 
-gibibytes = at_most(MOST_MIB / 1024, number, "can be planned, in GiB")
+def size_keys(name: str) -> tuple[str, ...]:
+    """The fields that give a size: ``size``, with its unit, or a number as ``size_gib``."""
+    return (name, *(f"{name}_{ending}" for ending in ENDINGS))
+
+
+def sizes_given(given: Mapping[str, Any], name: str) -> list[str]:
+    """Those of these fields that say something."""
+    return [key for key in size_keys(name) if given.get(key) is not None]
+
+
+def in_mib(key: str, name: str, figure: Callable[[object], float]) -> Callable[[object], float]:
+    """A reader of the field as MiB; ``figure`` reads a number that stands without its unit."""
+    if key == name:
+        return at_most(MOST_MIB, quantity, "can be planned, in MiB")
+    unit = ENDINGS[key[len(name) + 1 :]]
+    return lambda value: figure(value) * UNITS[unit]
 
 
 def size(given: Mapping[str, Any], key: str) -> float | None:
-    """An amount in MiB, written as ``key`` with a unit, ``key_mib`` or ``key_gib``; None if not."""
-    keys = (key, f"{key}_mib", f"{key}_gib")
-    named = [name for name in keys if given.get(name) is not None]
+    """An amount in MiB, from the one field that gives it; None if none does."""
+    named = sizes_given(given, key)
     if not named:
         return None
     if len(named) > 1:
         raise ShapeError(f"says the same as {named[0]}; keep one of them", named[1])
-    if named[0] == key:
-        return field(given, key, at_most(MOST_MIB, quantity, "can be planned, in MiB"))
-    if named[0] == keys[1]:
-        return field(given, keys[1], mebibytes)
-    return field(given, keys[2], gibibytes) * 1024
+    unit = ENDINGS.get(named[0][len(key) + 1 :], "MiB")
+    bounded = at_most(MOST_MIB / UNITS[unit], number, f"can be planned, in {unit}")
+    return field(given, named[0], in_mib(named[0], key, bounded))
 
 
 def counted(least: int, most: int) -> Callable[[Any], int]:
@@ -109,10 +128,13 @@ def counted(least: int, most: int) -> Callable[[Any], int]:
 
 
 def switch(value: object) -> bool:
-    """True or false, and nothing that only looks like it."""
-    if not isinstance(value, bool):
+    """True or false, or yes or no: as YAML reads them, or as texts."""
+    if isinstance(value, bool):
+        return value
+    said = value.strip().lower() if isinstance(value, str) else ""
+    if said not in ("true", "yes", "false", "no"):
         raise ShapeError(f"must be true or false, but is {shown_any(value)}")
-    return value
+    return said in ("true", "yes")
 
 
 def shown_any(value: object) -> str:
@@ -138,7 +160,7 @@ def day(value: object) -> datetime.date:
 
 def _disk(data: object) -> DiskNeed:
     given = mapping(data)
-    known_keys(given, ("path", "size", "size_mib", "size_gib"))
+    known_keys(given, ("path", *size_keys("size")))
     path = field(given, "path", parse_path)
     found = size(given, "size")
     if found is None:

@@ -33,6 +33,7 @@ from .quantities import (
     counted,
     disks,
     size,
+    size_keys,
 )
 from .words import NO_WORDS, labels_of, meant, name_of, one_of, words
 
@@ -110,7 +111,7 @@ class Known:
 
 def _request(value: object) -> Request:
     given = mapping(value)
-    known_keys(given, ("cpu_cores", "memory", "memory_mib", "memory_gib", "disks"))
+    known_keys(given, ("cpu_cores", *size_keys("memory"), "disks"))
     return Request(
         cpu_cores=optional(given, "cpu_cores", cores, 0.0),
         memory_mib=size(given, "memory") or 0.0,
@@ -120,7 +121,7 @@ def _request(value: object) -> Request:
 
 def _limit(value: object) -> Limit:
     given = mapping(value)
-    known_keys(given, ("cpu_cores", "memory", "memory_mib", "memory_gib"))
+    known_keys(given, ("cpu_cores", *size_keys("memory")))
     return Limit(
         cpu_cores=optional(given, "cpu_cores", cores, None),
         memory_mib=size(given, "memory"),
@@ -164,7 +165,7 @@ def _profile(value: object) -> str:
 
 def _gpu(value: object) -> GpuNeed:
     given = mapping(value)
-    ways = ("count", "share", "memory", "memory_mib", "memory_gib", "profile")
+    ways = ("count", "share", *size_keys("memory"), "profile")
     known_keys(given, (*ways, "models"))
     named = [way for way in ways if given.get(way) is not None]
     if not named:

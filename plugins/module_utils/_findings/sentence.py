@@ -42,3 +42,14 @@ def count(number: int, noun: str) -> str:
 def counted(number: int, noun: str) -> str:
     """``1 replica``, ``2,000 replicas``: the same with thousands set apart."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def amount(value: float, digits: int) -> str:
+    """A number for a sentence: thousands apart, digits only where they mean something."""
+    return f"{value:,.{digits}f}" if digits else f"{round(value):,}"
+
+
+def plain(value: float, digits: int) -> str:
+    """A figure without zeros at its end."""
+    said = amount(value, digits)
+    return said.rstrip("0").rstrip(".") if "." in said else said

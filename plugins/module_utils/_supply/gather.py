@@ -9,7 +9,6 @@ Everything below ``root`` can be a recorded tree, which is how it is tested.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import socket
@@ -17,71 +16,16 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 from . import nvml, procfs
 from .gpu import GpuError, GpuReport, PciDevice, from_device_tree, from_pci, parse_nvidia_smi
+from .installed import ours, packages
+from .running import listeners, processes
+from .tree import Host
 
 SCHEMA = 1
-SHORT_LIVED_SECONDS = 60.0
-# What the platform keeps on a host. The ledger adds to it.
-OUR_DIRECTORIES = ("/var/lib/mlops", "/opt/mlops", "/etc/mlops")
-LEDGER = "/var/lib/mlops/ledger.json"
-
-
-class Host:
-    """A host's files. Notes what could not be read, and why."""
-
-    def __init__(self, root: str = "/") -> None:
-        self.root = root.rstrip("/")
-        self.unknown: list[dict[str, str]] = []
-
-    def path(self, path: str) -> str:
-        """Where a path of the host really is."""
-        return self.root + path
-
-    def note(self, what: str, reason: object) -> None:
-        """Something is unknown."""
-        said = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
-        self.unknown.append({"what": what, "reason": str(said)})
-
-    def read(self, path: str, what: str = "") -> str:
-        """The text of a file; empty if it cannot be read, which is noted if `what` is given."""
-        try:
-            with open(self.path(path), encoding="utf-8", errors="replace") as stream:
-                return stream.read()
-        except OSError as error:
-            if what:
-                self.note(what, f"{path}: {error.strerror}")
-            return ""
-
-    def line(self, path: str) -> str | None:
-        """The one line of a file, None if there is none."""
-        return self.read(path).strip() or None
-
-    def number(self, path: str) -> int | None:
-        """The number in a file; None if it holds none. The kernel writes -1 for unknown."""
-        said = self.line(path)
-        return int(said) if said is not None and said.isdecimal() else None
-
-    def names(self, path: str) -> list[str]:
-        """What is in a directory, nothing if it is not there."""
-        try:
-            return sorted(os.listdir(self.path(path)))
-        except OSError:
-            return []
-
-    def link(self, path: str) -> str | None:
-        """The last part of where a link leads."""
-        try:
-            return os.path.basename(os.readlink(self.path(path)))
-        except OSError:
-            return None
-
-    def exists(self, path: str) -> bool:
-        return os.path.lexists(self.path(path))
 
 
 def cpu(host: Host) -> dict[str, Any]:
@@ -307,198 +251,6 @@ def gpus(host: Host, ask_driver: bool) -> GpuReport:
     for reason in reasons:
         host.note("gpus", reason)
     return report
-
-
-def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
-    """Who runs: memory and processors by unit, ours apart, and who owns which socket.
-
-    Processor use is the average over a process's life; those younger than a minute only count.
-    """
-    units: dict[tuple[bool, str], dict[str, float]] = {}
-    owners: dict[int, dict[str, Any]] = {}
-    young = unread = hidden = 0
-    for pid in (name for name in host.names("/proc") if name.isdecimal()):
-        base = f"/proc/{pid}"
-        stat = procfs.parse_process_stat(host.read(f"{base}/stat"))
-        if stat is None or stat.parent == 2 or pid == "2":
-            continue  # gone meanwhile, or the kernel's own thread
-        cgroup = procfs.parse_cgroup(host.read(f"{base}/cgroup"))
-        ours, unit = procfs.is_ours(cgroup), procfs.unit_of(cgroup) or stat.name
-        row = units.setdefault((ours, unit), {"memory_mib": 0.0, "cpu_cores": 0.0, "processes": 0})
-        row["processes"] += 1
-        own = procfs.parse_own_memory_kib(host.read(f"{base}/smaps_rollup")) if ours else None
-        if own is None:
-            own = procfs.parse_own_memory_kib(host.read(f"{base}/status"))
-        if own is None:
-            unread += 1
-        else:
-            row["memory_mib"] += own / 1024
-        age = uptime - stat.started_ticks / ticks
-        if age < SHORT_LIVED_SECONDS:
-            young += 1
-        else:
-            row["cpu_cores"] += stat.busy_ticks / ticks / age
-        try:
-            handles = os.listdir(host.path(f"{base}/fd"))
-        except OSError:
-            hidden += 1
-            continue
-        for handle in handles:
-            target = host.link(f"{base}/fd/{handle}")
-            if target and target.startswith("socket:["):
-                owners.setdefault(
-                    int(target[8:-1]),
-                    {"pid": int(pid), "process": stat.name, "unit": unit, "ours": ours},
-                )
-    if unread:
-        host.note("services", f"the memory of {unread} processes could not be read")
-    if hidden:
-        host.note(
-            "listeners", f"the open files of {hidden} processes could not be read; run as root"
-        )
-
-    def rows(ours: bool) -> list[dict[str, Any]]:
-        found = [
-            {
-                "unit": unit,
-                "memory_mib": round(row["memory_mib"], 1),
-                "cpu_cores": round(row["cpu_cores"], 3),
-                "processes": int(row["processes"]),
-            }
-            for (owned, unit), row in units.items()
-            if owned is ours
-        ]
-        return sorted(found, key=lambda row: (-row["memory_mib"], row["unit"]))
-
-    return {"foreign": rows(False), "ours": rows(True), "young_processes": young, "owners": owners}
-
-
-def listeners(host: Host, owners: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ports somebody listens on. An owner that cannot be seen is unknown, not absent."""
-    found = []
-    for name in ("tcp", "tcp6", "udp", "udp6"):
-        text = host.read(f"/proc/net/{name}")
-        if not text and name in ("tcp", "udp"):
-            host.note(f"listeners {name}", f"/proc/net/{name} cannot be read")
-        for entry in procfs.parse_sockets(text, name):
-            owner = owners.get(entry.inode) or {
-                "pid": None,
-                "process": None,
-                "unit": None,
-                "ours": False,
-            }
-            found.append(
-                {"protocol": entry.protocol, "address": entry.address, "port": entry.port, **owner}
-            )
-    return sorted(found, key=lambda row: (row["port"], row["protocol"], row["address"]))
-
-
-def usage(path: str, deadline: float, clock: Callable[[], float]) -> tuple[float, int, bool]:
-    """Bytes on disk and entries below a path, on its own file system, and whether all was seen."""
-    total, entries, complete = 0, 0, True
-    try:
-        device = os.lstat(path).st_dev
-    except OSError:
-        return 0.0, 0, True
-    waiting = [path]
-    while waiting:
-        if clock() > deadline:
-            return total / 2**20, entries, False
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as listing:
-                for entry in listing:
-                    status = entry.stat(follow_symlinks=False)
-                    if status.st_dev != device:
-                        continue
-                    total += status.st_blocks * 512
-                    entries += 1
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-        except OSError:
-            complete = False
-    return total / 2**20, entries, complete
-
-
-def ours(
-    host: Host, deadline: float, clock: Callable[[], float], sizes: dict[str, float]
-) -> dict[str, Any]:
-    """What the platform already keeps on this host: it is not needed a second time."""
-    things: list[dict[str, Any]] = []
-    text = host.read(LEDGER)
-    if text:
-        try:
-            things = list(json.loads(text).get("things", []))
-        except (ValueError, AttributeError):
-            host.note("ours", f"{LEDGER} is damaged")
-    wanted = [path for path in OUR_DIRECTORIES if host.exists(path)]
-    for thing in things:
-        name = str(thing.get("name", ""))
-        if thing.get("kind") in ("directory", "trace") and not any(
-            name == path or name.startswith(path + "/") for path in wanted
-        ):
-            # A directory that packages may share is ours only where the ledger says so.
-            wanted.append(name)
-    outer = [
-        path
-        for path in sorted(set(wanted))
-        if not any(path.startswith(other.rstrip("/") + "/") for other in wanted)
-    ]
-    directories = []
-    for path in outer:
-        children = (
-            [f"{path}/{name}" for name in host.names(path)] if path in OUR_DIRECTORIES else []
-        )
-        for part in children or [path]:
-            mib, entries, complete = usage(host.path(part), deadline, clock)
-            directories.append(
-                {"path": part, "mib": round(mib, 1), "entries": entries, "complete": complete}
-            )
-    packages = sorted(str(thing.get("name")) for thing in things if thing.get("kind") == "package")
-    return {
-        "installed": bool(things),
-        "directories": directories,
-        "packages": len(packages),
-        "packages_mib": round(sum(sizes.get(name.partition(":")[0], 0.0) for name in packages), 1),
-    }
-
-
-def packages(host: Host) -> tuple[dict[str, Any], dict[str, float]]:
-    """The package manager's state: whether an installation can begin."""
-    text = host.read("/var/lib/dpkg/status")
-    if not text:
-        host.note("packages", "there is no /var/lib/dpkg/status; this is no Debian")
-        return {"manager": None, "broken": None, "locked": None, "lists": None}, {}
-    state = procfs.parse_dpkg_status(text)
-    lists = [
-        name
-        for name in host.names("/var/lib/apt/lists")
-        if name.endswith(("_Packages", "_Packages.lz4"))
-    ]
-    return {
-        "manager": "apt",
-        "broken": list(state.broken),
-        "locked": _dpkg_locked(host),
-        "lists": len(lists),
-        "interrupted": any(name.isdecimal() for name in host.names("/var/lib/dpkg/updates")),
-        # Packages of ours may be among the broken ones; the next run finishes them.
-        "ours": "ledger.json" in host.names("/var/lib/mlops"),
-    }, dict(state.sizes_mib)
-
-
-def _dpkg_locked(host: Host) -> bool | None:
-    """Whether another process holds dpkg's lock; asked without taking it."""
-    path = "/var/lib/dpkg/lock-frontend"
-    try:
-        status = os.stat(host.path(path))
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        host.note("packages.locked", error)
-        return None
-    major, minor = os.major(status.st_dev), os.minor(status.st_dev)
-    mark = f" {major:02x}:{minor:02x}:{status.st_ino} "
-    return mark in host.read("/proc/locks")
 
 
 def clock_state(host: Host, now: float) -> dict[str, Any]:

@@ -8,21 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ..._findings.shape import ShapeError, number, shown, text, whole
+from ..._findings.shape import ShapeError, field, number, shown, text, whole
+from ..quantities import ENDINGS, in_mib, number_of_cores, sizes_given
 
 # Larger figures are slips of the pen; below it no product of an estimate leaves what floats hold.
 MOST, LEAST = 1e15, 1e-9
-# Units of sizes by the ending of the field's name, in bytes.
-SIZES = {
-    "bytes": 1,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-}
 # Bits of one number, by the names in use.
 BITS = {
     **dict.fromkeys(("fp64", "float64", "double"), 64),
@@ -56,6 +46,11 @@ def above_zero(value: object) -> float:
 def amount(value: object) -> float:
     """A number of at least 0."""
     return within(0, MOST)(value)
+
+
+def cores(value: object) -> float:
+    """Cores, also in thousandths."""
+    return amount(number_of_cores(value))
 
 
 def share(value: object) -> float:
@@ -98,15 +93,6 @@ def choice(*allowed: str) -> Callable[[Any], str]:
     return parse
 
 
-def flag(value: object) -> bool:
-    """Yes or no."""
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.strip().lower() in ("true", "yes", "false", "no"):
-        return value.strip().lower() in ("true", "yes")
-    raise ShapeError(f"must be true or false, but is {shown(value)}")
-
-
 def bits(value: object) -> tuple[str, int]:
     """The name of a type of number, and its bits."""
     found = text(value).lower()
@@ -115,25 +101,16 @@ def bits(value: object) -> tuple[str, int]:
     return found, BITS[found]
 
 
-def size_keys(name: str) -> tuple[str, ...]:
-    """The fields that give a size: ``size_gib`` and its like."""
-    return tuple(f"{name}_{unit}" for unit in SIZES)
-
-
 def size(data: Mapping[str, Any], name: str, default: float | None = None) -> float:
     """A size in bytes, from the one field that gives it."""
-    given = [key for key in size_keys(name) if data.get(key) is not None]
+    given = sizes_given(data, name)
     if len(given) > 1:
         raise ShapeError(f"gives {given[0]} and {given[1]}; give one of them")
     if not given:
         if default is not None:
             return default
-        raise ShapeError("is missing; units are " + ", ".join(SIZES), f"{name}_gib")
-    key = given[0]
-    try:
-        return amount(data[key]) * SIZES[key.rsplit("_", 1)[1]]
-    except ShapeError as error:
-        raise error.within(key) from None
+        raise ShapeError("is missing; units are " + ", ".join(ENDINGS), f"{name}_gib")
+    return field(data, given[0], in_mib(given[0], name, amount)) * 2**20
 
 
 def texts(value: object) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..._findings.shape import ShapeError, each, field, known_keys, mapping, optional, text
+from ..quantities import size_keys
 from . import fields
 from .answer import Estimate, Figure, figure, told
 
@@ -20,7 +21,7 @@ RING_SOURCE = (
 )
 
 DOWNLOAD_KEYS = (
-    *fields.size_keys("release"),
+    *size_keys("release"),
     *("uplink_mbit", "uplink_share_percent", "device_mbit", "rings"),
 )
 RING_KEYS = ("defect_rate", "confidence", "devices")

@@ -11,9 +11,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..._findings.shape import ShapeError, each, field, known_keys, mapping, optional
+from ..quantities import size_keys, switch
 from . import fields
 from .answer import Estimate, Figure, Need, figure, in_mib, told
-from .model_files import Files, Weights, read_weights
+from .model_files import Files, read_weights
+from .weights import Weights
 
 WEIGHTS_SOURCE = "parameters x bytes of the type; as accelerate estimate-memory (Hugging Face) does"
 FILE_SOURCE = "shapes and types in the file (safetensors or ONNX format)"
@@ -39,12 +41,12 @@ HOST_FACTOR = 1.5
 MODEL_KEYS = (
     *("parameters", "dtype", "files", "device", "overhead_percent", "kv_cache"),
     *("gpus", "cpu_cores", "replicas"),
-    *fields.size_keys("buffers"),
+    *size_keys("buffers"),
 )
 KV_KEYS = (
     *("layers", "kv_heads", "head_size", "dtype", "tokens", "sequences", "tokens_per_sequence"),
     *("block_tokens",),
-    *fields.size_keys("memory"),
+    *size_keys("memory"),
 )
 TRAINING_KEYS = (
     *("parameters", "largest_layer_parameters", "gpus", "gpus_per_host", "zero_stage", "offload"),
@@ -92,7 +94,7 @@ def model(name: str, data: Mapping[str, Any], files: Files) -> Estimate:
         formula = f"{told(math.ceil(total))} / {gpus} GPUs"
         parts.append(figure("each_gpu", formula, math.ceil(total / gpus), "bytes", PARALLEL_SOURCE))
     need = Need(
-        cpu_cores=optional(data, "cpu_cores", fields.amount, 0.0),
+        cpu_cores=optional(data, "cpu_cores", fields.cores, 0.0),
         memory_mib=0 if on_gpu else in_mib(total),
         gpu_memory_mib=in_mib(total / gpus) if on_gpu else 0,
         gpu_count=gpus if on_gpu else 0,
@@ -238,7 +240,7 @@ def training(name: str, data: Mapping[str, Any]) -> Estimate:
             f"must be at most parameters ({parameters}), but is {largest}",
             "largest_layer_parameters",
         )
-    early = optional(data, "zero_init", fields.flag, False)
+    early = optional(data, "zero_init", switch, False)
     setup = _Setup(parameters, largest, gpus, per_host, stage, offload, early)
     if data.get("lora") is not None:
         trained, frozen = field(data, "lora", lambda value: _lora(mapping(value), setup))
@@ -262,7 +264,7 @@ def training(name: str, data: Mapping[str, Any]) -> Estimate:
         else replace(parts.pop(0), name="each_gpu")
     )
     need = Need(
-        cpu_cores=optional(data, "cpu_cores", fields.amount, 0.0),
+        cpu_cores=optional(data, "cpu_cores", fields.cores, 0.0),
         memory_mib=in_mib(host.value),
         gpu_memory_mib=in_mib(total),
         gpu_count=per_host,

@@ -224,7 +224,7 @@ def _each(data: Mapping[str, Any]) -> Need:
     known_keys(data, ("cpu_cores", "memory_mib", "gpu_memory_mib"))
     gpu = optional(data, "gpu_memory_mib", fields.amount, 0.0)
     return Need(
-        cpu_cores=optional(data, "cpu_cores", fields.amount, 0.0),
+        cpu_cores=optional(data, "cpu_cores", fields.cores, 0.0),
         memory_mib=math.ceil(optional(data, "memory_mib", fields.amount, 0.0)),
         gpu_memory_mib=math.ceil(gpu),
         gpu_count=1 if gpu else 0,

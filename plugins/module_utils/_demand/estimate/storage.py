@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..._findings.shape import ShapeError, each, field, known_keys, optional, shown, text
+from ..quantities import size_keys
 from . import fields
 from .answer import DEFAULT_PATH, Estimate, Figure, Need, figure, in_mib, told
 
@@ -36,11 +37,11 @@ BACKUP_SOURCE = (
 )
 
 GROWTH_KEYS = ("growth_percent_per_year", "growth", "years")
-DATASET_KEYS = (*fields.size_keys("size"), *GROWTH_KEYS, "copies", "path")
+DATASET_KEYS = (*size_keys("size"), *GROWTH_KEYS, "copies", "path")
 MLFLOW_KEYS = (
     *("runs_per_day", "retention_days", "metrics_per_run", "params_per_run", "tags_per_run"),
     *("metric_row_bytes", "text_row_bytes", "path"),
-    *fields.size_keys("artifacts_per_run"),
+    *size_keys("artifacts_per_run"),
 )
 PROMETHEUS_KEYS = (
     *("samples_per_second", "series", "scrape_interval_seconds", "retention_days"),
@@ -49,11 +50,11 @@ PROMETHEUS_KEYS = (
 CEPH_KEYS = (
     *("failure_domains", "domains_tib", "replicas", "data_chunks", "coding_chunks"),
     *("full_ratio", "domains_lost"),
-    *fields.size_keys("raw_per_domain"),
-    *fields.size_keys("wanted"),
+    *size_keys("raw_per_domain"),
+    *size_keys("wanted"),
 )
 BACKUP_KEYS = (
-    *fields.size_keys("size"),
+    *size_keys("size"),
     *("change_percent_per_day", "full_every_days", "retention_days", "copies", "path"),
     "compression_ratio",
 )

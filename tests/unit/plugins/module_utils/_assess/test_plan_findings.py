@@ -25,7 +25,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report i
     plan_html,
     plan_text,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (
     Planned,
     plan_site,

@@ -12,12 +12,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums i
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,
-    Margins,
     Plan,
     clashes,
     holding,
     plan,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     Demand,
     DiskNeed,

@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
     Earlier,
     Place,

@@ -107,10 +107,29 @@ def test_amounts_have_a_unit(written: str, mib: float) -> None:
     assert quantity(written) == pytest.approx(mib)
 
 
-@pytest.mark.parametrize("key", ["memory", "memory_mib", "memory_gib"])
-def test_the_same_amount_in_any_unit_is_the_same(key: str) -> None:
-    written = {"memory": "2GiB", "memory_mib": 2048, "memory_gib": 2}[key]
-    assert chat(requests={key: written}).request.memory_mib == 2048
+@pytest.mark.parametrize(
+    ("key", "written"),
+    [
+        ("memory", "2GiB"),
+        ("memory_mib", 2048),
+        ("memory_gib", 2),
+        ("memory_bytes", 2**31),
+        ("memory_tib", 2**-9),
+        ("memory_mb", "2147.483648"),
+    ],
+)
+def test_the_same_amount_in_any_unit_is_the_same(key: str, written: object) -> None:
+    assert chat(requests={key: written}).request.memory_mib == pytest.approx(2048, rel=1e-15)
+
+
+@pytest.mark.parametrize("written", ["500m", " 500m ", "0.5", 0.5])
+def test_cores_are_also_written_in_thousandths(written: object) -> None:
+    assert chat(requests={"cpu_cores": written}).request.cpu_cores == 0.5
+
+
+@pytest.mark.parametrize("written", [True, "yes", "True", " true "])
+def test_yes_may_be_a_text(written: object) -> None:
+    assert chat(growth={"percent_per_year": 3, "linear": written}).growth.linear
 
 
 @pytest.mark.parametrize(
@@ -204,8 +223,9 @@ def test_gpus_are_asked_for_in_one_of_four_ways(gpu: Any, need: GpuNeed) -> None
         ),
         (
             {"requests": {"cpu": 1}},
-            "requests: has the unknown key 'cpu'; known are cpu_cores, memory, memory_mib, "
-            "memory_gib, disks",
+            "requests: has the unknown key 'cpu'; known are cpu_cores, memory, memory_bytes, "
+            "memory_kib, memory_mib, memory_gib, memory_tib, memory_mb, memory_gb, memory_tb, "
+            "disks",
         ),
         (
             {"requests": {"disks": [{"path": "srv", "size": "1GiB"}]}},
@@ -281,8 +301,8 @@ def test_gpus_are_asked_for_in_one_of_four_ways(gpu: Any, need: GpuNeed) -> None
             "growth.since: must lie between 2000-01-01 and 2100-01-01, but is 1817-01-01",
         ),
         (
-            {"growth": {"percent_per_year": 3, "linear": "yes"}},
-            "growth.linear: must be true or false, but is 'yes'",
+            {"growth": {"percent_per_year": 3, "linear": "maybe"}},
+            "growth.linear: must be true or false, but is 'maybe'",
         ),
         ({"priority": -1}, "priority: must be at least 0, but is -1"),
         (

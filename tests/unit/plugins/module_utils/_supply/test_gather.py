@@ -10,7 +10,13 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION, gather
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import (
+    TOOL_VERSION,
+    gather,
+    installed,
+    running,
+    tree,
+)
 
 ROOT = Path(__file__).resolve().parents[5]
 
@@ -57,7 +63,7 @@ def test_disks_know_their_members_and_what_they_carry(tmp_path: Path) -> None:
         for path, text in more.items():
             put(tmp_path, f"/sys/class/block/{name}/{path}", text)
     put(tmp_path, "/proc/self/mountinfo", "1 0 9:0 / / rw - ext4 /dev/md0 rw\n")
-    disks = {row["name"]: row for row in gather.disks(gather.Host(str(tmp_path)))}
+    disks = {row["name"]: row for row in gather.disks(tree.Host(str(tmp_path)))}
     assert set(disks) == {"sda", "sda1", "md0", "dm-0"}
     assert (disks["sda"]["size_mib"], disks["sda"]["rotational"]) == (1024, True)
     assert disks["sda"]["carries"] == ["md0"]
@@ -89,15 +95,15 @@ def test_ours_and_foreign_services_are_told_apart(tmp_path: Path) -> None:
         "1: 00000000:0050 0:0 0A 0:0 0:0 0 0 0 8 1\n"
         "2: 00000000:0051 0:0 0A 0:0 0:0 0 0 0 9 1\n",
     )
-    host = gather.Host(str(tmp_path))
-    found = gather.processes(host, ticks=100, uptime=1010.0)
+    host = tree.Host(str(tmp_path))
+    found = running.processes(host, ticks=100, uptime=1010.0)
     assert found["ours"] == [
         {"unit": "mlops-nginx.service", "memory_mib": 2.0, "cpu_cores": 0.001, "processes": 1}
     ]
     assert found["foreign"] == [
         {"unit": "apache2.service", "memory_mib": 4.0, "cpu_cores": 0.2, "processes": 1}
     ]
-    rows = gather.listeners(host, found["owners"])
+    rows = running.listeners(host, found["owners"])
     assert [(row["port"], row["unit"], row["ours"]) for row in rows] == [
         (80, "apache2.service", False),
         (81, None, False),
@@ -113,8 +119,8 @@ def test_what_we_keep_is_counted_from_our_directories_and_the_ledger(tmp_path: P
         {"kind": "package", "name": "ceph", "owners": ["object_store"]},
     ]
     put(tmp_path, "/var/lib/mlops/ledger.json", json.dumps({"version": 1, "things": things}))
-    host = gather.Host(str(tmp_path))
-    ours = gather.ours(host, time.monotonic() + 5, time.monotonic, {"ceph": 300.0, "vim": 4.0})
+    host = tree.Host(str(tmp_path))
+    ours = installed.ours(host, time.monotonic() + 5, time.monotonic, {"ceph": 300.0, "vim": 4.0})
     sizes = {row["path"]: row["mib"] for row in ours["directories"]}
     assert sizes["/var/lib/mlops/monitoring"] == pytest.approx(1.9, abs=0.1)
     assert sizes["/var/lib/ceph"] == pytest.approx(1.0, abs=0.1)
@@ -123,7 +129,7 @@ def test_what_we_keep_is_counted_from_our_directories_and_the_ledger(tmp_path: P
 
 def test_a_count_that_takes_too_long_says_so(tmp_path: Path) -> None:
     put(tmp_path, "/a/b", "x")
-    _mib, _entries, complete = gather.usage(str(tmp_path), time.monotonic() - 1, time.monotonic)
+    _mib, _entries, complete = installed.usage(str(tmp_path), time.monotonic() - 1, time.monotonic)
     assert complete is False
 
 

@@ -644,6 +644,10 @@ def test_every_kind_names_the_fields_it_reads() -> None:
         assert len(set(keys)) == len(keys), kind
 
 
+def test_a_size_may_have_its_unit_beside_it() -> None:
+    assert figures(kind="dataset", size="3GiB") == figures(kind="dataset", size_gib=3)
+
+
 def test_no_two_units_of_a_size_are_taken_for_each_other() -> None:
     found = [
         figures(kind="dataset", **{f"size_{unit}": number})["space"]

@@ -12,14 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate import model_files
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate import onnx_tensors
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.model_files import (
-    External,
-    Weights,
-    read_onnx,
-    read_safetensors,
     read_weights,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.onnx_tensors import (
+    External,
+    read_onnx,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.safe_tensors import (
+    read_safetensors,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.weights import Weights
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -91,7 +95,7 @@ def test_a_scalar_has_one_element_and_an_empty_tensor_none() -> None:
         ),
     ],
 )
-def test_what_is_no_safetensors_file_is_refused(raw: bytes, sentence: str) -> None:
+def test_what_is_no_safe_tensors_is_refused(raw: bytes, sentence: str) -> None:
     with pytest.raises(ShapeError) as caught:
         from_safetensors(raw)
     assert str(caught.value).startswith(sentence)
@@ -195,7 +199,7 @@ def test_onnx_data_beside_the_model_are_counted_and_must_be_there() -> None:
         ),
     ],
 )
-def test_what_is_no_onnx_file_is_refused(raw: bytes, sentence: str) -> None:
+def test_what_is_no_onnx_tensors_is_refused(raw: bytes, sentence: str) -> None:
     with pytest.raises(ShapeError) as caught:
         from_onnx(raw)
     assert str(caught.value) == sentence
@@ -203,14 +207,14 @@ def test_what_is_no_onnx_file_is_refused(raw: bytes, sentence: str) -> None:
 
 def test_graphs_in_graphs_without_end_are_refused() -> None:
     graph = message(5, tensor([1], 1))
-    for _level in range(model_files.MOST_DEPTH + 1):
+    for _level in range(onnx_tensors.MOST_DEPTH + 1):
         graph = message(1, message(5, message(6, graph)))
     with pytest.raises(ShapeError, match="nested more than 32 deep"):
         from_onnx(onnx(graph))
 
 
 def test_a_file_of_endless_parts_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_files, "MOST_PARTS", 10)
+    monkeypatch.setattr(onnx_tensors, "MOST_PARTS", 10)
     with pytest.raises(ShapeError, match="more than 10 parts, too many to read"):
         from_onnx(number(1, 8) * 11)
 
