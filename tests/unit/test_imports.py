@@ -27,15 +27,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_planner": (),
     "_findings": (),
     # beside them
-    "_ceph": ("_contracts", "_findings"),
-    "_host": ("_contracts", "_findings"),
-    "_release": ("_contracts", "_findings"),
-    "_serving_checks": ("_contracts", "_findings"),
-    "_site": ("_contracts", "_findings"),
-    "_trust": ("_contracts", "_findings"),
-    # the names that _release and _serving_checks had
-    "_pipeline": ("_contracts", "_findings"),
-    "_registry": ("_contracts", "_findings"),
+    "_ceph": ("_findings",),
+    "_host": ("_findings",),
+    "_release": ("_findings",),
+    "_serving_checks": ("_findings",),
+    "_site": ("_findings",),
+    "_trust": ("_findings",),
 }
 # The same within the planner; "" is its own floor, which joins the others.
 PLANNER = {

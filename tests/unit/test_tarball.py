@@ -52,7 +52,7 @@ NEEDED = (
     "pipeline/mlops_pipeline",
     "playbooks/pipeline_check.yml",
     "playbooks/vars/pipeline.yml",
-    "plugins/module_utils/_registry",
+    "plugins/module_utils/_release",
     "requirements/pipeline.txt",
     "roles/model_serving/files/requirements.txt",
     "site.yml",

@@ -13,17 +13,25 @@ other exception is a mistake of ours and keeps its traceback.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol, TypeVar
 
-if TYPE_CHECKING:
-    from ansible.module_utils.basic import AnsibleModule
+
+class Module(Protocol):
+    """The part of a module of Ansible that ends it."""
+
+    def exit_json(self, **result: Any) -> Any: ...
+
+    def fail_json(self, msg: str) -> Any: ...
+
+
+M = TypeVar("M", bound=Module)
 
 
 class PlatformError(Exception):
     """What stops us, said as a sentence for a person: found, wanted, remedy."""
 
 
-def finish(module: AnsibleModule, work: Callable[[AnsibleModule], Mapping[str, Any]]) -> None:
+def finish(module: M, work: Callable[[M], Mapping[str, Any]]) -> None:
     """Do the work of a module; an error that is a sentence becomes its message."""
     try:
         result = work(module)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Callable
 
 from ..contract import Contract
-from ..finding import count, listing
+from ..._findings.sentence import count, listing
 from .judge import Consumer, DatabaseError, RoleSeen, Server, conflicts_of, mark
 
 
