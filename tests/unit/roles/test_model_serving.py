@@ -16,7 +16,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "plugins" / "module_utils" / "_release"
-VARS = yaml.safe_load((ROOT / "roles" / "model_serving" / "vars" / "main.yml").read_text())
+ROLE = ROOT / "roles" / "model_serving"
+VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
 SOURCE, TARGET = "{{ __model_serving_shared }}/", "{{ __model_serving_app }}/mlops_release/"
 ENTRY = "device/cli.py"
 
@@ -82,8 +83,9 @@ def test_the_command_runs_from_the_files_that_travel(tmp_path: Path, left_behind
         for gone in VARS["__model_serving_gone"]:
             stale = tmp_path / "mlops_release" / gone.removeprefix(TARGET)
             stale.write_text("raise SystemExit('a file of the older layout was read')\n")
-    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r})\n"
-    program += "from mlops_release.device.cli import main\nsys.exit(main())\n"
+    template = (ROLE / "templates" / "mlops-release.j2").read_text(encoding="utf-8")
+    program = template.replace("{{ __model_serving_app }}", str(tmp_path))
+    program = program.replace("{{ '#!' }}", "#!")
     done = subprocess.run(
         [sys.executable, "-IB", "-c", program, "--help"],
         capture_output=True,

@@ -13,8 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable
 
-from ..contract import Contract
 from ..._findings.sentence import count, listing
+from ..contract import Contract
 from .judge import Consumer, DatabaseError, RoleSeen, Server, conflicts_of, mark
 
 
