@@ -22,6 +22,7 @@ from typing import Any
 from .._findings.finding import ANY_ADDRESS, ERROR, FAIL, PASS, WARN, Demand, Finding, PortNeed
 from .._findings.sentence import amount, brief
 from .margins import Margins, check_facts
+from .mounts import by_device, holding
 
 FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
 EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
@@ -234,69 +235,78 @@ class _Host:
             if any(demand.disks for demand in self.demand):
                 self.missing("filesystems")
             return
+        space, inodes = self.asked_of(systems)
+        for device, mounts in by_device(systems).items():
+            label = "disk " + ", ".join(mounts)
+            kept = self.kept_on(mounts, systems)
+            if device in space:
+                self.disk(label, mounts, systems, space[device], kept)
+            self.inodes(label, systems[mounts[0]], inodes.get(device, []), kept)
+
+    def asked_of(
+        self, systems: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[dict[str, list[Part]], dict[str, list[Part]]]:
+        """Space and files that are asked of each file system."""
         space: dict[str, list[Part]] = {}
         inodes: dict[str, list[Part]] = {}
-        for demand in self.demand:
-            for need in demand.disks:
-                mount = holding(need.path, systems)
-                if mount is None:
-                    self.missing("filesystems")
-                    continue
-                if systems[mount].get("read_only"):
-                    self.add(
-                        "read_only",
-                        FAIL,
-                        f"{need.path} lies on {mount}, which is mounted read-only",
-                        f"a writable file system for {demand.service}",
-                        f"remount it with: mount -o remount,rw {mount}",
-                    )
-                device = str(systems[mount].get("device") or mount)
-                why = need.why or need.path
-                space.setdefault(device, []).append(
-                    Part(demand.service, demand.role, need.mib, why)
+        wanted = [(demand, need) for demand in self.demand for need in demand.disks]
+        for demand, need in wanted:
+            mount = holding(need.path, systems)
+            if mount is None:
+                self.missing("filesystems")
+                continue
+            if systems[mount].get("read_only"):
+                self.add(
+                    "read_only",
+                    FAIL,
+                    f"{need.path} lies on {mount}, which is mounted read-only",
+                    f"a writable file system for {demand.service}",
+                    f"remount it with: mount -o remount,rw {mount}",
                 )
-                if need.inodes:
-                    inodes.setdefault(device, []).append(
-                        Part(demand.service, demand.role, need.inodes, why)
-                    )
+            device = str(systems[mount].get("device") or mount)
+            why = need.why or need.path
+            space.setdefault(device, []).append(Part(demand.service, demand.role, need.mib, why))
+            if need.inodes:
+                inodes.setdefault(device, []).append(
+                    Part(demand.service, demand.role, need.inodes, why)
+                )
+        return space, inodes
+
+    def kept_on(self, mounts: Sequence[str], systems: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """The directories of the platform on a file system."""
         ours = self.facts.get("ours") or {}
-        mounted = by_device(systems)
-        for device, mounts in mounted.items():
-            system = systems[mounts[0]]
-            label = "disk " + ", ".join(mounts)
-            kept = [
-                part
-                for part in ours.get("directories") or []
-                if holding(str(part["path"]), systems) in mounts
-            ]
-            here = sum(float(part["mib"]) for part in kept)
-            if holding("/usr", systems) in mounts:
-                here += float(ours.get("packages_mib") or 0)
-            size = float(system["size_mib"])
-            if device in space:
-                row = self.sum_up(
-                    label,
-                    "MiB",
-                    size,
-                    max(
-                        self.margins.disk_reserve_mib,
-                        size * self.margins.disk_reserve_percent / 100,
-                    ),
-                    size - float(system["available_mib"]),
-                    here,
-                    space[device],
-                )
-                self.judge(row, "disk", "disk", "free or add")
-                if row.short > 0 and not all(part.get("complete", True) for part in kept):
-                    self.add(
-                        "disk_usage",
-                        WARN,
-                        f"what the platform keeps on {label} was counted in part only "
-                        f"({amount(here, 0)} MiB so far)",
-                        "a complete count",
-                        "assess again when the disk is less busy",
-                    )
-            self.inodes(label, system, inodes.get(device, []), kept)
+        return [
+            part
+            for part in ours.get("directories") or []
+            if holding(str(part["path"]), systems) in mounts
+        ]
+
+    def disk(
+        self,
+        label: str,
+        mounts: Sequence[str],
+        systems: Mapping[str, Mapping[str, Any]],
+        parts: Sequence[Part],
+        kept: Sequence[Mapping[str, Any]],
+    ) -> None:
+        here = sum(float(part["mib"]) for part in kept)
+        if holding("/usr", systems) in mounts:
+            here += float((self.facts.get("ours") or {}).get("packages_mib") or 0)
+        system = systems[mounts[0]]
+        size = float(system["size_mib"])
+        reserve = max(self.margins.disk_reserve_mib, size * self.margins.disk_reserve_percent / 100)
+        used = size - float(system["available_mib"])
+        row = self.sum_up(label, "MiB", size, reserve, used, here, parts)
+        self.judge(row, "disk", "disk", "free or add")
+        if row.short > 0 and not all(part.get("complete", True) for part in kept):
+            self.add(
+                "disk_usage",
+                WARN,
+                f"what the platform keeps on {label} was counted in part only "
+                f"({amount(here, 0)} MiB so far)",
+                "a complete count",
+                "assess again when the disk is less busy",
+            )
 
     def inodes(
         self,
@@ -406,24 +416,6 @@ class _Host:
                         "place them on different hosts"
                         + (f", or choose another port by {names}" if names else ""),
                     )
-
-
-def holding(path: str, systems: Mapping[str, Any]) -> str | None:
-    """The mount that holds a path: the longest one that the path lies below."""
-    best: str | None = None
-    for mount in systems:
-        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
-        if inside and (best is None or len(mount) > len(best)):
-            best = mount
-    return best
-
-
-def by_device(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Mounts by file system: one that is mounted twice has its room once."""
-    found: dict[str, list[str]] = {}
-    for mount in sorted(systems):
-        found.setdefault(str(systems[mount].get("device") or mount), []).append(mount)
-    return found
 
 
 def clashes(need: PortNeed, protocol: str, port: int, address: str) -> bool:

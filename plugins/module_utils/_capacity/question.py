@@ -27,8 +27,9 @@ from .._findings.finding import WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import amount, brief
 from .._planner.mig.geometry import card_of
 from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
-from .host_sums import Row, by_device, holding, sums
+from .host_sums import Row, sums
 from .margins import Margins
+from .mounts import by_device, holding
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"
 DISK_FOR = "disk for "

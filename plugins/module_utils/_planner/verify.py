@@ -16,7 +16,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from .mig.geometry import conflict, known
-from .model import Assignment, Host, Instance, Workload
+from .model import Assignment, Device, GpuNeed, Host, Instance, Workload
 
 MORE = Fraction(10**9 + 1, 10**9)
 
@@ -128,25 +128,41 @@ def _devices(host: Host, pairs: list[tuple[Assignment, Workload]]) -> list[str]:
                 wrong.append(f"{_who(one)}: may not use a {device.model}")
             if need.profile:
                 instances[index].append((need.profile, one.slice))
-            elif device.mig:
-                wrong.append(f"{_who(one)}: device {index} of {host.name} is cut up by MIG")
-            elif need.count:
-                used[index] += 1
-            elif need.share:
-                used[index] += _exact(need.share)
-            elif device.memory_mib > 0:
-                used[index] += _exact(need.memory_mib) / _exact(device.memory_mib)
-            else:
-                wrong.append(f"{_who(one)}: memory of device {index} of {host.name} is not known")
-    for index, share in sorted(used.items()):
-        if share > MORE:
-            wrong.append(f"{host.name}: device {index} is used {_short(share)} times")
-    for index, wanted in sorted(instances.items()):
-        card = host.devices[index].mig
-        reason = _layout(card, wanted)
-        if reason:
-            wrong.append(f"{host.name}: device {index}: {reason}")
-    return wrong
+                continue
+            part, problem = _part(need, device)
+            used[index] += part
+            if problem:
+                wrong.append(f"{_who(one)}: {problem.format(f'device {index} of {host.name}')}")
+    return wrong + _full(host, used) + _cut_up(host, instances)
+
+
+def _part(need: GpuNeed, device: Device) -> tuple[Fraction, str]:
+    """The part of a device that a replica takes, or why it can take none."""
+    if device.mig:
+        return Fraction(0), "{} is cut up by MIG"
+    if need.count:
+        return Fraction(1), ""
+    if need.share:
+        return _exact(need.share), ""
+    if device.memory_mib > 0:
+        return _exact(need.memory_mib) / _exact(device.memory_mib), ""
+    return Fraction(0), "memory of {} is not known"
+
+
+def _full(host: Host, used: Mapping[int, Fraction]) -> list[str]:
+    return [
+        f"{host.name}: device {index} is used {_short(share)} times"
+        for index, share in sorted(used.items())
+        if share > MORE
+    ]
+
+
+def _cut_up(host: Host, instances: Mapping[int, list[tuple[str, int]]]) -> list[str]:
+    reasons = [
+        (index, _layout(host.devices[index].mig, wanted))
+        for index, wanted in sorted(instances.items())
+    ]
+    return [f"{host.name}: device {index}: {reason}" for index, reason in reasons if reason]
 
 
 def _layout(card: str, wanted: list[tuple[str, int]]) -> str:

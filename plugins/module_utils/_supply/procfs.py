@@ -87,17 +87,6 @@ def _colon_rows(text: str) -> Iterable[tuple[str, str]]:
             yield key.strip(), value.strip()
 
 
-def parse_cpu_list(text: str) -> int | None:
-    """How many processors a list such as 0-3,8 names."""
-    count = 0
-    for part in text.strip().split(","):
-        first, _dash, last = part.partition("-")
-        if not first.isdecimal() or (last and not last.isdecimal()):
-            return None
-        count += int(last or first) - int(first) + 1
-    return count
-
-
 @dataclass(frozen=True)
 class Memory:
     """Memory in MiB. Available is the kernel's own estimate: page cache does not count as used."""

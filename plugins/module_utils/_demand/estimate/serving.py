@@ -64,20 +64,6 @@ class Trace:
         return self.dispersion is not None and self.dispersion <= self.limit
 
 
-def erlang_c(slots: int, load: float) -> float:
-    """The probability that a request must wait, with ``load`` (rate x service time) erlangs.
-
-    Computed by the recursion of Erlang B, which no factorial overflows. 1 where the load is not
-    below the slots.
-    """
-    if load >= slots:
-        return 1.0
-    blocked = 1.0
-    for server in range(1, slots + 1):
-        blocked = load * blocked / (server + load * blocked)
-    return _delayed(blocked, slots, load)
-
-
 def _delayed(blocked: float, slots: int, load: float) -> float:
     busy = load / slots
     return blocked / (1 - busy * (1 - blocked))

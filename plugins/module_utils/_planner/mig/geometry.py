@@ -137,20 +137,6 @@ def layouts(key: str) -> frozenset[Layout]:
     return frozenset(canonical(counts) for counts in every if place(key, counts) is not None)
 
 
-@cache
-def maximal(key: str) -> frozenset[Layout]:
-    """The layouts to which no instance can be added."""
-    every = layouts(key)
-    return frozenset(
-        layout
-        for layout in every
-        if all(
-            canonical({**dict(layout), name: dict(layout).get(name, 0) + 1}) not in every
-            for name in card(key).profiles
-        )
-    )
-
-
 def place(
     key: str, counts: Mapping[str, int], taken: Iterable[Placed] = ()
 ) -> tuple[Placed, ...] | None:

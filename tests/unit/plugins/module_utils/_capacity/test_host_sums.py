@@ -14,10 +14,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums i
     UNDECIDED,
     Plan,
     clashes,
-    holding,
     plan,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.mounts import holding
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     Demand,
     DiskNeed,

@@ -149,8 +149,6 @@ def test_limits_of_control_groups() -> None:
     assert procfs.parse_cpu_max("max 100000\n") is None
     assert procfs.parse_limit_mib("1073741824\n") == 1024
     assert procfs.parse_limit_mib("max\n") is None
-    assert procfs.parse_cpu_list("0-3,8") == 5
-    assert procfs.parse_cpu_list("") is None
 
 
 def test_free_numbers_of_system_users() -> None:
@@ -193,5 +191,4 @@ def test_no_text_makes_a_parser_fail(text: str) -> None:
     procfs.parse_system_uids(text)
     procfs.parse_cpu_max(text)
     procfs.parse_limit_mib(text)
-    procfs.parse_cpu_list(text)
     procfs.parse_bond(text)

@@ -18,7 +18,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.answ
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.estimate.serving import (
     Waiting,
-    erlang_c,
     look_at_trace,
     slots_for,
 )
@@ -154,6 +153,16 @@ def test_by_littles_law_no_more_than_the_allowed_share_is_busy() -> None:
     assert figures(kind="serving", rate_per_second=7, service_seconds=1, max_utilisation=0.7) == {
         "replicas": 10
     }
+
+
+def erlang_c(slots: int, load: float) -> float:
+    """The probability that a request must wait, with ``load`` (rate x service time) erlangs."""
+    if load >= slots:
+        return 1.0
+    blocked = 1.0
+    for server in range(1, slots + 1):
+        blocked = load * blocked / (server + load * blocked)
+    return blocked / (1 - load / slots * (1 - blocked))
 
 
 @pytest.mark.parametrize(

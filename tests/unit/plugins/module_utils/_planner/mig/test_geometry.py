@@ -311,16 +311,3 @@ def test_nonsense_is_refused() -> None:
         geometry.MigError, match=r"^the number of 1g.5gb must be at least 0, but is -1$"
     ):
         geometry.place("A100_PCIE_40GB", {"1g.5gb": -1})
-
-
-def test_to_a_maximal_layout_nothing_can_be_added() -> None:
-    for key in geometry.known():
-        whole = geometry.maximal(key)
-        assert whole
-        assert whole < geometry.layouts(key)
-        # Every layout is part of a maximal one.
-        for layout in geometry.layouts(key):
-            assert any(
-                all(dict(larger).get(name, 0) >= count for name, count in layout)
-                for larger in whole
-            )

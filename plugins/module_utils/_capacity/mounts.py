@@ -1,0 +1,27 @@
+# Copyright: (c) 2026, The mlops.onprem developers
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which file system holds a path."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def holding(path: str, systems: Mapping[str, Any]) -> str | None:
+    """The mount that holds a path: the longest one that the path lies below."""
+    best: str | None = None
+    for mount in systems:
+        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
+        if inside and (best is None or len(mount) > len(best)):
+            best = mount
+    return best
+
+
+def by_device(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Mounts by file system: one that is mounted twice has its room once."""
+    found: dict[str, list[str]] = {}
+    for mount in sorted(systems):
+        found.setdefault(str(systems[mount].get("device") or mount), []).append(mount)
+    return found
