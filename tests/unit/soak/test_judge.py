@@ -24,7 +24,11 @@ def row(version: str = "1.0.0", commit: str = A) -> str:
 @pytest.mark.parametrize("release", releases(TABLE), ids=lambda release: release.version)
 def test_each_commit_carries_its_version(release: Release) -> None:
     shown = subprocess.run(
-        ["git", "show", f"{release.commit}:galaxy.yml"], cwd=ROOT, capture_output=True, text=True
+        ["git", "show", f"{release.commit}:galaxy.yml"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if shown.returncode:
         pytest.skip("this clone does not have the commit")
