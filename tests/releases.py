@@ -1,5 +1,6 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Put good and bad releases into a registry, for tests of what devices accept.
 
     python tests/releases.py --url https://10.204.0.22:5443 --ca-file ca.crt --key sign.key \

@@ -1,5 +1,5 @@
-# Copyright: (c) 2026, The mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """When growth eats what is there: by sums for each group of hosts, by planning for the whole.
 

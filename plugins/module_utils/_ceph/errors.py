@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .._findings.errors import PlatformError
 
-class CephError(Exception):
+
+class CephError(PlatformError):
     """What stops us, said as a sentence: found, wanted, remedy."""

@@ -1,5 +1,5 @@
-# Copyright: (c) 2026, The mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Figures as people write them: amounts with their units, numbers with bounds, days, yes and no."""
 

@@ -1,10 +1,21 @@
-# Copyright: (c) 2026, The mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The errors that are answers, and how a module ends with one.
 
     PlatformError       a sentence for a person: found, wanted, remedy
-    └── HostError       _host: something about the host, or in what a role asks of it
+    ├── BenchmarkError  _supply: nothing can be measured, or an answer cannot be read
+    ├── BucketError     _contracts: a bucket at an endpoint that is not ours
+    ├── CephError       _ceph: the cluster of a managed object store
+    ├── CheckError      _serving_checks: what a check of a model that serves needs
+    ├── DatabaseError   _contracts: a PostgreSQL server, or what is asked of it
+    ├── EndpointError   _contracts: an S3 endpoint, or what is asked of it
+    ├── HostError       _host: something about the host, or in what a role asks of it
+    ├── SiteError       _site: what the site computes from inventory and roles
+    └── TrustError      _trust: certificates and keys
+
+What travels to devices (``RegistryError`` in ``_release``) and what knows no site (``MigError`` in
+``_planner``) have a base of their own; ``ShapeError`` grows a path before it is a sentence.
 
 Whoever raises one of these has nothing to add; ``finish`` makes it the message of the module. Any
 other exception is a mistake of ours and keeps its traceback.

@@ -1,10 +1,12 @@
 # Copyright: the mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The one error of this package."""
 
 from __future__ import annotations
 
+from .._findings.errors import PlatformError
 
-class CheckError(Exception):
+
+class CheckError(PlatformError):
     """Something that a check needs is not as it must be; the message is a sentence for people."""

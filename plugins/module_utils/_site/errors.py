@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from .._findings.errors import PlatformError
 
-class SiteError(Exception):
+
+class SiteError(PlatformError):
     """A sentence for people: what was found, what was wanted, what mends it."""

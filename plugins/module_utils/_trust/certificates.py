@@ -1,5 +1,5 @@
-# Copyright: (c) 2026, The mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A certificate authority, the certificates it issues, and when they are due again."""
 
@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+
+from .._findings.errors import PlatformError
 
 try:
     from cryptography import x509
@@ -31,7 +33,7 @@ BLOCK = re.compile(
 )
 
 
-class TrustError(Exception):
+class TrustError(PlatformError):
     """Raised as a sentence that is shown to people."""
 
 

@@ -1,3 +1,6 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 # ruff: noqa: PLC0415 - the environment has to be complete before MLflow is imported
 """The model registry's server: MLflow behind uvicorn, as quick to come back as it can be.
 

@@ -1,3 +1,6 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Stands in for the package bcrypt inside the Ceph manager.
 
 The manager runs each of its modules in an own sub-interpreter. Debian's bcrypt refuses to be loaded

@@ -1,3 +1,6 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Ends with 0 if the monitor says that the OSDs are up: osds-up.py CONFIG KEYRING ID[,ID]..."""
 
 import json

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from ..._findings.errors import PlatformError
 from ..._findings.finding import FAIL, Finding
 from ..._findings.sentence import count, listing, one_line
 from ..contract import Contract
@@ -18,7 +19,7 @@ _NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 _FATAL = re.compile(r"(?:FATAL|PANIC|ERROR|FEHLER|FATAL ERROR):\s+(.*)", re.IGNORECASE)
 
 
-class DatabaseError(Exception):
+class DatabaseError(PlatformError):
     """A sentence for the person who runs the site."""
 
 

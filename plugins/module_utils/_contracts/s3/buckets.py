@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Protocol
 
+from ..._findings.errors import PlatformError
 from ..._findings.sentence import one_line
 from .judge import MISSING, Account, Refusal
 
@@ -24,7 +25,7 @@ from .judge import MISSING, Account, Refusal
 Record = dict[str, list[str]]
 
 
-class BucketError(Exception):
+class BucketError(PlatformError):
     """A sentence for the person who runs the site."""
 
 

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from ..._findings.errors import PlatformError
 from ..._findings.finding import Finding
 from ..._findings.sentence import listing, one_line
 from ..contract import Contract
@@ -47,7 +48,7 @@ _REFUSED_FOR_ITS_FORM = (
 _RGW_REQUEST = re.compile(r"^tx[0-9a-f]{10,}-[0-9a-f]+-[0-9a-f]+-")
 
 
-class EndpointError(Exception):
+class EndpointError(PlatformError):
     """A sentence for the person who runs the site."""
 
 

@@ -1,5 +1,5 @@
-# Copyright: (c) 2026, The mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What measurements of hosts mean: parsing, percentiles, and the comparison of equal hosts."""
 
@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..._findings.errors import PlatformError
 from ..._findings.finding import PASS, WARN, Finding
 from ..._findings.shape import ShapeError, mapping, number, optional
 
@@ -26,7 +27,7 @@ LARGE_BYTES, SMALL_BYTES = MIB, 4096
 LEAST_SAMPLES = 100
 
 
-class BenchmarkError(Exception):
+class BenchmarkError(PlatformError):
     """Nothing can be measured, or an answer cannot be read; reads as a sentence."""
 
 

@@ -1,5 +1,6 @@
 # Copyright: the mlops.onprem developers
-# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Entry point: KServe's REST server bound to loopback, no gRPC, one worker.
 
 KServe's own ``ModelServer`` always binds every address; this builds the same application from

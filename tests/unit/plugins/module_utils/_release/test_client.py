@@ -1,5 +1,6 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The distribution protocol against a registry in memory."""
 
 from __future__ import annotations

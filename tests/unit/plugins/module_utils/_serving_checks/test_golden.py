@@ -1,5 +1,6 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Golden answers: what is read, what is missing, what differs."""
 
 from __future__ import annotations
