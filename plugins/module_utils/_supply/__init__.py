@@ -6,4 +6,4 @@
 from __future__ import annotations
 
 # The version of the collection, written into everything that is measured.
-TOOL_VERSION = "0.2.0"
+TOOL_VERSION = "0.3.0"
