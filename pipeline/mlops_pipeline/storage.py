@@ -110,5 +110,6 @@ def open_storage(uri: str, config: Config) -> Storage:
         config.secret("PIPELINE_S3_ACCESS_KEY"),
         config.secret("PIPELINE_S3_SECRET_KEY"),
         "" if ca_file == "-" else ca_file,
+        proxied=True,
     )
     return S3Storage(uri, client)

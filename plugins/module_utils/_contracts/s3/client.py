@@ -61,8 +61,13 @@ def open_s3(
     ca_file: str = "",
     addressing: Literal["path", "virtual"] = "path",
     timeout: float | None = None,
+    proxied: bool = False,
 ) -> Any:
-    """A client of boto3. ``timeout`` is for the connection and each answer, if it is given."""
+    """A client of boto3. ``timeout`` is for the connection and each answer, if it is given.
+
+    A probe looks from here to the endpoint itself; ``proxied`` clients go the way that the
+    environment names, as other programs of this machine do.
+    """
     return boto3.client(
         "s3",
         endpoint_url=endpoint,
@@ -79,7 +84,7 @@ def open_s3(
             # Checksums in trailers are not understood by every vendor.
             request_checksum_calculation="when_required",
             response_checksum_validation="when_required",
-            proxies={},
+            proxies=None if proxied else {},
         ),
     )
 

@@ -105,3 +105,11 @@ def test_the_settings_are_one_set(timeout: float | None, read: float) -> None:
 def test_accounts_are_read_from_the_options_of_a_module() -> None:
     row = {"name": "a", "access_key": "AK", "secret_key": "SK", "buckets": ["one"]}
     assert accounts_of({"accounts": [row]}) == (Account("a", "AK", "SK", ("one",)),)
+
+
+@pytest.mark.parametrize(("proxied", "proxies"), [(False, {}), (True, None)])
+def test_only_who_asks_for_it_goes_by_the_proxy_of_the_environment(
+    proxied: bool, proxies: dict[str, str] | None
+) -> None:
+    config = open_s3("https://s3:7443", "eu-1", "a", "b", proxied=proxied).meta.config
+    assert config.proxies == proxies
