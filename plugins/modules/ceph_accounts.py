@@ -233,26 +233,26 @@ def run(gateway: Gateway, accounts: tuple[Account, ...], check: bool) -> list[st
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(
-            config=dict(type="path", required=True),
-            data_dir=dict(type="path", required=True),
-            endpoint=dict(type="str", default="http://127.0.0.1:7480"),
-            region=dict(type="str", default="us-east-1"),
-            accounts=dict(
-                type="list",
-                elements="dict",
-                required=True,
-                no_log=False,
-                options=dict(
-                    name=dict(type="str", required=True),
-                    access_key=dict(type="str", required=True, no_log=True),
-                    secret_key=dict(type="str", required=True, no_log=True),
-                    buckets=dict(type="list", elements="str", default=[]),
-                    quota_gib=dict(type="int", default=0),
-                ),
-            ),
-            timeout=dict(type="int", default=60),
-        ),
+        argument_spec={
+            "config": {"type": "path", "required": True},
+            "data_dir": {"type": "path", "required": True},
+            "endpoint": {"type": "str", "default": "http://127.0.0.1:7480"},
+            "region": {"type": "str", "default": "us-east-1"},
+            "accounts": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "no_log": False,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "access_key": {"type": "str", "required": True, "no_log": True},
+                    "secret_key": {"type": "str", "required": True, "no_log": True},
+                    "buckets": {"type": "list", "elements": "str", "default": []},
+                    "quota_gib": {"type": "int", "default": 0},
+                },
+            },
+            "timeout": {"type": "int", "default": 60},
+        },
         supports_check_mode=True,
     )
     try:
@@ -263,12 +263,12 @@ def main() -> None:
     module.exit_json(
         changed=bool(texts),
         steps=texts,
-        diff=dict(
-            before_header="S3 accounts",
-            after_header="S3 accounts",
-            before="",
-            after="".join(f"{text}\n" for text in texts),
-        ),
+        diff={
+            "before_header": "S3 accounts",
+            "after_header": "S3 accounts",
+            "before": "",
+            "after": "".join(f"{text}\n" for text in texts),
+        },
     )
 
 

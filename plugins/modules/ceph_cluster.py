@@ -228,33 +228,33 @@ def run(module: AnsibleModule, wanted: Wanted) -> tuple[Order, ...]:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(
-            config=dict(type="path", required=True),
-            data_dir=dict(type="path", required=True),
-            replicas=dict(type="int", required=True),
-            settings=dict(
-                type="list",
-                elements="dict",
-                default=[],
-                options=dict(
-                    who=dict(type="str", required=True),
-                    name=dict(type="str", required=True),
-                    value=dict(type="str", required=True),
-                ),
-            ),
-            modules=dict(type="list", elements="str", default=[]),
-            pools=dict(
-                type="list",
-                elements="dict",
-                default=[],
-                options=dict(
-                    name=dict(type="str", required=True),
-                    groups=dict(type="int", default=8),
-                    use=dict(type="str", default="rgw"),
-                ),
-            ),
-            timeout=dict(type="int", default=60),
-        ),
+        argument_spec={
+            "config": {"type": "path", "required": True},
+            "data_dir": {"type": "path", "required": True},
+            "replicas": {"type": "int", "required": True},
+            "settings": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "who": {"type": "str", "required": True},
+                    "name": {"type": "str", "required": True},
+                    "value": {"type": "str", "required": True},
+                },
+            },
+            "modules": {"type": "list", "elements": "str", "default": []},
+            "pools": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "groups": {"type": "int", "default": 8},
+                    "use": {"type": "str", "default": "rgw"},
+                },
+            },
+            "timeout": {"type": "int", "default": 60},
+        },
         supports_check_mode=True,
     )
     params = module.params
@@ -272,12 +272,12 @@ def main() -> None:
     module.exit_json(
         changed=bool(texts),
         steps=texts,
-        diff=dict(
-            before_header="the monitor",
-            after_header="the monitor",
-            before="",
-            after="".join(f"{text}\n" for text in texts),
-        ),
+        diff={
+            "before_header": "the monitor",
+            "after_header": "the monitor",
+            "before": "",
+            "after": "".join(f"{text}\n" for text in texts),
+        },
     )
 
 

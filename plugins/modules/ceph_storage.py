@@ -396,21 +396,21 @@ def run(module: AnsibleModule, stores: Stores) -> tuple[list[str], str]:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec=dict(
-            config=dict(type="path", required=True),
-            data_dir=dict(type="path", required=True),
-            user=dict(type="str", required=True),
-            osds=dict(
-                type="list",
-                elements="dict",
-                required=True,
-                options=dict(
-                    id=dict(type="int", required=True),
-                    size_gib=dict(type="int", default=10),
-                    device=dict(type="str", default=""),
-                ),
-            ),
-        ),
+        argument_spec={
+            "config": {"type": "path", "required": True},
+            "data_dir": {"type": "path", "required": True},
+            "user": {"type": "str", "required": True},
+            "osds": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "id": {"type": "int", "required": True},
+                    "size_gib": {"type": "int", "default": 10},
+                    "device": {"type": "str", "default": ""},
+                },
+            },
+        },
         supports_check_mode=True,
     )
     try:
@@ -422,12 +422,12 @@ def main() -> None:
         changed=bool(texts),
         steps=texts,
         fsid=fsid,
-        diff=dict(
-            before_header=root,
-            after_header=root,
-            before="",
-            after="".join(f"{text}\n" for text in texts),
-        ),
+        diff={
+            "before_header": root,
+            "after_header": root,
+            "before": "",
+            "after": "".join(f"{text}\n" for text in texts),
+        },
     )
 
 

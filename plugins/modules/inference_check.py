@@ -237,24 +237,25 @@ def check_device(
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=dict(
-            devices=dict(
-                type="list",
-                elements="dict",
-                required=True,
-                options=dict(
-                    name=dict(type="str", required=True), url=dict(type="str", required=True)
-                ),
-            ),
-            digest=dict(type="str", required=True),
-            model_name=dict(type="str", required=True),
-            model_version=dict(type="str", required=True),
-            golden=dict(type="path", required=True),
-            ca_file=dict(type="path", required=True),
-            requests=dict(type="int", default=60),
-            parallel=dict(type="int", default=2),
-            timeout=dict(type="int", default=10),
-        ),
+        argument_spec={
+            "devices": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "url": {"type": "str", "required": True},
+                },
+            },
+            "digest": {"type": "str", "required": True},
+            "model_name": {"type": "str", "required": True},
+            "model_version": {"type": "str", "required": True},
+            "golden": {"type": "path", "required": True},
+            "ca_file": {"type": "path", "required": True},
+            "requests": {"type": "int", "default": 60},
+            "parallel": {"type": "int", "default": 2},
+            "timeout": {"type": "int", "default": 10},
+        },
         supports_check_mode=True,
     )
     params = module.params

@@ -184,20 +184,20 @@ def look(
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=dict(
-            url=dict(type="str", required=True),
-            user=dict(type="str", default=""),
-            password=dict(type="str", default="", no_log=True),
-            ca_file=dict(type="path", required=True),
-            devices=dict(type="list", elements="str", required=True),
-            label=dict(type="str", default="host"),
-            digest=dict(type="str", required=True),
-            model_name=dict(type="str", required=True),
-            model_version=dict(type="str", required=True),
-            requests=dict(type="int", required=True),
-            max_age=dict(type="int", default=0),
-            timeout=dict(type="int", default=90),
-        ),
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "user": {"type": "str", "default": ""},
+            "password": {"type": "str", "default": "", "no_log": True},
+            "ca_file": {"type": "path", "required": True},
+            "devices": {"type": "list", "elements": "str", "required": True},
+            "label": {"type": "str", "default": "host"},
+            "digest": {"type": "str", "required": True},
+            "model_name": {"type": "str", "required": True},
+            "model_version": {"type": "str", "required": True},
+            "requests": {"type": "int", "required": True},
+            "max_age": {"type": "int", "default": 0},
+            "timeout": {"type": "int", "default": 90},
+        },
         supports_check_mode=True,
     )
     params = module.params

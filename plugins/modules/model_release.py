@@ -172,12 +172,12 @@ def apply(device: Device, digest: str, activate: bool) -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=dict(
-            digest=dict(type="str", required=True),
-            activate=dict(type="bool", default=True),
-            timeout=dict(type="int", default=60),
-            settings=dict(type="path", default=SETTINGS_FILE),
-        ),
+        argument_spec={
+            "digest": {"type": "str", "required": True},
+            "activate": {"type": "bool", "default": True},
+            "timeout": {"type": "int", "default": 60},
+            "settings": {"type": "path", "default": SETTINGS_FILE},
+        },
         supports_check_mode=True,
     )
     params = module.params

@@ -132,15 +132,15 @@ def write(folder: Path, text: str, now: float) -> Path:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=dict(
-            steps=dict(type="dict", required=True),
-            releases=dict(type="dict", default={}),
-            release_bytes=dict(type="int", default=0),
-            devices=dict(type="list", elements="dict", default=[]),
-            metrics=dict(type="dict", default={}),
-            rings=dict(type="dict", default={}),
-            path=dict(type="path", required=True),
-        ),
+        argument_spec={
+            "steps": {"type": "dict", "required": True},
+            "releases": {"type": "dict", "default": {}},
+            "release_bytes": {"type": "int", "default": 0},
+            "devices": {"type": "list", "elements": "dict", "default": []},
+            "metrics": {"type": "dict", "default": {}},
+            "rings": {"type": "dict", "default": {}},
+            "path": {"type": "path", "required": True},
+        },
         supports_check_mode=True,
     )
     params = module.params

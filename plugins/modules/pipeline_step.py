@@ -148,21 +148,21 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
-        argument_spec=dict(
-            step=dict(
-                type="str",
-                choices=["prepare", "train", "evaluate", "publish", "current"],
-                required=True,
-            ),
-            python=dict(type="path", required=True),
-            folder=dict(type="path", required=True),
-            config=dict(type="dict", required=True),
-            secrets=dict(type="dict", default={}, no_log=True),
-            data_version=dict(type="str"),
-            run_id=dict(type="str"),
-            golden=dict(type="path"),
-            timeout=dict(type="int", default=600),
-        ),
+        argument_spec={
+            "step": {
+                "type": "str",
+                "choices": ["prepare", "train", "evaluate", "publish", "current"],
+                "required": True,
+            },
+            "python": {"type": "path", "required": True},
+            "folder": {"type": "path", "required": True},
+            "config": {"type": "dict", "required": True},
+            "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "data_version": {"type": "str"},
+            "run_id": {"type": "str"},
+            "golden": {"type": "path"},
+            "timeout": {"type": "int", "default": 600},
+        },
         supports_check_mode=True,
     )
     step = module.params["step"]

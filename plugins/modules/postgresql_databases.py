@@ -86,7 +86,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
-            state=dict(type="str", choices=["present", "absent"], default="present"),
+            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
             **client.OPTIONS,
         ),
         supports_check_mode=True,
@@ -115,12 +115,12 @@ def main() -> None:
     module.exit_json(
         changed=bool(shown),
         steps=shown,
-        diff=dict(
-            before_header=f"PostgreSQL at {endpoint.address}",
-            after_header=f"PostgreSQL at {endpoint.address}",
-            before="",
-            after="".join(f"{text}\n" for text in shown),
-        ),
+        diff={
+            "before_header": f"PostgreSQL at {endpoint.address}",
+            "after_header": f"PostgreSQL at {endpoint.address}",
+            "before": "",
+            "after": "".join(f"{text}\n" for text in shown),
+        },
     )
 
 

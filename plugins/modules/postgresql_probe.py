@@ -144,10 +144,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
 def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
-            through=dict(type="str", choices=["account", "consumers"], default="account"),
-            contract=dict(type="str", default="metadata_db"),
-            min_version=dict(type="int", default=14),
-            max_clock_skew=dict(type="int", default=60),
+            through={"type": "str", "choices": ["account", "consumers"], "default": "account"},
+            contract={"type": "str", "default": "metadata_db"},
+            min_version={"type": "int", "default": 14},
+            max_clock_skew={"type": "int", "default": 60},
             **probe.OPTIONS,
             **client.OPTIONS,
         ),
@@ -192,14 +192,14 @@ def no_address(contract: Contract) -> dict[str, str]:
 
 
 def facts(server: Server, certificate: Certificate) -> dict[str, Any]:
-    return dict(
-        version=server.version,
-        tls=certificate.protocol,
-        max_connections=server.connections.maximum,
-        free_connections=server.connections.free,
-        encoding=server.encoding,
-        locale=server.locale,
-    )
+    return {
+        "version": server.version,
+        "tls": certificate.protocol,
+        "max_connections": server.connections.maximum,
+        "free_connections": server.connections.free,
+        "encoding": server.encoding,
+        "locale": server.locale,
+    }
 
 
 if __name__ == "__main__":

@@ -113,8 +113,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             **client.OPTIONS,
-            record=dict(type="path", required=True),
-            state=dict(type="str", choices=["present", "absent"], default="present"),
+            record={"type": "path", "required": True},
+            state={"type": "str", "choices": ["present", "absent"], "default": "present"},
         ),
         supports_check_mode=True,
     )
@@ -129,12 +129,12 @@ def main() -> None:
     module.exit_json(
         changed=bool(texts),
         steps=texts,
-        diff=dict(
-            before_header=endpoint,
-            after_header=endpoint,
-            before="",
-            after="".join(f"{text}\n" for text in texts),
-        ),
+        diff={
+            "before_header": endpoint,
+            "after_header": endpoint,
+            "before": "",
+            "after": "".join(f"{text}\n" for text in texts),
+        },
     )
 
 

@@ -144,10 +144,10 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             **client.OPTIONS,
-            addressing=dict(type="str", choices=["path", "virtual"], default="path"),
-            prefix=dict(type="str", default=".mlops-probe/"),
-            contract=dict(type="str", default="object_store"),
-            timeout=dict(type="int", default=10),
+            addressing={"type": "str", "choices": ["path", "virtual"], "default": "path"},
+            prefix={"type": "str", "default": ".mlops-probe/"},
+            contract={"type": "str", "default": "object_store"},
+            timeout={"type": "int", "default": 10},
             **probe.OPTIONS,
         ),
         supports_check_mode=True,

@@ -13,7 +13,7 @@ from .._findings.finding import Finding
 from .contract import Contract, sentences_of_failures
 from .endpoint import Certificate, Endpoint, Greet, dial, judge_certificate
 
-OPTIONS: dict[str, Any] = dict(strict=dict(type="bool", default=False))
+OPTIONS: dict[str, Any] = {"strict": {"type": "bool", "default": False}}
 
 Look = Callable[[Certificate], tuple[list[Finding], dict[str, Any]]]
 """What a protocol adds once TLS is verified: its findings, and facts for the result."""

@@ -22,27 +22,27 @@ except ImportError:
     PSYCOPG_ERROR = traceback.format_exc()
 
 # Documented in the fragment ``postgresql_account``.
-_DATABASE: dict[str, Any] = dict(
-    name=dict(type="str", required=True),
-    owner=dict(type="str", required=True),
-    password=dict(type="str", required=True, no_log=True),
-    connection_limit=dict(type="int", required=True),
-    extra_databases=dict(type="list", elements="str", default=[]),
-    monitoring=dict(type="bool", default=False),
-)
+_DATABASE: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "owner": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "connection_limit": {"type": "int", "required": True},
+    "extra_databases": {"type": "list", "elements": "str", "default": []},
+    "monitoring": {"type": "bool", "default": False},
+}
 
-OPTIONS: dict[str, Any] = dict(
-    host=dict(type="str", required=True),
-    port=dict(type="int", default=5432),
-    ca_file=dict(type="path", default=""),
-    sslmode=dict(type="str", choices=["verify-full", "verify-ca"], default="verify-full"),
-    user=dict(type="str", required=True),
-    password=dict(type="str", required=True, no_log=True),
-    database=dict(type="str", default="postgres"),
-    site=dict(type="str", required=True),
-    databases=dict(type="list", elements="dict", default=[], options=_DATABASE),
-    timeout=dict(type="int", default=10),
-)
+OPTIONS: dict[str, Any] = {
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 5432},
+    "ca_file": {"type": "path", "default": ""},
+    "sslmode": {"type": "str", "choices": ["verify-full", "verify-ca"], "default": "verify-full"},
+    "user": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "database": {"type": "str", "default": "postgres"},
+    "site": {"type": "str", "required": True},
+    "databases": {"type": "list", "elements": "dict", "default": [], "options": _DATABASE},
+    "timeout": {"type": "int", "default": 10},
+}
 
 
 def endpoint_of(params: dict[str, Any]) -> Endpoint:

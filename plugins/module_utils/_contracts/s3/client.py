@@ -27,22 +27,22 @@ READ_SECONDS = 60
 ATTEMPTS = 3
 
 # Documented in the fragment ``s3_endpoint``.
-OPTIONS: dict[str, Any] = dict(
-    endpoint=dict(type="str", required=True),
-    region=dict(type="str", default="us-east-1"),
-    ca_file=dict(type="path", default=""),
-    accounts=dict(
-        type="list",
-        elements="dict",
-        default=[],
-        options=dict(
-            name=dict(type="str", required=True),
-            access_key=dict(type="str", required=True, no_log=True),
-            secret_key=dict(type="str", required=True, no_log=True),
-            buckets=dict(type="list", elements="str", default=[]),
-        ),
-    ),
-)
+OPTIONS: dict[str, Any] = {
+    "endpoint": {"type": "str", "required": True},
+    "region": {"type": "str", "default": "us-east-1"},
+    "ca_file": {"type": "path", "default": ""},
+    "accounts": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "access_key": {"type": "str", "required": True, "no_log": True},
+            "secret_key": {"type": "str", "required": True, "no_log": True},
+            "buckets": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+}
 
 
 def accounts_of(params: dict[str, Any]) -> tuple[Account, ...]:

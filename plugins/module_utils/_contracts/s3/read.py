@@ -206,7 +206,7 @@ def try_objects(
 
 
 def upload_in_parts(client: Client, bucket: str, key: str, wrong: list[str]) -> Refusal | None:
-    place: dict[str, Any] = dict(Bucket=bucket, Key=key)
+    place: dict[str, Any] = {"Bucket": bucket, "Key": key}
     begun, refusal = client.call("create_multipart_upload", **place)
     if refusal:
         return refusal
