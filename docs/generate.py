@@ -83,14 +83,18 @@ def options(role: str) -> dict[str, dict[str, Any]]:
     return found
 
 
+def handed_over(role: str) -> set[str]:
+    """The variables of a role for which the site computes a value."""
+    page = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
+    return {name for name, value in page.items() if "__wired_" in str(value)}
+
+
 def shown_default(option: dict[str, Any]) -> str:
     """A default as people read it."""
     if "default" not in option:
         return "required" if option.get("required") else "none"
     value = option["default"]
     text = str(value) if isinstance(value, str) else json.dumps(value)
-    if "__wired_" in text:
-        return "computed for the site"
     if "mlops.onprem.secret" in text:
         return "a secret of the site"
     if not text:
@@ -105,7 +109,7 @@ def words(text: Any) -> str:
     return joined.replace("|", "\\|")
 
 
-def variables(chosen: dict[str, dict[str, Any]]) -> str:
+def variables(chosen: dict[str, dict[str, Any]], computed: set[str]) -> str:
     """The table of variables of a role, and the keys of those that are made of several."""
     lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, option in chosen.items():
@@ -115,7 +119,8 @@ def variables(chosen: dict[str, dict[str, Any]]) -> str:
         if option.get("options"):
             keys = ", ".join(f"`{key}`" for key in option["options"])
             meaning += f" {'Each with' if option['type'] == 'list' else 'Keys'}: {keys}."
-        lines.append(f"| `{name}` | {shown_default(option)} | {meaning} |")
+        default = "computed for the site" if name in computed else shown_default(option)
+        lines.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(lines)
 
 
@@ -131,7 +136,7 @@ def role_page(role: str) -> Callable[[str], str]:
         }
         for name, chosen in sections.items():
             if f"<!-- {name}: generated -->" in text:
-                text = fill(text, name, variables(chosen))
+                text = fill(text, name, variables(chosen, handed_over(role)))
         return text
 
     return write

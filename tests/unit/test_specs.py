@@ -52,6 +52,20 @@ def flat(text: object) -> object:
     return " ".join(text.split()) if isinstance(text, str) else text
 
 
+WIRED = re.compile(r"\{\{ __wired_\w+ \| default\((.*)\) \}\}")
+
+
+def alone(value: object) -> object:
+    """A default as it is without a site, which hands a value over under another name."""
+    match = WIRED.fullmatch(str(flat(value)))
+    if not match:
+        return flat(value)
+    try:
+        return yaml.safe_load(match[1]) if "~" not in match[1] else f"{{{{ {match[1]} }}}}"
+    except yaml.YAMLError:
+        return value
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_defaults_are_those_of_the_specification(role: str) -> None:
     promised = {
@@ -59,7 +73,7 @@ def test_defaults_are_those_of_the_specification(role: str) -> None:
         for name, option in options(role).items()
         if "default" in option
     }
-    assert {name: flat(value) for name, value in defaults(role).items()} == promised
+    assert {name: alone(value) for name, value in defaults(role).items()} == promised
 
 
 @pytest.mark.parametrize("role", ROLES)
