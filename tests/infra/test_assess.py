@@ -134,13 +134,6 @@ CASES = [
         after="systemctl stop company-web",
     ),
     Case(
-        "a port on which nginx shows its state taken by a foreign process",
-        lambda _site: None,
-        r"FAIL {control}: port 9114/tcp on 127\.0\.0\.1 is held by python3 \(process \d+",
-        before=web_server(9114),
-        after="systemctl stop company-web",
-    ),
-    Case(
         "an edge device that does not answer",
         unreachable,
         r"FAIL edge3: cannot be reached: .* wanted: a host that answers over SSH remedy: "
