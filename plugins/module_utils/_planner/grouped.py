@@ -131,6 +131,13 @@ def check(instance: Instance) -> None:
     width = len(instance.resources)
     if len(instance.units) != width:
         raise ValueError(f"{width} resources have {len(instance.units)} units")
+    _check_rows(instance, width)
+    _check_devices(instance)
+    for workload in instance.workloads:
+        _check_workload(workload)
+
+
+def _check_rows(instance: Instance, width: int) -> None:
     rows = [("host", host.name, host.supply) for host in instance.hosts]
     rows += [("workload", workload.name, workload.demand) for workload in instance.workloads]
     names: set[tuple[str, str]] = set()
@@ -142,19 +149,24 @@ def check(instance: Instance) -> None:
             raise ValueError(f"{kind} {name} has {len(vector)} figures, not {width}")
         if not all(0 <= figure < math.inf for figure in vector):
             raise ValueError(f"{kind} {name} has a figure that is no amount: {vector}")
+
+
+def _check_devices(instance: Instance) -> None:
     for host in instance.hosts:
         for device in host.devices:
             if not 0 <= device.memory_mib < math.inf:
                 raise ValueError(f"host {host.name} has a device with {device.memory_mib} MiB")
-    for workload in instance.workloads:
-        need = workload.gpu
-        if workload.replicas < 0:
-            raise ValueError(f"workload {workload.name} has {workload.replicas} replicas")
-        given = (need.count != 0, need.share != 0, need.memory_mib != 0, bool(need.profile))
-        if sum(given) > 1:
-            raise ValueError(f"workload {workload.name} asks for a GPU in more than one way")
-        if need.count < 0 or not 0 <= need.share < 1 or not 0 <= need.memory_mib < math.inf:
-            raise ValueError(f"workload {workload.name} asks for no sensible part of a GPU: {need}")
+
+
+def _check_workload(workload: Workload) -> None:
+    need = workload.gpu
+    if workload.replicas < 0:
+        raise ValueError(f"workload {workload.name} has {workload.replicas} replicas")
+    given = (need.count != 0, need.share != 0, need.memory_mib != 0, bool(need.profile))
+    if sum(given) > 1:
+        raise ValueError(f"workload {workload.name} asks for a GPU in more than one way")
+    if need.count < 0 or not 0 <= need.share < 1 or not 0 <= need.memory_mib < math.inf:
+        raise ValueError(f"workload {workload.name} asks for no sensible part of a GPU: {need}")
 
 
 def _matrix(rows: list[tuple[float, ...]], width: int) -> Floats:

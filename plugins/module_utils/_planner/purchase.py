@@ -92,6 +92,15 @@ class _Buyer:
         if packed is not None:
             counts, result = self._fewer(*packed, lower)
             return self._answer(counts, result, lower, steps)
+        counts, result = self._grow(counts, result, bought)
+        if result.verdict != FEASIBLE:
+            return self._none(UNDECIDED, lower, steps)
+        counts, result = self._fewer(*self._used(counts, result.placement), lower)
+        return self._answer(counts, result, lower, steps)
+
+    def _grow(self, counts: Ints, result: Result, bought: Floats) -> tuple[Ints, Result]:
+        """Add hosts for what is left out, until all fits, time is up or nothing helps."""
+        budget = self.budget
         anew = False
         for go in range(GOES):
             more = self._for_rest(result, counts)
@@ -105,10 +114,7 @@ class _Buyer:
             result = mend(self._with(counts), result.placement, budget.part(0.2), self.seed)
             if result.verdict == FEASIBLE or not budget.left:
                 break
-        if result.verdict != FEASIBLE:
-            return self._none(UNDECIDED, lower, steps)
-        counts, result = self._fewer(*self._used(counts, result.placement), lower)
-        return self._answer(counts, result, lower, steps)
+        return counts, result
 
     def _answer(
         self, counts: Ints, result: Result, lower: float, steps: tuple[str, ...]

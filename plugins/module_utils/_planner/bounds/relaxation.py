@@ -50,6 +50,35 @@ class Relaxed:
     parts: tuple[tuple[int, int, float, float], ...] = ()
 
 
+@dataclass(frozen=True)
+class Built:
+    """Matrix, right-hand side, objective (to be minimised) and upper bounds of the columns.
+
+    Columns are replicas (of a shape on a group and kind of device), then patterns, then from
+    ``first_offer`` on the numbers of offered hosts.
+    """
+
+    matrix: csr_array
+    right: Floats
+    objective: Floats
+    upper: Floats
+    first_offer: int
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """Entries of a matrix that are found one by one."""
+
+    rows: list[int]
+    cols: list[int]
+    vals: list[float]
+
+    def add(self, row: int, col: int, value: float) -> None:
+        self.rows.append(row)
+        self.cols.append(col)
+        self.vals.append(value)
+
+
 class Program:
     """The linear program; ``sizes`` are numbers of hosts by group, ``cost`` that of one host more.
 
@@ -74,7 +103,9 @@ class Program:
         self.devices = sorted({(g, k) for _s, g, k in self.columns if k >= 0})
         self.stocks: dict[tuple[int, int], Stock] = {}
         self.cuts: dict[Stock, dict[Pattern, None]] = {}
+        self.offers: list[int] = [] if cost is None else np.flatnonzero(~np.isnan(cost)).tolist()
         self._stocks()
+        self._number_rows()
 
     def _stocks(self) -> None:
         problem = self.problem
@@ -100,110 +131,132 @@ class Program:
         found: Bools = (problem.part[:, kind] == size[0]) & (problem.part2[:, kind] == size[1])
         return found
 
-    def build(self) -> tuple[csr_array, Floats, Floats, Floats, dict[str, Ints]]:
-        """Matrix, right-hand side, objective (to be minimised), upper bounds, row numbers."""
+    def _number_rows(self) -> None:
+        """Rows: shapes, then resources by group, then devices, then parts of devices."""
         problem = self.problem
-        shapes = np.array([c[0] for c in self.columns], dtype=np.int64)
-        groups = np.array([c[1] for c in self.columns], dtype=np.int64)
-        kinds = np.array([c[2] for c in self.columns], dtype=np.int64)
-        count, width = len(self.columns), problem.demand.shape[1]
-        number, resources = len(problem.groups), width
-        column = np.arange(count)
-        rows, cols, vals = [shapes], [column], [np.ones(count)]
-        at = len(problem.shapes)
-        for resource in range(resources):
-            demand = problem.demand[shapes, resource] / self.scale[resource]
-            some = demand > 0
-            rows.append(at + groups[some] * resources + resource)
-            cols.append(column[some])
-            vals.append(demand[some])
-        supply = problem.group_supply() / self.scale
-        right = [problem.count.astype(np.float64), (self.sizes[:, None] * supply).reshape(-1)]
-        at += number * resources
-        device_row = {pair: at + n for n, pair in enumerate(self.devices)}
-        have = [
+        at = len(problem.shapes) + len(problem.groups) * problem.demand.shape[1]
+        self.device_row = {pair: at + n for n, pair in enumerate(self.devices)}
+        at += len(self.devices)
+        parts = [(*pair, size) for pair, stock in self.stocks.items() for size in stock.sizes]
+        self.part_row = {part: at + n for n, part in enumerate(parts)}
+        self.height = at + len(parts)
+
+    def _resource_row(self, group: int, resource: int) -> int:
+        resources = len(self.problem.instance.resources)
+        return len(self.problem.shapes) + group * resources + resource
+
+    def build(self) -> Built:
+        """The program with the patterns known so far."""
+        first_offer = len(self.columns) + sum(len(self.cuts[one]) for one in self.stocks.values())
+        supply = self.problem.group_supply() / self.scale
+        right = self._right(supply)
+        entries = _Entries([], [], [])
+        self._enter_devices(entries)
+        self._enter_patterns(entries)
+        self._enter_offers(entries, right, supply, first_offer)
+        width = first_offer + len(self.offers)
+        objective, upper = self._objective_and_upper(width, first_offer)
+        return Built(self._matrix(entries, width), right, objective, upper, first_offer)
+
+    def _right(self, supply: Floats) -> Floats:
+        problem = self.problem
+        devices = [
             float(self.sizes[g] * sum(kind == k for kind in problem.groups[g].kinds))
             for g, k in self.devices
         ]
-        right.append(np.array(have))
-        at += len(self.devices)
-        part_row: dict[tuple[int, int, tuple[int, int]], int] = {}
-        for (group, kind), stock in self.stocks.items():
-            for size in stock.sizes:
-                part_row[group, kind, size] = at
-                at += 1
-        right.append(np.zeros(len(part_row)))
-        extra_rows, extra_vals, extra_cols = [], [], []
-        for n in np.flatnonzero(kinds >= 0).tolist():
-            shape, group, kind = self.columns[n]
+        right: Floats = np.concatenate(
+            [
+                problem.count.astype(np.float64),
+                (self.sizes[:, None] * supply).reshape(-1),
+                np.array(devices),
+                np.zeros(len(self.part_row)),
+            ]
+        )
+        return right
+
+    def _enter_devices(self, entries: _Entries) -> None:
+        """The whole devices, or the part of one, that each replica takes."""
+        problem = self.problem
+        for n, (shape, group, kind) in enumerate(self.columns):
+            if kind < 0:
+                continue
             if problem.whole[shape]:
-                extra_rows.append(device_row[group, kind])
-                extra_vals.append(float(problem.whole[shape]))
+                entries.add(self.device_row[group, kind], n, float(problem.whole[shape]))
             else:
                 size = (int(problem.part[shape, kind]), int(problem.part2[shape, kind]))
-                extra_rows.append(part_row[group, kind, size])
-                extra_vals.append(1.0)
-            extra_cols.append(n)
-        total = count
+                entries.add(self.part_row[group, kind, size], n, 1.0)
+
+    def _enter_patterns(self, entries: _Entries) -> None:
+        """The device that each pattern cuts up, and the parts that it gives."""
+        column = len(self.columns)
         for (group, kind), stock in self.stocks.items():
             for pattern in self.cuts[stock]:
-                extra_rows.append(device_row[group, kind])
-                extra_cols.append(total)
-                extra_vals.append(1.0)
+                entries.add(self.device_row[group, kind], column, 1.0)
                 for size, times in zip(stock.sizes, pattern):
                     if times:
-                        extra_rows.append(part_row[group, kind, size])
-                        extra_cols.append(total)
-                        extra_vals.append(-float(times))
-                total += 1
-        self.first_offer = total
-        self.offers = [] if self.cost is None else np.flatnonzero(~np.isnan(self.cost)).tolist()
-        full_right = np.concatenate(right)
-        for group in self.offers:
-            for resource in range(resources):
-                row = len(problem.shapes) + group * resources + resource
-                extra_rows.append(row)
-                extra_cols.append(total)
-                extra_vals.append(-float(supply[group, resource]))
-                full_right[row] = 0.0
-            for kind in set(problem.groups[group].kinds):
-                if (group, kind) in device_row:
-                    row = device_row[group, kind]
-                    extra_rows.append(row)
-                    extra_cols.append(total)
-                    extra_vals.append(-float(sum(k == kind for k in problem.groups[group].kinds)))
-                    full_right[row] = 0.0
-            total += 1
-        upper = np.full(total, np.inf)
-        limit = np.minimum(problem.count[shapes], self.most[shapes, groups] * self.sizes[groups])
-        upper[:count] = limit
-        objective = np.zeros(total)
+                        entries.add(self.part_row[group, kind, size], column, -float(times))
+                column += 1
+
+    def _enter_offers(
+        self, entries: _Entries, right: Floats, supply: Floats, first_offer: int
+    ) -> None:
+        """What one more host of each offer gives, which ``right`` then no longer holds."""
+        for column, group in enumerate(self.offers, first_offer):
+            for resource in range(supply.shape[1]):
+                row = self._resource_row(group, resource)
+                entries.add(row, column, -float(supply[group, resource]))
+                right[row] = 0.0
+            kinds = self.problem.groups[group].kinds
+            for kind in set(kinds):
+                if (group, kind) in self.device_row:
+                    row = self.device_row[group, kind]
+                    entries.add(row, column, -float(sum(k == kind for k in kinds)))
+                    right[row] = 0.0
+
+    def _objective_and_upper(self, width: int, first_offer: int) -> tuple[Floats, Floats]:
+        shapes, groups = self._shapes_and_groups()
+        count = len(self.columns)
+        objective, upper = np.zeros(width), np.full(width, np.inf)
+        upper[:count] = np.minimum(
+            self.problem.count[shapes], self.most[shapes, groups] * self.sizes[groups]
+        )
         if self.cost is None:
             objective[:count] = -self.values[shapes]
         else:
-            for n, group in enumerate(self.offers):
-                objective[self.first_offer + n] = self.cost[group]
-                upper[self.first_offer + n] = float(self.sizes[group])
-        matrix = coo_array(
-            (
-                np.concatenate([*vals, np.array(extra_vals)]),
-                (
-                    np.concatenate([*rows, np.array(extra_rows, dtype=np.int64)]),
-                    np.concatenate([*cols, np.array(extra_cols, dtype=np.int64)]),
-                ),
-            ),
-            shape=(at, total),
-        ).tocsr()
-        self.device_row, self.part_row = device_row, part_row
-        return matrix, full_right, objective, upper, {}
+            objective[first_offer:] = self.cost[self.offers]
+            upper[first_offer:] = self.sizes[self.offers]
+        return objective, upper
+
+    def _matrix(self, entries: _Entries, width: int) -> csr_array:
+        """The entries, with those of the replicas' numbers and resources."""
+        shapes, groups = self._shapes_and_groups()
+        column = np.arange(len(self.columns))
+        rows, cols, vals = [shapes], [column], [np.ones(len(column))]
+        resources = self.problem.demand.shape[1]
+        for resource in range(resources):
+            demand = self.problem.demand[shapes, resource] / self.scale[resource]
+            some = demand > 0
+            rows.append(len(self.problem.shapes) + groups[some] * resources + resource)
+            cols.append(column[some])
+            vals.append(demand[some])
+        rows.append(np.array(entries.rows, dtype=np.int64))
+        cols.append(np.array(entries.cols, dtype=np.int64))
+        vals.append(np.array(entries.vals, dtype=np.float64))
+        places = (np.concatenate(rows), np.concatenate(cols))
+        return coo_array((np.concatenate(vals), places), shape=(self.height, width)).tocsr()
+
+    def _shapes_and_groups(self) -> tuple[Ints, Ints]:
+        shapes = np.array([c[0] for c in self.columns], dtype=np.int64)
+        return shapes, np.array([c[1] for c in self.columns], dtype=np.int64)
 
     def solve(self, budget: Budget) -> Relaxed | None:
         """Solve it, adding patterns while they help and time allows. None if it has no solution."""
         best: Relaxed | None = None
         for _round in range(ROUNDS):
-            matrix, right, objective, upper, _rows = self.build()
+            built = self.build()
+            matrix, right, objective = built.matrix, built.right, built.objective
             shapes = len(self.problem.shapes)
-            limits = np.column_stack([np.zeros(len(upper)), upper])
+            limits = np.column_stack([np.zeros(len(built.upper)), built.upper])
             options = {"time_limit": max(1.0, budget.left)}
             if self.cost is None:
                 found = linprog(
@@ -226,7 +279,7 @@ class Program:
                     [-found.eqlin.marginals, np.maximum(-found.ineqlin.marginals, 0.0)]
                 )
             grown = self._price(duals)
-            relaxed = self._answer(found.x, duals, matrix, right, objective, upper)
+            relaxed = self._answer(found.x, duals, built)
             better = best is None or (
                 relaxed.bound < best.bound if self.cost is None else relaxed.bound > best.bound
             )
@@ -252,15 +305,12 @@ class Program:
             self.cuts[stock][pattern] = None
         return grown
 
-    def _answer(
-        self, x: Floats, duals: Floats, matrix: csr_array, right: Floats, objective: Floats,
-        upper: Floats,
-    ) -> Relaxed:  # fmt: skip
-        problem = self.problem
+    def _answer(self, x: Floats, duals: Floats, built: Built) -> Relaxed:
+        problem, right, upper = self.problem, built.right, built.upper
         count = len(self.columns)
-        reduced = objective + matrix.T @ duals
+        reduced = built.objective + built.matrix.T @ duals
         # Patterns have no value of their own, and their devices are priced high enough above.
-        reduced[count : self.first_offer] = 0.0
+        reduced[count : built.first_offer] = 0.0
         slack = np.minimum(reduced, 0.0)
         finite = np.where(np.isfinite(upper), upper, 0.0)
         low = -float(duals @ right) + float(slack @ finite)
@@ -293,7 +343,7 @@ class Program:
             place=place,
             prices=duals[:first].copy(),
             host_prices=prices,
-            bought=x[self.first_offer :],
+            bought=x[built.first_offer :],
             patterns=tuple((stock, tuple(cuts)) for stock, cuts in self.cuts.items()),
             worth=tuple(worth.tolist()),
             limits=-float(slack @ finite),

@@ -77,10 +77,13 @@ class Exact:
                 if not self.complete or self.worth >= self.total - 1e-9:
                     return
         # One left out means that all equal ones after it may be left out as well.
+        self._place(self._after_equal(at), -1, worth, budget)
+
+    def _after_equal(self, at: int) -> int:
         after = at + 1
         while after < len(self.queue) and self.queue[after] == self.queue[at]:
             after += 1
-        self._place(after, -1, worth, budget)
+        return after
 
     def _devices(self, shape: int, host: int) -> Iterator[tuple[int, ...]]:
         """The choices of devices that differ in kind or in what is free."""
