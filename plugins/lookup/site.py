@@ -45,6 +45,7 @@ import yaml
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.mlops.onprem.plugins.filter.host_address import host_address
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
     Description,
@@ -55,7 +56,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import h
 from ansible_collections.mlops.onprem.plugins.module_utils._site.site import Site
 
 COLLECTION = Path(__file__).resolve().parents[2]
-ADDRESS = ("mlops_address", "ansible_host", "inventory_hostname")
 
 
 @cache
@@ -85,8 +85,7 @@ class Values:
 
     def address(self, host: str) -> str:
         """Where other hosts reach a host."""
-        variables = self._host(host)
-        return str(next(value for value in map(variables.get, ADDRESS) if value))
+        return host_address(self._host(host))
 
     def _host(self, host: str) -> Any:
         if host not in self._seen:

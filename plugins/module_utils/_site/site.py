@@ -20,6 +20,11 @@ HTTPS = 443
 CONTROL = "control"
 
 
+def url_of(address: str, port: int) -> str:
+    """A URL as people write it: without the port that everybody knows."""
+    return f"https://{address}" + ("" if port == HTTPS else f":{port}")
+
+
 @dataclass(frozen=True)
 class Site:
     """Inventory values and what roles provide.
@@ -83,8 +88,7 @@ class Site:
 
     def url(self, role: str, host: str) -> str:
         """The URL of a role on a host, without a path."""
-        port = self.port(role, host)
-        return f"https://{self.address(host)}" + ("" if port == HTTPS else f":{port}")
+        return url_of(self.address(host), self.port(role, host))
 
     @property
     def gateway_url(self) -> str:
@@ -116,9 +120,8 @@ class Site:
 
     def _managed_endpoint(self) -> str:
         host = self.first("object_store")
-        port = self.port("object_store", host)
         address = self.of("object_store", "address") or self.address(host)
-        return f"https://{address}" + ("" if port == HTTPS else f":{port}")
+        return url_of(str(address), self.port("object_store", host))
 
     def endpoint(self, role: str, host: str) -> str:
         """The URL at which a role is asked: its host's, or that of an existing service."""
