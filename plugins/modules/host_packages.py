@@ -37,7 +37,10 @@ options:
     description:
       - Packaged units that shall neither run nor be enabled, because the platform runs the program
         from a unit of its own.
-      - Only applies if the package was installed by the platform.
+      - Only applies to a unit whose own package was installed by the platform, and that was not
+        in use before. Such a unit is stopped and disabled once, when its package comes; whoever
+        enables it later keeps it. How it was found is recorded, and restored if the package stays
+        when the role is removed.
     type: list
     elements: str
     default: []
@@ -99,22 +102,19 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     names = list(dict.fromkeys(params["name"]))
     plan = packages.Simulated((), (), ())
     with Book(check) as book:
+        pending = (book.ledger.transaction or {}).get("packages", [])
         repaired = packages_apply.finish_interrupted(book, check)
         missing = packages.lacking(names, apt.states(names))
         words = packages.install_words(missing, params["install_recommends"])
         if missing and check:
             plan = packages_apply.foresee(words, missing)
         elif missing:
-            plan = packages_apply.install(book, role, words, missing)
+            plan = packages_apply.install(book, role, words, missing, params["disable_units"])
         elif not check:
             apt.settle(book)
         book.write(packages.shared(book.ledger, role, names))
-        disabled: list[str] = []
-        if any(book.ledger.has("package", name) for name in names) and not (check and missing):
-            states = packages_apply.unit_states(params["disable_units"])
-            disabled = packages.to_disable(states)
-        if not check:
-            packages_apply.disable(disabled)
+        brought = {*pending, *plan.new}
+        disabled = packages_apply.disable(book, role, params["disable_units"], brought)
     return {
         "changed": bool(missing or disabled or repaired),
         "installed": sorted(plan.new),

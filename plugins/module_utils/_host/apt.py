@@ -8,14 +8,14 @@ from __future__ import annotations
 import glob
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from . import packages, snapshot
 from .errors import HostError
 from .ledger import Ledger, inside, missing_parents
-from .system import Book, Ran, put, run
+from .system import Book, Ran, properties, put, run
 
 ENVIRONMENT = {
     "DEBIAN_FRONTEND": "noninteractive",
@@ -138,8 +138,10 @@ def restore_policy() -> bool:
     return ours
 
 
-def begin(book: Book, owner: str, new: Sequence[str]) -> None:
+def begin(book: Book, owner: str, new: Sequence[str], units: Sequence[str] = ()) -> None:
     """Write ahead what the transaction will bring and what was there before it.
+
+    ``units``: those of the new packages that shall rest afterwards.
 
     A transaction of the same owner that was killed goes on: what was there before it counts.
     """
@@ -152,17 +154,29 @@ def begin(book: Book, owner: str, new: Sequence[str]) -> None:
         ledger = ledger.claim(owner, "package", name)
     if pending is not None:
         more = sorted({*pending["packages"], *new})
-        book.write(replace(ledger, transaction={**pending, "packages": more}))
+        rest = {**unit_uses(units), **pending.get("units", {})}
+        book.write(replace(ledger, transaction={**pending, "packages": more, "units": rest}))
         return
     users, groups = snapshot.accounts()
     before = {
         "owner": owner,
         "packages": sorted(new),
+        "units": unit_uses(units),
         "users": users,
         "groups": groups,
         "paths": sorted(snapshot.present()),
     }
     book.write(replace(ledger, transaction=before))
+
+
+def unit_uses(units: Sequence[str]) -> dict[str, bool]:
+    """Whether each of the units is in use."""
+    return {unit: packages.in_use(shown) for unit, shown in unit_states(units).items()}
+
+
+def unit_states(units: Iterable[str]) -> dict[str, Mapping[str, str]]:
+    wanted = ("UnitFileState", "ActiveState", "FragmentPath", "SourcePath")
+    return {unit: properties(unit, *wanted) for unit in units}
 
 
 def settle(book: Book) -> None:
@@ -194,7 +208,14 @@ def settled(ledger: Ledger, transaction: Mapping[str, Any]) -> Ledger:
             # A new directory that others may use meanwhile: it goes when it is empty.
             if not any(inside(parent, one) for one in found):
                 ledger = ledger.claim(owner, "directory", parent)
-    return ledger
+    # What somebody removed and we bring again, has to rest again.
+    for thing in ledger:
+        if thing.kind == "rested" and thing.data["package"] in new:
+            ledger = ledger.drop(thing.key)
+    units = transaction.get("units", {})
+    used = [unit for unit, use in units.items() if use]
+    states = unit_states(units)
+    return packages.to_rest(ledger, owner, states, snapshot.holders(new), new, used)
 
 
 def purge(names: Sequence[str]) -> None:

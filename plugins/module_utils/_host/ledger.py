@@ -25,6 +25,7 @@ STATE_DIR = "/var/lib/mlops"  # where the ledger is
 KINDS = (
     "unit",  # a systemd unit file or drop-in that we wrote
     "enabled",  # a packaged unit that we enabled
+    "rested",  # a unit of a package that came with us, which we stopped and disabled once
     "app",  # a Python application
     "file",  # a file or symbolic link
     "package",  # a Debian package that our transaction installed

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os.path
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from .errors import HostError
@@ -80,14 +80,70 @@ def shared(ledger: Ledger, role: str, names: Iterable[str]) -> Ledger:
     return claimed(ledger, role, [name for name in names if ledger.has("package", name)])
 
 
-def to_disable(states: Mapping[str, Mapping[str, str]]) -> list[str]:
-    """Which packaged units run or would run at the next start of the host."""
-    return [
-        unit
-        for unit, shown in states.items()
-        if shown.get("UnitFileState") in ("enabled", "enabled-runtime")
-        or shown.get("ActiveState") in ("active", "activating", "reloading")
-    ]
+def in_use(shown: Mapping[str, str]) -> bool:
+    """Whether a unit runs, or would run at the next start of the host, by what systemd shows."""
+    return enabled(shown) or active(shown)
+
+
+def enabled(shown: Mapping[str, str]) -> bool:
+    return shown.get("UnitFileState") in ("enabled", "enabled-runtime")
+
+
+def active(shown: Mapping[str, str]) -> bool:
+    return shown.get("ActiveState") in ("active", "activating", "reloading")
+
+
+def unit_file(shown: Mapping[str, str]) -> str:
+    """The file that a unit is made from, also one that systemd made from a script of System V."""
+    return plain(shown.get("SourcePath") or shown.get("FragmentPath", ""))
+
+
+def plain(path: str) -> str:
+    """A path as it is after the merge of / into /usr."""
+    if path.startswith(("/bin/", "/sbin/", "/lib/", "/lib64/")):
+        return "/usr" + path
+    return path
+
+
+def to_rest(
+    ledger: Ledger,
+    role: str,
+    shown: Mapping[str, Mapping[str, str]],
+    holders: Mapping[str, str],
+    brought: Collection[str],
+    used_before: Collection[str] = (),
+) -> Ledger:
+    """Note which packaged units shall rest, with how they were found.
+
+    ``shown``: the units asked for and what systemd shows of them. ``holders``: the package of each
+    unit file, for packages of the platform only, so that a unit of anybody else is never named.
+    ``brought``: packages that came just now. ``used_before``: units that were enabled or ran before
+    these came. A unit rests once: who enables it afterwards has begun to use it. Release 0.2.0 kept
+    no such record, but has disabled the units of its packages.
+    """
+    for unit, state in shown.items():
+        package = holders.get(unit_file(state))
+        if package is None:
+            continue
+        if ledger.has("rested", unit):
+            ledger = ledger.claim(role, "rested", unit)
+        elif package in brought and unit not in used_before:
+            before = {"enabled": enabled(state), "active": active(state)}
+            ledger = ledger.claim(role, "rested", unit, package=package, before=before, done=False)
+        else:
+            ledger = ledger.claim(role, "rested", unit, package=package, before={}, done=True)
+    return ledger
+
+
+def to_disable(ledger: Ledger, shown: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Which of the units are noted to rest, have not been stopped yet, and are in use."""
+    return [unit for unit in unrested(ledger, shown) if in_use(shown[unit])]
+
+
+def unrested(ledger: Ledger, units: Iterable[str]) -> list[str]:
+    """Which of the units are noted to rest, but have not been stopped yet."""
+    things = ((unit, ledger.get("rested", unit)) for unit in units)
+    return [unit for unit, thing in things if thing is not None and not thing.data["done"]]
 
 
 def needs_lists(said: str) -> bool:

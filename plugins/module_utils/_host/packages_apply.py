@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 
-from . import apt, packages
+from . import apt, packages, snapshot
 from .errors import HostError
-from .system import Book, must, properties
+from .system import Book, must
 
 
 def finish_interrupted(book: Book, check: bool) -> bool:
@@ -37,12 +37,15 @@ def foresee(words: Sequence[str], missing: Sequence[str]) -> packages.Simulated:
 
 
 def install(
-    book: Book, role: str, words: Sequence[str], missing: Sequence[str]
+    book: Book, role: str, words: Sequence[str], missing: Sequence[str], units: Sequence[str]
 ) -> packages.Simulated:
-    """Install in one transaction that is recorded before it begins; what it brought."""
+    """Install in one transaction that is recorded before it begins; what it brought.
+
+    ``units``: those of the new packages that shall rest afterwards.
+    """
     plan, refreshed = apt.simulate(words)
     packages.refuse_removals(plan, missing)
-    apt.begin(book, role, plan.new)
+    apt.begin(book, role, plan.new, units)
     apt.quiet_daemons()
     try:
         ran = apt.apt(*words)
@@ -59,10 +62,19 @@ def install(
     return plan
 
 
-def unit_states(units: Sequence[str]) -> dict[str, Mapping[str, str]]:
-    return {unit: properties(unit, "UnitFileState", "ActiveState") for unit in units}
+def disable(book: Book, role: str, units: Sequence[str], brought: Collection[str]) -> list[str]:
+    """Stop and disable those units of ours that have never rested, and note it; which they were.
 
-
-def disable(units: Sequence[str]) -> None:
-    if units:
-        must(["systemctl", "disable", "--now", "--", *units], "disable packaged units")
+    ``brought``: packages that came just now.
+    """
+    states = apt.unit_states(units)
+    holders = snapshot.holders(book.ledger.names("package"))
+    book.write(packages.to_rest(book.ledger, role, states, holders, brought))
+    disabled = packages.to_disable(book.ledger, states)
+    if disabled and not book.check:
+        must(["systemctl", "disable", "--now", "--", *disabled], "disable packaged units")
+    ledger = book.ledger
+    for unit in packages.unrested(ledger, units):
+        ledger = ledger.claim(role, "rested", unit, done=True)
+    book.write(ledger)
+    return disabled

@@ -24,10 +24,11 @@ from .remove_plan import (
     Packages,
     Removal,
     RemoveFile,
+    Restore,
     Trees,
     Units,
 )
-from .system import Book, fresh_name, must, remove_tree, run, write_whole
+from .system import Book, fresh_name, must, properties, remove_tree, run, write_whole
 
 STATUS = "/var/lib/dpkg/status"
 
@@ -145,6 +146,16 @@ def _packages(act: Packages) -> None:
         run(["apt-mark", "auto", "--", *act.orphans])
 
 
+def _restore(act: Restore) -> None:
+    shown = properties(act.unit, "LoadState", "UnitFileState", "ActiveState")
+    if shown.get("LoadState") != "loaded" or packages.in_use(shown):
+        return
+    if act.enable:
+        must(["systemctl", "enable", "--quiet", "--", act.unit], f"enable {act.unit} again")
+    if act.start:
+        must(["systemctl", "start", "--", act.unit], f"start {act.unit} again")
+
+
 def _directory(step: Removal, act: Directory, packaged: set[str]) -> Removal:
     left = False
     if not act.whole:
@@ -172,6 +183,7 @@ _ACTS: dict[type, Callable[[Any], None]] = {
     Trees: _trees,
     RemoveFile: _file,
     Packages: _packages,
+    Restore: _restore,
     Account: _account,
 }
 

@@ -62,6 +62,15 @@ class Packages:
 
 
 @dataclass(frozen=True)
+class Restore:
+    """Make a packaged unit what it was before we let it rest, if nobody has changed it since."""
+
+    unit: str
+    enable: bool
+    start: bool
+
+
+@dataclass(frozen=True)
 class Directory:
     """A directory with all in it that is not protected, or only if it is empty."""
 
@@ -78,7 +87,7 @@ class Account:
     name: str
 
 
-Act = Union[Units, Trees, RemoveFile, Packages, Directory, Account]
+Act = Union[Units, Trees, RemoveFile, Packages, Restore, Directory, Account]
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,7 @@ def plan(before: Before, ledger: Ledger, role: str, keep: Iterable[str] = ()) ->
     steps += _apps(by_kind["app"], kept)
     steps += _files(by_kind["file"], kept)
     steps += _packages(by_kind["package"], before, rest, role)
+    steps += _rested(by_kind["rested"], before, [thing.name for thing in by_kind["package"]])
     steps += _directories([*by_kind["trace"], *by_kind["directory"]], rest, role, kept)
     steps += _accounts(by_kind["user"], by_kind["group"], before)
     return steps
@@ -182,6 +192,20 @@ def _packages(things: list[Thing], before: Before, rest: Ledger, role: str) -> I
         tuple(heirs),
         tuple(("package", name) for name in left),
     )
+
+
+def _rested(things: list[Thing], before: Before, names: list[str]) -> Iterator[Removal]:
+    """Units that rested for us work again if their package stays."""
+    needed = packages.still_needed(before.installed, names)
+    for thing in things:
+        was = thing.data["before"]
+        package = thing.data["package"]
+        stays = package in needed or (package not in names and package in before.installed)
+        if stays and (was.get("enabled") or was.get("active")):
+            act = Restore(thing.name, bool(was.get("enabled")), bool(was.get("active")))
+            yield Removal(act, (f"rest of {thing.name}",), forget=(thing.key,))
+        else:
+            yield Removal(forget=(thing.key,))
 
 
 def _directories(

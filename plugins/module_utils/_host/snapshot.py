@@ -9,6 +9,8 @@ import glob
 import os
 from collections.abc import Iterable
 
+from .packages import plain
+
 ROOTS = ("/etc", "/home", "/opt", "/srv", "/usr", "/var")
 # Places that belong to nobody's package, or are huge, or change by themselves.
 SKIPPED = frozenset(
@@ -37,14 +39,20 @@ DPKG_INFO = "/var/lib/dpkg/info"
 
 def paths_of(packages: Iterable[str]) -> set[str]:
     """Every path in the file lists of the packages, or declared by their tmpfiles.d."""
+    found = listed(packages)
+    return found | declared(found)
+
+
+def listed(packages: Iterable[str]) -> set[str]:
+    """Every path in the file lists of the packages."""
     found: set[str] = set()
     for package in packages:
         for name in glob.glob(f"{DPKG_INFO}/{glob.escape(package)}.list") or glob.glob(
             f"{DPKG_INFO}/{glob.escape(package)}:*.list"
         ):
             with open(name, encoding="utf-8", errors="surrogateescape") as stream:
-                found.update(_plain(line.rstrip("\n")) for line in stream)
-    return found | declared(found)
+                found.update(plain(line.rstrip("\n")) for line in stream)
+    return found
 
 
 def declared(paths: Iterable[str]) -> set[str]:
@@ -63,15 +71,18 @@ def all_paths() -> set[str]:
     found: set[str] = set()
     for name in glob.glob(DPKG_INFO + "/*.list"):
         with open(name, encoding="utf-8", errors="surrogateescape") as stream:
-            found.update(_plain(line.rstrip("\n")) for line in stream)
+            found.update(plain(line.rstrip("\n")) for line in stream)
     return found
 
 
-def _plain(path: str) -> str:
-    """A path as it is after the merge of / into /usr."""
-    if path.startswith(("/bin/", "/sbin/", "/lib/", "/lib64/")):
-        return "/usr" + path
-    return path
+def holders(packages: Iterable[str]) -> dict[str, str]:
+    """The unit files and scripts of System V in the packages' file lists, and whose each is."""
+    found = {}
+    for package in packages:
+        for path in listed([package]):
+            if path.startswith(("/usr/lib/systemd/system/", "/etc/init.d/")):
+                found[path] = package
+    return found
 
 
 def present(roots: Iterable[str] = ROOTS) -> set[str]:

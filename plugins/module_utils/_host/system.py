@@ -137,7 +137,7 @@ class Book:
     """
 
     def __init__(self, check: bool, timeout: float = LOCK_TIMEOUT, folder: str = STATE_DIR) -> None:
-        self._check = check
+        self.check = check
         self._timeout = timeout
         self._folder = folder
         self._path = folder + "/ledger.json"
@@ -179,7 +179,7 @@ class Book:
         if ledger == self.ledger:
             return
         self.ledger = ledger
-        if self._check:
+        if self.check:
             return
         if ledger.empty:
             for path in (self._path, fresh_name(self._path)):

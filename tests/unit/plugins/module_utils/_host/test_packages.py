@@ -227,8 +227,19 @@ def test_what_a_refreshed_list_brings_is_recorded_beside_what_was() -> None:
     }
 
 
+NGINX = "/usr/lib/systemd/system/nginx.service"
+EXPORTER = "/usr/lib/systemd/system/prometheus-nginx-exporter.service"
+RESTED = {"UnitFileState": "disabled", "ActiveState": "inactive"}
+FRESH = {"UnitFileState": "enabled", "ActiveState": "inactive"}
+RUNS = {"UnitFileState": "enabled", "ActiveState": "active"}
+
+
+def ours(*names: str) -> Ledger:
+    return packages.claimed(Ledger(), "r", names)
+
+
 @pytest.mark.parametrize(
-    ("shown", "wanted"),
+    ("state", "wanted"),
     [
         ({"UnitFileState": "enabled", "ActiveState": "inactive"}, True),
         ({"UnitFileState": "enabled-runtime", "ActiveState": "inactive"}, True),
@@ -239,5 +250,95 @@ def test_what_a_refreshed_list_brings_is_recorded_beside_what_was() -> None:
         ({}, False),
     ],
 )
-def test_only_a_unit_that_runs_or_would_is_disabled(shown: dict[str, str], wanted: bool) -> None:
-    assert packages.to_disable({"x.service": shown}) == (["x.service"] if wanted else [])
+def test_only_a_unit_that_runs_or_would_is_disabled(state: dict[str, str], wanted: bool) -> None:
+    shown = {"nginx.service": {**state, "FragmentPath": NGINX}}
+    ledger = packages.to_rest(ours("nginx"), "r", shown, {NGINX: "nginx"}, {"nginx"})
+    assert packages.to_disable(ledger, shown) == (["nginx.service"] if wanted else [])
+
+
+@pytest.mark.parametrize(
+    ("why", "path", "holders"),
+    [
+        ("the company's package", NGINX, {EXPORTER: "prometheus-nginx-exporter"}),
+        ("the company's own unit", "/etc/systemd/system/nginx.service", {NGINX: "nginx"}),
+        ("a unit that nobody has", "", {NGINX: "nginx"}),
+        ("a unit that systemd made", "/run/systemd/generator.late/nginx.service", {}),
+    ],
+)
+def test_a_unit_of_somebody_else_is_left_alone(
+    why: str, path: str, holders: dict[str, str]
+) -> None:
+    shown = {"nginx.service": {**RUNS, "FragmentPath": path}}
+    brought = {"prometheus-nginx-exporter", "nginx"}
+    ledger = packages.to_rest(ours(*brought), "r", shown, holders, brought)
+    assert packages.to_disable(ledger, shown) == [], why
+    assert not ledger.names("rested")
+
+
+def test_one_list_of_packages_is_judged_unit_by_unit() -> None:
+    shown = {
+        "nginx.service": {**RUNS, "FragmentPath": NGINX},
+        "prometheus-nginx-exporter.service": {**FRESH, "FragmentPath": EXPORTER},
+    }
+    name = "prometheus-nginx-exporter"
+    ledger = packages.to_rest(ours(name), "r", shown, {EXPORTER: name}, {name})
+    assert packages.to_disable(ledger, shown) == ["prometheus-nginx-exporter.service"]
+
+
+def test_how_a_unit_was_found_is_noted_before_it_is_stopped() -> None:
+    shown = {"nginx.service": {**FRESH, "FragmentPath": NGINX}}
+    ledger = packages.to_rest(ours("nginx"), "r", shown, {NGINX: "nginx"}, {"nginx"})
+    thing = ledger.get("rested", "nginx.service")
+    assert thing is not None
+    assert thing.data == {
+        "package": "nginx",
+        "before": {"enabled": True, "active": False},
+        "done": False,
+    }
+    assert packages.unrested(ledger, shown) == ["nginx.service"]
+
+
+def test_a_unit_that_was_used_before_its_package_came_is_left_alone() -> None:
+    shown = {"nginx.service": {**RUNS, "FragmentPath": NGINX}}
+    ledger = ours("nginx")
+    for _run in (1, 2):
+        used = ["nginx.service"]
+        ledger = packages.to_rest(ledger, "r", shown, {NGINX: "nginx"}, {"nginx"}, used)
+        assert packages.to_disable(ledger, shown) == []
+
+
+def test_a_unit_rests_once_and_whoever_enables_it_later_keeps_it() -> None:
+    shown = {"nginx.service": {**FRESH, "FragmentPath": NGINX}}
+    ledger = packages.to_rest(ours("nginx"), "r", shown, {NGINX: "nginx"}, {"nginx"})
+    ledger = ledger.claim("r", "rested", "nginx.service", done=True)
+    shown = {"nginx.service": {**RUNS, "FragmentPath": NGINX}}
+    ledger = packages.to_rest(ledger, "second", shown, {NGINX: "nginx"}, ())
+    assert packages.to_disable(ledger, shown) == []
+    thing = ledger.get("rested", "nginx.service")
+    assert thing is not None
+    assert thing.owners == ("r", "second")
+
+
+@pytest.mark.parametrize("state", [RUNS, RESTED])
+def test_a_ledger_of_release_0_2_0_is_read_as_one_whose_units_have_rested(
+    state: dict[str, str],
+) -> None:
+    shown = {"nginx.service": {**state, "FragmentPath": NGINX}}
+    ledger = packages.to_rest(ours("nginx"), "r", shown, {NGINX: "nginx"}, ())
+    assert packages.to_disable(ledger, shown) == []
+    thing = ledger.get("rested", "nginx.service")
+    assert thing is not None
+    assert thing.data["before"] == {}
+
+
+@pytest.mark.parametrize(
+    ("shown", "path"),
+    [
+        ({"FragmentPath": "/lib/systemd/system/x.service"}, "/usr/lib/systemd/system/x.service"),
+        ({"FragmentPath": "/run/systemd/generator.late/x.service", "SourcePath": "/etc/init.d/x"},
+         "/etc/init.d/x"),
+        ({}, ""),
+    ],
+)  # fmt: skip
+def test_the_file_of_a_unit(shown: dict[str, str], path: str) -> None:
+    assert packages.unit_file(shown) == path

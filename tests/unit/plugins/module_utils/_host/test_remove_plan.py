@@ -20,6 +20,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.remove_plan imp
     Packages,
     Removal,
     RemoveFile,
+    Restore,
     Units,
     plan,
 )
@@ -173,6 +174,35 @@ def test_a_package_that_somebody_purged_is_forgotten() -> None:
     ledger = Ledger().claim("first", "package", "p")
     steps = plan(Before(), ledger, "first")
     assert packages_of(steps) == Packages((), ())
+    assert after(steps, ledger).empty
+
+
+@pytest.mark.parametrize(
+    ("was", "acts"),
+    [
+        ({"enabled": True, "active": False}, [Restore("p.service", True, False)]),
+        ({"enabled": True, "active": True}, [Restore("p.service", True, True)]),
+        ({"enabled": False, "active": False}, [None]),
+        ({}, [None]),  # by release 0.2.0, which kept no record
+    ],
+)
+def test_a_unit_that_rested_is_what_it_was_if_its_package_stays(
+    was: dict[str, bool], acts: list[Restore | None]
+) -> None:
+    ledger = Ledger().claim("first", "package", "p")
+    ledger = ledger.claim("first", "rested", "p.service", package="p", before=was, done=True)
+    steps = plan(Before(NEEDS, frozenset({"p"})), ledger, "first")
+    assert [step.act for step in steps if ("rested", "p.service") in step.forget] == acts
+    assert not after(steps, ledger).has("rested", "p.service")
+
+
+def test_a_unit_that_rested_is_forgotten_with_its_package() -> None:
+    was = {"enabled": True, "active": True}
+    ledger = Ledger().claim("first", "package", "p")
+    ledger = ledger.claim("first", "rested", "p.service", package="p", before=was, done=True)
+    steps = plan(BEFORE, ledger, "first")
+    assert said(steps) == ["package p"]
+    assert not [step for step in steps if isinstance(step.act, Restore)]
     assert after(steps, ledger).empty
 
 
