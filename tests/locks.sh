@@ -13,3 +13,11 @@ lock test.in requirements-test.txt --python-version 3.11 --constraint requiremen
 lock uv.in requirements/uv.txt --python-version 3.11 --constraint requirements.txt "$@"
 lock controller-2.21.in requirements-2.21.txt --python-version 3.12 "$@"
 lock test-2.21.in requirements-test-2.21.txt --python-version 3.12 --constraint requirements-2.21.txt "$@"
+# What runs on hosts: for the Python of Debian 13; tests/integration/test_locks.py tries every machine.
+role() {
+  local files=roles/$1/files
+  "$uv" pip compile --quiet --generate-hashes --no-header --python-version 3.13 "${@:2}" \
+    --overrides "$files/overrides.txt" "$files/requirements.in" -o "$files/requirements.txt"
+}
+role model_serving --universal "$@"
+role model_registry --python-platform x86_64-manylinux_2_28 --only-binary :all: --no-annotate "$@"

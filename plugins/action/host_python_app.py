@@ -12,6 +12,8 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -121,9 +123,28 @@ def built(requirements: str, target: app.Target, cache: Path) -> Path:
 
 
 def install(program: str, requirements: str, target: app.Target, work: Path) -> None:
+    tree = work / "tree"
+    _pip_install(program, requirements, target, work, ("--prefix", str(tree)))
+    own = tree / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    wanted = tree / "lib" / f"python{target.version}"
+    if own != wanted:
+        own.rename(wanted)
+
+
+def resolve(requirements: str, target: app.Target) -> None:
+    """Refuse what could not be built for the target; nothing is downloaded but descriptions."""
+    with tempfile.TemporaryDirectory(prefix="mlops-wheels-") as folder:
+        work = Path(folder)
+        words = ("--dry-run", "--target", str(work / "tree"))
+        _pip_install(uv(), requirements, target, work, words)
+
+
+def _pip_install(
+    program: str, requirements: str, target: app.Target, work: Path, words: Sequence[str]
+) -> None:
+    """uv with the locked file, the target and the controller's own index settings."""
     locked = work / "requirements.txt"
     locked.write_text(requirements, encoding="utf-8")
-    tree = work / "tree"
     settings = subprocess.run(
         [sys.executable, "-m", "pip", "--disable-pip-version-check", "config", "list"],
         capture_output=True,
@@ -132,20 +153,16 @@ def install(program: str, requirements: str, target: app.Target, work: Path) -> 
     ).stdout
     environment = dict(os.environ)
     environment.update(app.index_environment(app.pip_settings(settings.splitlines()), environment))
-    words = [program, "--quiet", "--no-progress", "pip", "install", "--python", sys.executable]
-    words += ["--prefix", str(tree), "--python-version", target.version]
-    words += ["--python-platform", target.platform, "--only-binary", ":all:", "--no-deps"]
-    words += ["--require-hashes", "--link-mode", "copy", "--requirements", str(locked)]
-    done = subprocess.run(words, capture_output=True, text=True, env=environment, check=False)
+    argv = [program, "--quiet", "--no-progress", "pip", "install", "--python", sys.executable]
+    argv += [*words, "--python-version", target.version, "--python-platform", target.platform]
+    argv += ["--only-binary", ":all:", "--no-deps", "--require-hashes", "--link-mode", "copy"]
+    argv += ["--requirements", str(locked)]
+    done = subprocess.run(argv, capture_output=True, text=True, env=environment, check=False)
     if done.returncode != 0:
         raise HostError(
             f"The environment for Python {target.version} on {target.platform} could not be built "
             f"on the controller: {done.stderr.strip()[-2000:]}"
         )
-    own = tree / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
-    wanted = tree / "lib" / f"python{target.version}"
-    if own != wanted:
-        own.rename(wanted)
 
 
 def pack(tree: Path, archive: Path) -> None:
