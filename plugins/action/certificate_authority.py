@@ -14,8 +14,17 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._trust import acceptance
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 
+CORRECT_AUTHORITY = (
+    "set trust_ca_certificate_file to the authority, the authorities above it and the root after "
+    "it, with trust_ca_key, or give the host its certificate by trust_host_certificate_file"
+)
+CORRECT_GIVEN = (
+    "put the authorities between after the certificate in trust_host_certificate_file, and their "
+    "root in trust_extra_ca_files, or have another certificate issued"
+)
 SPEC: dict[str, Any] = {
     "directory": {"type": "path", "required": True},
     "common_name": {"type": "str", "required": True},
@@ -28,6 +37,8 @@ SPEC: dict[str, Any] = {
     "host_certificate_file": {"type": "path"},
     "host_key_file": {"type": "path"},
     "host_names": {"type": "list", "elements": "str", "default": []},
+    "host_address": {"type": "str", "default": ""},
+    "host_days": {"type": "int", "default": 397},
     "host_renew_days": {"type": "int", "default": 60},
 }
 
@@ -155,9 +166,25 @@ def probe(args: dict[str, Any], now: datetime) -> list[dict[str, str]]:
             findings.append(
                 _finding("extra_ca", "pass", f"{found} certificates in {path}", "certificates")
             )
-    if args["host_certificate_file"]:
-        findings += _host(args, now)
+    if all(finding["severity"] != "fail" for finding in findings) and args["host_names"]:
+        findings += _given(args, now) if args["host_certificate_file"] else [_trial(args, now)]
     return findings
+
+
+def _trial(args: dict[str, Any], now: datetime) -> dict[str, str]:
+    """Whether what will be issued for the host is accepted: one is issued and tried in memory."""
+    names = trust.names_of(args["host_names"][0], args["host_names"][1:])
+    wanted = f"certificates for {names.text} that every client and server accepts"
+    try:
+        authority, _made = settle(args, now)
+        bundle = bundle_of(args, authority)
+        refused = acceptance.trial_refusal(bundle, authority, names, now, args["host_days"])
+    except trust.TrustError as error:
+        return _finding("certificate", "fail", str(error), wanted, CORRECT_AUTHORITY)
+    if refused:
+        found = f"a certificate of this authority is refused: {refused}"
+        return _finding("certificate", "fail", found, wanted, CORRECT_AUTHORITY)
+    return _finding("certificate", "pass", "a trial certificate is accepted", wanted)
 
 
 def _authority(args: dict[str, Any], now: datetime) -> tuple[str, str, str, str]:
@@ -187,23 +214,33 @@ def _authority(args: dict[str, Any], now: datetime) -> tuple[str, str, str, str]
     return "pass", found, wanted, ""
 
 
-def _host(args: dict[str, Any], now: datetime) -> list[dict[str, str]]:
+def _given(args: dict[str, Any], now: datetime) -> list[dict[str, str]]:
+    """What is wrong with the certificate that the host was given."""
     names = trust.names_of(args["host_names"][0], args["host_names"][1:])
     wanted = f"a valid certificate for {names.text} with its key"
     remedy = "correct trust_host_certificate_file and trust_host_key_file"
     try:
+        chain, key = read(args["host_certificate_file"]), read(args["host_key_file"] or "")
         wrong = trust.check_given(
-            read(args["host_certificate_file"]),
-            read(args["host_key_file"] or ""),
-            names,
-            now,
-            args["host_renew_days"],
+            chain, key, names, now, args["host_renew_days"], args["host_address"]
         )
+        findings = [
+            _finding("certificate", severity, found, wanted, remedy) for severity, found in wrong
+        ]
+        if all(severity != "fail" for severity, _found in wrong):
+            findings += _refused(bundle_of(args, settle(args, now)[0]), chain, key, wanted)
     except trust.TrustError as error:
-        wrong = (("fail", str(error)),)
-    if not wrong:
-        return [_finding("certificate", "pass", "a certificate issued elsewhere", wanted)]
-    return [_finding("certificate", severity, found, wanted, remedy) for severity, found in wrong]
+        return [_finding("certificate", "fail", str(error), wanted, remedy)]
+    return findings or [_finding("certificate", "pass", "a certificate issued elsewhere", wanted)]
+
+
+def _refused(bundle: str, chain: str, key: str, wanted: str) -> list[dict[str, str]]:
+    """What clients and servers say to a certificate that was issued elsewhere."""
+    refused = acceptance.refusal_of(bundle, chain, key)
+    if not refused:
+        return []
+    found = f"a certificate that is refused: {refused}"
+    return [_finding("certificate", "fail", found, wanted, CORRECT_GIVEN)]
 
 
 def _finding(

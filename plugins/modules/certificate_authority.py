@@ -61,6 +61,14 @@ options:
     type: list
     elements: str
     default: []
+  host_address:
+    description: With O(probe), the name or address by which other hosts reach the host.
+    type: str
+    default: ""
+  host_days:
+    description: With O(probe), days for which a certificate would be issued.
+    type: int
+    default: 397
   host_renew_days:
     description: With O(probe), days that a certificate should be valid for.
     type: int

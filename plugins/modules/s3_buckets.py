@@ -21,6 +21,13 @@ options:
     description: File on the controller that says which buckets were made. Keep it with the site.
     type: path
     required: true
+  site_id:
+    description:
+      - Random identity of the site, which marks the buckets that it makes. A bucket that bears
+        another mark, or that was made anew by somebody else, is never deleted.
+      - If empty, nothing is marked, and only the record tells what was made.
+    type: str
+    default: ""
   state:
     description:
       - V(present) creates what is missing.
@@ -114,6 +121,7 @@ def main() -> None:
         argument_spec=dict(
             **client.OPTIONS,
             record={"type": "path", "required": True},
+            site_id={"type": "str", "default": ""},
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
         ),
         supports_check_mode=True,

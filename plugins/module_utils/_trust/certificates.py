@@ -18,7 +18,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
     from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 except ImportError as error:
     CRYPTOGRAPHY_ERROR: ImportError | None = error
@@ -169,6 +169,24 @@ def _usage(**used: bool) -> Any:
     return x509.KeyUsage(**{name: used.get(name, False) for name in every})
 
 
+def _identifier_of(issuer: Any) -> Any:
+    """The issuer's key identifier as it names it itself; there is more than one way to make one."""
+    try:
+        own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+
+
+def _named_issuer(certificate: Any) -> bytes | None:
+    """The key identifier of the issuer that a certificate names."""
+    try:
+        named = certificate.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return None
+    return bytes(named.key_identifier or b"")
+
+
 def new_authority(key: str, common_name: str, now: datetime, days: int) -> Authority:
     """An authority that signed itself. The same key and name continue an earlier one."""
     private = parse_key(key, "the key of the authority")
@@ -230,10 +248,7 @@ def issue(request: str, authority: Authority, names: Names, now: datetime, days:
             ),
             critical=False,
         )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.public_key()),
-            critical=False,
-        )
+        .add_extension(_identifier_of(issuer), critical=False)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(asked.public_key()), critical=False
         )
@@ -242,6 +257,22 @@ def issue(request: str, authority: Authority, names: Names, now: datetime, days:
         builder = builder.add_extension(x509.SubjectAlternativeName(alternatives), critical=False)
     leaf = builder.sign(authority.key, _digest(authority.key))
     return to_pem((leaf, *above(authority.chain)))
+
+
+def throwaway_request(common_name: str) -> tuple[str, str]:
+    """A request for a fresh key, and that key, both in PEM."""
+    private = ec.generate_private_key(ec.SECP256R1())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)]))
+        .sign(private, hashes.SHA256())
+    )
+    key = private.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    return request.public_bytes(serialization.Encoding.PEM).decode(), key.decode()
 
 
 def above(chain: Sequence[Any]) -> tuple[Any, ...]:
@@ -261,6 +292,21 @@ def names_in(certificate: Any) -> frozenset[str]:
             *(str(address) for address in found.get_values_for_type(x509.IPAddress)),
         )
     )
+
+
+def holds(certificate: Any, name: str) -> bool:
+    """Whether the certificate is good for a name, by itself or by a wildcard for one label."""
+    known = names_in(certificate)
+    _first, dot, rest = name.lower().partition(".")
+    return name.lower() in known or bool(dot and f"*.{rest}" in known and not _is_address(name))
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 def why_renew(
@@ -284,6 +330,8 @@ def why_renew(
         reasons.append("it belongs to another key")
     if not signed_by(leaf, authority.certificate):
         reasons.append("another authority issued it")
+    elif _named_issuer(leaf) != _identifier_of(authority.certificate).key_identifier:
+        reasons.append("it names its authority by an identifier that the authority does not bear")
     if names_in(leaf) != frozenset((*names.dns, *names.addresses)):
         reasons.append(f"the host is now reached by {names.text}")
     if leaf.not_valid_before_utc > now:
@@ -323,19 +371,25 @@ def bundle(*texts: tuple[str, str]) -> str:
 
 
 def check_given(
-    certificate: str, key: str, names: Names, now: datetime, renew_days: int
+    certificate: str, key: str, names: Names, now: datetime, renew_days: int, address: str = ""
 ) -> tuple[tuple[str, str], ...]:
-    """What is wrong with a certificate that was issued elsewhere, as (severity, found)."""
+    """What is wrong with a certificate that was issued elsewhere, as (severity, found).
+
+    Others reach the host by ``address``, so that one has to be in it.
+    """
     leaf = parse_certificates(certificate, "the certificate of the host")[0]
     private = parse_key(key, "the key of the host")
     wrong = []
     if not belongs(leaf, private):
         wrong.append(("fail", "a certificate that belongs to another key"))
-    missing = [name for name in (*names.dns, *names.addresses) if name not in names_in(leaf)]
-    if missing and not any(name in names_in(leaf) for name in (*names.dns, *names.addresses)):
+    wanted = (*names.dns, *names.addresses)
+    missing = [name for name in wanted if not holds(leaf, name)]
+    if missing and len(missing) == len(wanted):
         wrong.append(
             ("fail", f"a certificate for {', '.join(sorted(names_in(leaf))) or 'no name'}")
         )
+    elif address and not holds(leaf, address):
+        wrong.append(("fail", f"a certificate that lacks {address}, by which others reach it"))
     elif missing:
         wrong.append(("warn", f"a certificate that lacks {', '.join(missing)}"))
     left = (leaf.not_valid_after_utc - now).total_seconds() / 86400
