@@ -24,8 +24,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks i
     check_twins,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import judge
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.language import ENGLISH
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.page import as_html
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import (
-    as_html,
     as_text,
     headline,
     host_row,
@@ -51,6 +52,7 @@ ARGUMENTS = {
     "hosts": {"type": "list", "elements": "str", "required": True},
     "site": {"type": "str", "required": True},
     "profile": {"type": "str", "required": True},
+    "language": {"type": "str", "default": ENGLISH},
     "margins": {"type": "dict", "required": True},
     "rules": {"type": "dict", "required": True},
     "max_age": {"type": "float", "required": True},
@@ -192,6 +194,7 @@ def assess(
         "tool_version": TOOL_VERSION,
         "site": args["site"],
         "profile": args["profile"],
+        "language": args["language"],
         "assessed_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
         "verdict": judged.verdict,
         "exit_code": judged.exit_code,

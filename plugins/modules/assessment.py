@@ -36,6 +36,10 @@ options:
     description: Name of the profile that margins and rules come from, for the report.
     type: str
     required: true
+  language:
+    description: Language of the report's frame, C(en) or C(de). Findings are English.
+    type: str
+    default: en
   margins:
     description: Margins of M(mlops.onprem.capacity_plan).
     type: dict

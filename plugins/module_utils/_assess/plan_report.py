@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -26,6 +25,10 @@ CAUSES = {
     "fragmentation": "the sum suffices, but what is free is cut up too small",
     "geometry": "the MIG instances cannot be placed together on the cards",
     "spread": "more replicas to keep apart than hosts",
+}
+PURCHASES = {
+    "purchase": "What to buy so that everything fits",
+    "purchase_for_horizon": "What to buy so that it lasts to the end of the horizon",
 }
 # Longer lists are cut in the text; the page and the JSON have everything.
 MOST_ROWS = 20
@@ -137,6 +140,7 @@ def host_rows(plan: Mapping[str, Any]) -> list[Row]:
     ]
 
 
+LOCAL = ("total", "reserved", "used", "free", "left")
 HOST_HEAD = ("host", "replicas", "cores", "cores free", "memory", "memory free", "GPUs")
 
 
@@ -315,154 +319,102 @@ def table(head: Row, rows: Sequence[Row], width: int, right: frozenset[int]) -> 
 
 def plan_text(plan: Mapping[str, Any], width: int = 100) -> list[str]:
     """The plan for a terminal."""
-
-    def wrap(text: str, indent: int = 2) -> list[str]:
-        return textwrap.wrap(
-            text, width, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2)
-        )
-
+    parts = (
+        _workloads_text,
+        _hosts_text,
+        _shortages_text,
+        _lost_text,
+        _horizon_text,
+        _purchases_text,
+        _what_if_text,
+    )
     lines = textwrap.wrap(headline(plan), width)
-    lines.append("")
+    for part in parts:
+        lines += part(plan, width)
+    return lines
+
+
+def _wrap(text: str, width: int, indent: int = 2) -> list[str]:
+    return textwrap.wrap(
+        text, width, initial_indent=" " * indent, subsequent_indent=" " * (indent + 2)
+    )
+
+
+def _workloads_text(plan: Mapping[str, Any], width: int) -> list[str]:
     rows = [
         row
         for *front, need, where in cut(workload_rows(plan), 5)
         for row in ((*front, f"{need} each" if need else ""), ("", "", "", where and f"on {where}"))
         if any(row)
     ]
-    lines += table(
-        ("workload", "kind", "replicas", "needs, and where"), rows, width, frozenset((2,))
-    )
+    head = ("workload", "kind", "replicas", "needs, and where")
+    return ["", *table(head, rows, width, frozenset((2,)))]
+
+
+def _hosts_text(plan: Mapping[str, Any], width: int) -> list[str]:
+    lines = []
     used = [row for row, load in zip(host_rows(plan), plan["hosts"]) if load["replicas"]]
     if used:
         lines += ["", *table(HOST_HEAD, cut(used, 7), width, frozenset(range(1, 7)))]
     others = len(plan["hosts"]) - len(used)
     if others:
         lines.append(f"{counted(others, 'other host')} with nothing placed on it")
-    for row in plan["shortages"]:
-        unit = row["unit"]
-        lines.append("")
-        lines += textwrap.wrap(f"Missing: {shortage(row)}", width, subsequent_indent="  ")
-        for step in row["steps"]:
-            lines += wrap(step)
-        if row["hosts"]:
-            lines += table(
-                ("  host", "total", "reserved", "used", "free", "left by the best plan"),
-                cut(
-                    [
-                        (f"  {one['host']}", *(value(one[key], unit) for key in LOCAL))
-                        for one in row["hosts"]
-                    ],
-                    6,
-                ),
-                width,
-                frozenset(range(1, 6)),
-            )
-    lost = lost_rows(plan)
-    if lost:
-        lines += ["", "If a host is lost"]
-        for said in lost[:MOST_ROWS]:
-            lines += wrap(said)
-        if len(lost) > MOST_ROWS:
-            lines += wrap(f"and {len(lost) - MOST_ROWS:,} more")
-    if plan["horizon"] is not None:
-        lines += ["", f"Until {plan['horizon']['until']}"]
-        outs = runout_rows(plan)
-        if outs:
-            lines += [
-                f"  {line}"
-                for line in table(RUNOUT_HEAD, cut(outs, 6), width - 2, frozenset((2, 3, 4)))
-            ]
-        lines += wrap(lasting(plan["horizon"]))
-    for key, head in (
-        ("purchase", "What to buy so that everything fits"),
-        ("purchase_for_horizon", "What to buy so that it lasts to the end of the horizon"),
-    ):
-        if plan[key] is not None:
-            lines += ["", head, *wrap(bought(plan[key]))]
-            for step in plan[key]["steps"]:
-                lines += wrap(step, 4)
-    if plan["what_if"] is not None:
-        lines += ["", *textwrap.wrap(f"What if: {changes_text(plan['what_if']['changes'])}", width)]
-        lines += [
-            f"  {line}"
-            for line in table(
-                ("", "now", "then"), change_rows(plan["what_if"]), width - 2, frozenset()
-            )
-        ]
     return lines
 
 
-LOCAL = ("total", "reserved", "used", "free", "left")
-
-
-def plan_html(plan: Mapping[str, Any]) -> list[str]:
-    """The plan as a section of the page. Everything shown is escaped."""
-    say = html.escape
-    kind = {"FEASIBLE": "go", "INFEASIBLE": "refused"}.get(plan["verdict"], "unknown")
-    body = ["<h2>Workloads</h2>", f'<p class="verdict {kind}">{say(headline(plan))}</p>']
-
-    def add(head: Row, rows: Sequence[Row], right: Sequence[int] = ()) -> None:
-        def cells(mark: str, row: Row) -> str:
-            return "".join(
-                f"<{mark}{' class=n' if index in right else ''}>{say(cell)}"
-                for index, cell in enumerate(row)
-            )
-
-        body.append(
-            f"<table><thead><tr>{cells('th', head)}</thead><tbody>"
-            + "".join(f"<tr>{cells('td', row)}" for row in rows)
-            + "</tbody></table>"
-        )
-
-    add(
-        ("workload", "kind", "replicas", "each needs", "where"),
-        workload_rows(plan),
-        (2,),
-    )
-    add(HOST_HEAD, host_rows(plan), tuple(range(1, 7)))
+def _shortages_text(plan: Mapping[str, Any], width: int) -> list[str]:
+    lines = []
     for row in plan["shortages"]:
-        unit = row["unit"]
-        body.append(f"<h3>Missing: {say(missing(row))}</h3><p>{say(shortage(row))}</p>")
-        if row["steps"]:
-            body.append("<ul>" + "".join(f"<li>{say(step)}" for step in row["steps"]) + "</ul>")
-        if not row["hosts"]:
-            continue
-        add(
-            ("host", *LOCAL),
-            [
-                *((one["host"], *(value(one[key], unit) for key in LOCAL)) for one in row["hosts"]),
-                (
-                    "all",
-                    "",
-                    value(row["reserved"], unit),
-                    value(row["used"], unit),
-                    value(row["free_total"], unit),
-                    "",
-                ),
-            ],
-            tuple(range(1, 6)),
-        )
+        lines.append("")
+        lines += textwrap.wrap(f"Missing: {shortage(row)}", width, subsequent_indent="  ")
+        for step in row["steps"]:
+            lines += _wrap(step, width)
+        if row["hosts"]:
+            local = [
+                (f"  {one['host']}", *(value(one[key], row["unit"]) for key in LOCAL))
+                for one in row["hosts"]
+            ]
+            head = ("  host", "total", "reserved", "used", "free", "left by the best plan")
+            lines += table(head, cut(local, 6), width, frozenset(range(1, 6)))
+    return lines
+
+
+def _lost_text(plan: Mapping[str, Any], width: int) -> list[str]:
     lost = lost_rows(plan)
-    if lost:
-        body.append("<h3>If a host is lost</h3><ul>")
-        body += [f"<li>{say(said)}" for said in lost]
-        body.append("</ul>")
-    if plan["horizon"] is not None:
-        body.append(f"<h3>Until {say(plan['horizon']['until'])}</h3>")
-        outs = runout_rows(plan)
-        if outs:
-            add(RUNOUT_HEAD, outs, (2, 3, 4))
-        body.append(f"<p>{say(lasting(plan['horizon']))}</p>")
-    for key, head in (
-        ("purchase", "What to buy so that everything fits"),
-        ("purchase_for_horizon", "What to buy so that it lasts to the end of the horizon"),
-    ):
+    if not lost:
+        return []
+    lines = ["", "If a host is lost"]
+    for said in lost[:MOST_ROWS]:
+        lines += _wrap(said, width)
+    if len(lost) > MOST_ROWS:
+        lines += _wrap(f"and {len(lost) - MOST_ROWS:,} more", width)
+    return lines
+
+
+def _horizon_text(plan: Mapping[str, Any], width: int) -> list[str]:
+    if plan["horizon"] is None:
+        return []
+    lines = ["", f"Until {plan['horizon']['until']}"]
+    outs = runout_rows(plan)
+    if outs:
+        rows = table(RUNOUT_HEAD, cut(outs, 6), width - 2, frozenset((2, 3, 4)))
+        lines += [f"  {line}" for line in rows]
+    return [*lines, *_wrap(lasting(plan["horizon"]), width)]
+
+
+def _purchases_text(plan: Mapping[str, Any], width: int) -> list[str]:
+    lines = []
+    for key, head in PURCHASES.items():
         if plan[key] is not None:
-            body.append(f"<h3>{head}</h3><p>{say(bought(plan[key]))}</p>")
-            body.append(
-                "<ul>" + "".join(f"<li>{say(step)}" for step in plan[key]["steps"]) + "</ul>"
-            )
-    if plan["what_if"] is not None:
-        body.append(f"<h3>What if: {say(changes_text(plan['what_if']['changes']))}</h3>")
-        add(("", "now", "then"), change_rows(plan["what_if"]))
-    return body
+            lines += ["", head, *_wrap(bought(plan[key]), width)]
+            for step in plan[key]["steps"]:
+                lines += _wrap(step, width, 4)
+    return lines
+
+
+def _what_if_text(plan: Mapping[str, Any], width: int) -> list[str]:
+    if plan["what_if"] is None:
+        return []
+    head = textwrap.wrap(f"What if: {changes_text(plan['what_if']['changes'])}", width)
+    rows = table(("", "now", "then"), change_rows(plan["what_if"]), width - 2, frozenset())
+    return ["", *head, *(f"  {line}" for line in rows)]

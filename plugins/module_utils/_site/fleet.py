@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
+from .commands import commands
 from .site import Site
 
 RING = "ring_"
@@ -62,4 +64,10 @@ def summary(site: Site) -> dict[str, Any]:
         "control": list(site.groups.get("control") or ()),
         "gateway": site.gateway_url,
         "devices": devices(site),
+        "language": str(site.value(site.control, "mlops_language") or "en"),
+        "commands": commands(
+            site.value(site.control, "ansible_inventory_sources") or [],
+            site.root,
+            os.path.exists(os.path.join(site.root, "Makefile")),
+        ),
     }

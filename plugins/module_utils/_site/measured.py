@@ -64,7 +64,7 @@ def rules(site: Site) -> dict[str, str]:
 
 
 def tiles(site: Site) -> list[Entry]:
-    """The entries of the start page, as C(gateway_services) has it."""
+    """The entries of the start page in the site's language, as C(gateway_services) has it."""
     found = [
         tile
         for row in site.table
@@ -72,7 +72,16 @@ def tiles(site: Site) -> list[Entry]:
         if site.holds(site.control, tile.when)
     ]
     found.sort(key=lambda tile: tile.order)
-    return [{"name": tile.name, "path": tile.path, "about": tile.about} for tile in found]
+    language = str(site.value(site.control, "mlops_language") or "")
+    return [
+        {
+            "name": tile.name,
+            "about": tile.about,
+            **tile.languages.get(language, {}),
+            "path": tile.path,
+        }
+        for tile in found
+    ]
 
 
 def checks(

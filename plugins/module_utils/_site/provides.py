@@ -87,13 +87,17 @@ class Probe:
 
 @dataclass(frozen=True)
 class Tile:
-    """An entry of the start page; smaller ``order`` stands further up."""
+    """An entry of the start page; smaller ``order`` stands further up.
+
+    ``languages`` has name and about in languages other than English.
+    """
 
     name: str
     path: str
     about: str
     order: int
     when: Conditions = default(default_factory=dict)
+    languages: Mapping[str, Mapping[str, str]] = default(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -211,8 +215,12 @@ _tile = _entry(
         about=field(given, "about", text),
         order=field(given, "order", whole),
         when=optional(given, "when", mapping, {}),
+        languages={
+            language: {key: field(mapping(told), key, text) for key in ("name", "about")}
+            for language, told in optional(given, "languages", mapping, {}).items()
+        },
     ),
-    *("name", "path", "about", "order", "when"),
+    *("name", "path", "about", "order", "when", "languages"),
 )
 _backup = _entry(
     lambda given: Backup(field(given, "path", text), field(given, "why", text)), "path", "why"

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.mlops.onprem.plugins.action import assessment
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import as_html, as_text
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.page import as_html
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import as_text
 
 from tests import example_site
 
@@ -54,6 +55,7 @@ def arguments(directory: Path, **changes: Any) -> dict[str, Any]:
         "hosts": GROUPS["all"],
         "site": "example",
         "profile": "production",
+        "language": "en",
         "margins": PROFILE["margins"],
         "rules": PROFILE["rules"],
         "max_age": 3600.0,

@@ -16,13 +16,14 @@ from typing import Any
 
 import jsonschema
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.language import words
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (
     findings_of,
     with_verdict,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_page import plan_html
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import (
     bought,
-    plan_html,
     plan_text,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
@@ -209,7 +210,7 @@ def test_many_rows_are_cut_in_the_text_and_whole_in_the_json() -> None:
 def test_the_page_is_escaped_and_shows_every_workload_and_host(refused: bool) -> None:
     told = data(refused)
     told["workloads"][0]["gpu"] = "<b>half</b>"
-    body = "\n".join(plan_html(told))
+    body = "\n".join(plan_html(told, words("en")))
     assert "<b>half</b>" not in body
     seen: list[str] = []
 

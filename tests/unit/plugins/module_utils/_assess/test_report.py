@@ -8,8 +8,8 @@ from __future__ import annotations
 from html.parser import HTMLParser
 from typing import Any
 
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.page import as_html
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import (
-    as_html,
     as_text,
     headline,
     host_row,

@@ -244,6 +244,15 @@ def test_pages_that_are_not_there_are_not_shown() -> None:
     ]
 
 
+def test_the_start_page_speaks_the_language_of_the_site() -> None:
+    said = {host: {"mlops_language": "de"} for host in GROUPS["all"]}
+    tiles = {tile["path"]: tile for tile in asked("gateway_services", said)}
+    assert tiles["/prometheus/"]["name"] == "Messwerte"
+    assert set(tiles) == {tile["path"] for tile in asked("gateway_services")}
+    english = {tile["about"] for tile in asked("gateway_services")}
+    assert not {tile["about"] for tile in tiles.values()} & english, "not all of it is German"
+
+
 def test_roles_are_asked_where_they_run() -> None:
     every = ["common", "trust", "monitoring"]
     assert asked("roles_to_ask", host="store1") == ["common", "trust", "object_store", "monitoring"]

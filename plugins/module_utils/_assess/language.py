@@ -1,0 +1,135 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words of the report's frame, by language. Findings are sentences of their checks, in English.
+
+Every language has every word (a test holds them to it); an unknown language is read as English,
+and the inventory's check tells of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+ENGLISH = "en"
+
+WORDS: dict[str, dict[str, str]] = {
+    ENGLISH: {
+        "title": "Assessment of {site}",
+        "profile": "profile",
+        "go": "GO: nothing stands against it.",
+        "refused": "REFUSED: no host has been changed.",
+        "unknown": "COULD NOT ASSESS: no host has been changed.",
+        "checks": "Checks",
+        "none": "none",
+        "count.fail": "{count} failed",
+        "count.error": "{count} could not be checked",
+        "count.waived": "{count} waived",
+        "count.warn": "{count} to look at",
+        "count.pass": "{count} passed",
+        "findings": "Findings",
+        "nothing": "Nothing to mend and nothing to look at.",
+        "passed": "Passed",
+        "state.fail": "fail",
+        "state.error": "not checked",
+        "state.waived": "waived",
+        "state.warn": "look at it",
+        "state.pass": "pass",
+        "verdict": "verdict",
+        "host": "host",
+        "check": "check",
+        "found": "found",
+        "wanted": "wanted",
+        "remedy": "remedy",
+        "waived": "waived until {expires} by {owner}: {reason}",
+        "capacity": "Capacity",
+        "formula": "free = total \N{MINUS SIGN} reserved \N{MINUS SIGN} foreign \N{MINUS SIGN} "
+        "demanded. What our own services use now is part of demanded, not of foreign.",
+        "short formula": "free = total - reserved - foreign - demanded; ours is in demanded only",
+        "resource": "resource",
+        "total": "total",
+        "reserved": "reserved",
+        "foreign": "foreign",
+        "demanded": "demanded",
+        "free": "free",
+        "short": "short",
+        "demanded by": "demanded by",
+        "hosts": "Hosts",
+        "system": "system",
+        "kernel": "kernel",
+        "cpu": "processor",
+        "memory": "memory",
+        "gpu": "GPU",
+        "measured": "measured",
+        "not known": "not known",
+        "workloads": "Workloads",
+        "missing": "Missing",
+        "lost": "If a host is lost",
+        "until": "Until {day}",
+        "purchase": "What to buy so that everything fits",
+        "purchase_for_horizon": "What to buy so that it lasts to the end of the horizon",
+        "what if": "What if: {changes}",
+    },
+    "de": {
+        "title": "Beurteilung von {site}",
+        "profile": "Profil",
+        "go": "FREIGABE: nichts spricht dagegen.",
+        "refused": "ABGELEHNT: kein Host wurde verändert.",
+        "unknown": "NICHT BEURTEILBAR: kein Host wurde verändert.",
+        "checks": "Prüfungen",
+        "none": "keine",
+        "count.fail": "{count} nicht bestanden",
+        "count.error": "{count} nicht prüfbar",
+        "count.waived": "{count} ausgenommen",
+        "count.warn": "{count} anzusehen",
+        "count.pass": "{count} bestanden",
+        "findings": "Befunde",
+        "nothing": "Nichts zu beheben und nichts anzusehen.",
+        "passed": "Bestanden",
+        "state.fail": "Fehler",
+        "state.error": "nicht geprüft",
+        "state.waived": "ausgenommen",
+        "state.warn": "ansehen",
+        "state.pass": "bestanden",
+        "verdict": "Urteil",
+        "host": "Host",
+        "check": "Prüfung",
+        "found": "gefunden",
+        "wanted": "verlangt",
+        "remedy": "Abhilfe",
+        "waived": "ausgenommen bis {expires} von {owner}: {reason}",
+        "capacity": "Kapazität",
+        "formula": "frei = gesamt \N{MINUS SIGN} Reserve \N{MINUS SIGN} fremd \N{MINUS SIGN} "
+        "Bedarf. Was die eigenen Dienste heute brauchen, zählt zum Bedarf, nicht zu fremd.",
+        "short formula": "frei = gesamt - Reserve - fremd - Bedarf; Eigenes nur im Bedarf",
+        "resource": "Ressource",
+        "total": "gesamt",
+        "reserved": "Reserve",
+        "foreign": "fremd",
+        "demanded": "Bedarf",
+        "free": "frei",
+        "short": "fehlt",
+        "demanded by": "Bedarf von",
+        "hosts": "Hosts",
+        "system": "System",
+        "kernel": "Kernel",
+        "cpu": "Prozessor",
+        "memory": "Speicher",
+        "gpu": "GPU",
+        "measured": "gemessen",
+        "not known": "nicht bekannt",
+        "workloads": "Arbeitslasten",
+        "missing": "Es fehlt",
+        "lost": "Wenn ein Host ausfällt",
+        "until": "Bis {day}",
+        "purchase": "Was zu kaufen ist, damit alles Platz hat",
+        "purchase_for_horizon": "Was zu kaufen ist, damit es bis zum Ende des Zeitraums reicht",
+        "what if": "Was wäre, wenn: {changes}",
+    },
+}
+LANGUAGES = tuple(WORDS)
+
+
+def words(language: object) -> Mapping[str, str]:
+    """The words of a language; those of English for a language that is not there."""
+    return WORDS.get(str(language or ENGLISH), WORDS[ENGLISH])
