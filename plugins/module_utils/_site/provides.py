@@ -208,6 +208,15 @@ _probe = _entry(
     ),
     *("name", "through", "path"),
 )
+
+
+def _languages(value: Any) -> Mapping[str, Mapping[str, str]]:
+    return {
+        language: {key: field(mapping(told), key, text) for key in ("name", "about")}
+        for language, told in mapping(value).items()
+    }
+
+
 _tile = _entry(
     lambda given: Tile(
         name=field(given, "name", text),
@@ -215,10 +224,7 @@ _tile = _entry(
         about=field(given, "about", text),
         order=field(given, "order", whole),
         when=optional(given, "when", mapping, {}),
-        languages={
-            language: {key: field(mapping(told), key, text) for key in ("name", "about")}
-            for language, told in optional(given, "languages", mapping, {}).items()
-        },
+        languages=optional(given, "languages", _languages, {}),
     ),
     *("name", "path", "about", "order", "when", "languages"),
 )
