@@ -9,7 +9,7 @@ import ast
 import json
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,18 @@ def handed_over(role: str) -> set[str]:
     return {name for name, value in page.items() if "__wired_" in str(value)}
 
 
+def secrets(role: str) -> set[str]:
+    """The variables of a role whose default is a secret of the site."""
+    page = yaml.safe_load((ROOT / "roles" / role / "defaults" / "main.yml").read_text())
+    return {name for name, value in page.items() if "mlops.onprem.secret" in str(value)}
+
+
 def shown_default(option: dict[str, Any]) -> str:
     """A default as people read it."""
     if "default" not in option:
         return "required" if option.get("required") else "none"
     value = option["default"]
     text = str(value) if isinstance(value, str) else json.dumps(value)
-    if "mlops.onprem.secret" in text:
-        return "a secret of the site"
     if not text:
         return "empty"
     return "`" + " ".join(text.split()).replace("|", "\\|") + "`"
@@ -109,7 +113,7 @@ def words(text: Any) -> str:
     return joined.replace("|", "\\|")
 
 
-def variables(chosen: dict[str, dict[str, Any]], computed: set[str]) -> str:
+def variables(chosen: dict[str, dict[str, Any]], told: Mapping[str, str]) -> str:
     """The table of variables of a role, and the keys of those that are made of several."""
     lines = ["| variable | default | meaning |", "| --- | --- | --- |"]
     for name, option in chosen.items():
@@ -119,7 +123,7 @@ def variables(chosen: dict[str, dict[str, Any]], computed: set[str]) -> str:
         if option.get("options"):
             keys = ", ".join(f"`{key}`" for key in option["options"])
             meaning += f" {'Each with' if option['type'] == 'list' else 'Keys'}: {keys}."
-        default = "computed for the site" if name in computed else shown_default(option)
+        default = told.get(name) or shown_default(option)
         lines.append(f"| `{name}` | {default} | {meaning} |")
     return "\n".join(lines)
 
@@ -129,6 +133,8 @@ def role_page(role: str) -> Callable[[str], str]:
 
     def write(text: str) -> str:
         every = options(role)
+        told = dict.fromkeys(handed_over(role), "computed for the site")
+        told.update(dict.fromkeys(secrets(role), "a secret of the site"))
         sections = {
             "variables": every,
             "variables of the site": {k: v for k, v in every.items() if k.startswith("mlops_")},
@@ -136,7 +142,7 @@ def role_page(role: str) -> Callable[[str], str]:
         }
         for name, chosen in sections.items():
             if f"<!-- {name}: generated -->" in text:
-                text = fill(text, name, variables(chosen, handed_over(role)))
+                text = fill(text, name, variables(chosen, told))
         return text
 
     return write
