@@ -12,6 +12,10 @@ PLAYBOOK := .venv/bin/ansible-playbook -i $(INVENTORY)
 
 help: ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  INVENTORY=inventories/mine   for site, assess, check, pipeline, remove: your hosts, not the lab'
+	@echo '  ARGS="-K --limit edge1"      further options of ansible-playbook (or of the benchmark)'
+	@echo 'make ends with 2 whatever failed; ansible-playbook itself with 1 where a site is refused.'
 
 env: ## Build the controller's environment (.venv)
 	@extensions/env.sh requirements.txt
@@ -23,7 +27,7 @@ lab: env ## Build the hosts of the lab
 site: $(if $(filter inventories/lab,$(INVENTORY)),lab,env) ## Turn the inventory into a working, checked platform
 	@$(PLAYBOOK) site.yml $(ARGS)
 
-assess: env ## Measure, probe and judge; change nothing (0 go, 1 refused, 2 could not assess)
+assess: env ## Measure, probe and judge; change nothing
 	@$(PLAYBOOK) playbooks/assess.yml $(ARGS)
 
 check: env ## Say what site would change, change nothing

@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TOP = {
-    *("CHANGELOG.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md"),
+    *("CHANGELOG.md", "CONTRIBUTING.md", "FILES.json", "LICENSE", "MANIFEST.json", "README.md"),
+    "SECURITY.md",
     *("ansible.cfg", "changelogs", "docs", "inventories", "meta", "pipeline", "playbooks"),
     *("plugins", "requirements", "requirements-2.21.txt", "requirements.txt", "roles", "site.yml"),
 }
