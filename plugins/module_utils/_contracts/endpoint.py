@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 from dataclasses import dataclass
@@ -17,6 +18,15 @@ from .contract import Contract
 
 DAY = 86400
 _EXPIRED, _NOT_YET, _NAME, _ADDRESS = 10, 9, 62, 64
+_NO_ISSUER_ABOVE = 2
+_OF_SYSTEMS = ("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt")
+
+
+def authorities_of_the_system() -> str:
+    """The file with the authorities that this machine trusts; empty if there is none."""
+    known = ssl.get_default_verify_paths()
+    candidates = (known.cafile or "", *_OF_SYSTEMS)
+    return next((path for path in candidates if path and os.path.isfile(path)), "")
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,9 @@ def dial(
             ),
         )
     context.check_hostname = endpoint.verify_name
+    # As libpq and botocore judge. Python's own wishes differ from version to version: 3.13 takes
+    # a chain without root, and refuses authorities without key identifiers.
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
     with sock:
         try:
             wrong = greet(contract, endpoint, sock) if greet else None
@@ -185,6 +198,11 @@ def _untrusted(contract: Contract, endpoint: Endpoint, error: ssl.SSLError) -> F
         found, remedy = (
             f"a certificate for another name than {endpoint.host}",
             f"set {contract.name_variable} to a name in the certificate, or have this name added",
+        )
+    elif code == _NO_ISSUER_ABOVE:
+        found, remedy = (
+            f"a certificate whose authority has no root above it in {endpoint.authorities}",
+            f"add the root, and every authority between, to the PEM file in {ca_file}",
         )
     elif code is not None:
         said = one_line(getattr(error, "verify_message", "")) or "not trusted"

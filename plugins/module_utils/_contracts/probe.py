@@ -5,15 +5,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from typing import Any, Callable
 
 from .._findings.finding import Finding
 from .contract import Contract, sentences_of_failures
+from .deadline import Deadline, Expired
 from .endpoint import Certificate, Endpoint, Greet, dial, judge_certificate
 
 OPTIONS: dict[str, Any] = {"strict": {"type": "bool", "default": False}}
+SPAN: dict[str, Any] = {"deadline": {"type": "int", "default": 30}}
 
 Look = Callable[[Certificate], tuple[list[Finding], dict[str, Any]]]
 """What a protocol adds once TLS is verified: its findings, and facts for the result."""
@@ -26,12 +29,18 @@ def run(
     look: Look,
     nothing: dict[str, Any],
     greet: Greet | None = None,
+    deadline: Deadline | None = None,
 ) -> None:
     """Probe and end the module. ``nothing`` is the facts of an endpoint that was not reached.
 
     One cause gives one finding: where the way ends, nobody looks further.
     """
-    findings, certificate = reach(contract, endpoint, module.params["timeout"], greet)
+    timeout = module.params["timeout"]
+    try:
+        with deadline.limit() if deadline else contextlib.nullcontext():
+            findings, certificate = reach(contract, endpoint, timeout, greet)
+    except Expired:
+        findings, certificate = [_too_late(contract, endpoint, deadline)], None
     facts: dict[str, Any] = {}
     if certificate:
         more, facts = look(certificate)
@@ -54,6 +63,16 @@ def reach(
         contract.passed("reachable", "an open port", f"an open port at {endpoint.address}"),
         judge_certificate(contract, endpoint, dialled.certificate, time.time()),
     ], dialled.certificate
+
+
+def _too_late(contract: Contract, endpoint: Endpoint, deadline: Deadline | None) -> Finding:
+    seconds = deadline.seconds if deadline else 0
+    return contract.failed(
+        "reachable",
+        f"no connection to {endpoint.address} within the {seconds:g} s of the probe",
+        f"an open port at {endpoint.address} that speaks TLS",
+        f"correct {contract.address_variables}, or let the controller through the firewall",
+    )
 
 
 def report(module: Any, findings: list[Finding], facts: dict[str, Any]) -> None:
