@@ -46,6 +46,20 @@ options:
     description: Name of the site. Comments on the server tell by it what this site made.
     type: str
     required: true
+  site_id:
+    description:
+      - Random identity of the site, 8 to 64 letters, digits, C(-) and C(_), also in the comments.
+        Two sites with one O(site) never touch each other's roles and databases.
+      - If empty, comments carry O(site) only, as those of release 0.2.0 do, and what bears it is
+        taken as this site's as long as the passwords hold.
+    type: str
+    default: ""
+  adopt_named_marks:
+    description:
+      - With O(site_id), take what bears O(site) and no identity as this site's, as long as the
+        passwords hold, and renew its comments. For a site that release 0.2.0 installed.
+    type: bool
+    default: false
   databases:
     description: Databases of the platform with the roles that own them.
     type: list

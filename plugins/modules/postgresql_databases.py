@@ -62,6 +62,14 @@ steps:
   type: list
   elements: str
   sample: ["create role mlflow (at most 20 connections)"]
+told:
+  description:
+    - Sentences, also given as warnings. What speaks of this site and was left as it is, as somebody
+      else may have made it, and what could not be found out.
+  returned: success
+  type: list
+  elements: str
+  sample: ["db1.example.com:5432: role copy is left as it is: it belongs to site other."]
 """
 
 import os
@@ -99,7 +107,7 @@ def main() -> None:
         databases = Databases(
             Contract("metadata_db", endpoint.address, ("host", "port")),
             Login(wanted["user"], wanted["password"], wanted["database"]),
-            wanted["site"],
+            client.site_named(wanted),
             consumers_of(wanted["databases"]),
             lambda login: client.Session(endpoint, login, wanted["timeout"]),
             lambda password: verifier(password, os.urandom(16)),
@@ -115,6 +123,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(shown),
         steps=shown,
+        told=databases.warnings,
         diff={
             "before_header": f"PostgreSQL at {endpoint.address}",
             "after_header": f"PostgreSQL at {endpoint.address}",

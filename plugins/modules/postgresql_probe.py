@@ -159,7 +159,7 @@ def main() -> None:
     endpoint = client.endpoint_of(wanted)
     contract = Contract(wanted["contract"], endpoint.address, ("host", "port"))
     try:
-        consumers = consumers_of(wanted["databases"])
+        consumers, site = consumers_of(wanted["databases"]), client.site_named(wanted)
     except DatabaseError as error:
         module.fail_json(msg=str(error))
     if not wanted["host"]:
@@ -173,7 +173,7 @@ def main() -> None:
             return read.look_as_consumers(contract, consumers, connect), {}
         login = Login(wanted["user"], wanted["password"], wanted["database"])
         server, findings = read.look_as_account(
-            contract, login, consumers, wanted, connect, time.time
+            contract, login, consumers, site, wanted, connect, time.time
         )
         return findings, {"server": facts(server, certificate)} if server else {}
 

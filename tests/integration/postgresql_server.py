@@ -77,6 +77,7 @@ class PostgresqlServer:
             "user": "dba",
             "password": "dba-secret",
             "site": "test",
+            "site_id": "7d0c1f5e88a94b21",
         }
 
     def create(self) -> None:
@@ -108,6 +109,7 @@ class PostgresqlServer:
             "pg_ctl", f"--pgdata={self.place / 'data'}", f"--log={self.place / 'log'}", "start"
         )
         self.sql(
+            "ALTER ROLE postgres PASSWORD 'postgres-secret'",
             "CREATE ROLE dba LOGIN CREATEDB CREATEROLE PASSWORD 'dba-secret'",
             "CREATE ROLE clerk LOGIN PASSWORD 'clerk-secret'",
             "CREATE ROLE company LOGIN PASSWORD 'company-secret'",

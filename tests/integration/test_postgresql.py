@@ -53,14 +53,11 @@ ALL_STEPS = [
     "create role mlops_monitoring (at most 5 connections)",
     "grant pg_monitor to mlops_monitoring",
     "create database mlflow owned by mlflow",
-    "mark database mlflow as made by this site",
-    "close database mlflow to other roles",
+    "mark database mlflow as made by this site and open it to its owner only",
     "create database mlflow_auth owned by mlflow",
-    "mark database mlflow_auth as made by this site",
-    "close database mlflow_auth to other roles",
+    "mark database mlflow_auth as made by this site and open it to its owner only",
     "create database mlops_monitoring owned by mlops_monitoring",
-    "mark database mlops_monitoring as made by this site",
-    "close database mlops_monitoring to other roles",
+    "mark database mlops_monitoring as made by this site and open it to its owner only",
 ]
 
 
@@ -97,6 +94,10 @@ def only_failure(result: dict[str, Any]) -> dict[str, str]:
     failures = [finding for finding in findings if finding["severity"] == "fail"]
     assert len(failures) == 1, result["findings"]
     return failures[0]
+
+
+def failures(result: dict[str, Any]) -> str:
+    return "; ".join(one["found"] for one in result["findings"] if one["severity"] == "fail")
 
 
 def probe(run_module: RunModule, server: PostgresqlServer, **changes: Any) -> dict[str, Any]:
@@ -223,7 +224,9 @@ def test_a_database_of_somebody_else(run_module: RunModule, server: PostgresqlSe
     databases = [{**DATABASES[0], "name": "company", "extra_databases": []}]
     failure = only_failure(probe(run_module, server, databases=databases))
     assert failure["found"] == "database company exists and is owned by company"
-    assert failure["remedy"] == "choose another name in metadata_db_databases"
+    assert failure["remedy"] == (
+        "choose another name in metadata_db_databases, or set metadata_db_prefix"
+    )
 
 
 def test_pools_larger_than_the_server_allows(
@@ -303,7 +306,7 @@ def test_passwords_never_reach_the_servers_log(
     assert "CREATE ROLE" in server.log
     assert "-secret" not in server.log.replace("'dba-secret'", "").replace(
         "'clerk-secret'", ""
-    ).replace("'company-secret'", "")
+    ).replace("'company-secret'", "").replace("'postgres-secret'", "")
 
 
 def test_other_roles_may_not_enter(run_module: RunModule, server: PostgresqlServer) -> None:
@@ -391,17 +394,198 @@ def test_removal_needs_no_list_of_databases(
     assert len(result["steps"]) == 5
 
 
-def test_another_sites_databases_are_refused_and_kept(
+OTHER = {"site_id": "e1f9b3a07c5d4482"}
+NAMED_ONLY = {"site_id": ""}
+
+
+def everything(server: PostgresqlServer) -> list[Any]:
+    """The state of the roles and databases in question, with their comments and passwords."""
+    return [
+        server.sql(
+            "SELECT *, shobj_description(oid, 'pg_authid') FROM pg_authid "
+            "WHERE rolname ~ '^(mlflow|mlops|copy)' ORDER BY oid"
+        ),
+        server.sql(
+            "SELECT *, shobj_description(oid, 'pg_database') FROM pg_database "
+            "WHERE datname ~ '^(mlflow|mlops|copy)' ORDER BY oid"
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (
+            {"site": "elsewhere", **OTHER},
+            {},
+            "role mlflow exists and belongs to site elsewhere",
+        ),
+        (OTHER, {}, "belongs to another site of the name test (e1f9b3a07c5d4482)"),
+        (OTHER, {"adopt_named_marks": True}, "another site of the name test (e1f9b3a07c5d4482)"),
+        (
+            NAMED_ONLY,
+            {},
+            "was made by a site of this name, whose identity is not known here",
+        ),
+        (OTHER, NAMED_ONLY, "belongs to another site of the name test (e1f9b3a07c5d4482)"),
+        ({"site": "Zürich", **OTHER}, {"site": "Zürich"}, "another site of the name Z\\xfcrich"),
+    ],
+)
+def test_what_another_site_made_is_refused_and_kept(
+    run_module: RunModule,
+    server: PostgresqlServer,
+    first: dict[str, Any],
+    second: dict[str, Any],
+    said: str,
+) -> None:
+    apply(run_module, server, **first)
+    before = everything(server)
+    assert said in failures(probe(run_module, server, **second))
+    for user in ("dba", "postgres"):
+        account = {"user": user, "password": f"{user}-secret"}
+        result = apply(run_module, server, **{**second, **account})
+        assert (result["failed"], said in result["msg"]) == (True, True)
+        removed = apply(run_module, server, state="absent", **{**second, **account})
+        assert (removed["changed"], removed["steps"]) == (False, [])
+    assert everything(server) == before
+    assert apply(run_module, server, state="absent", **first)["changed"] is True
+
+
+@pytest.mark.parametrize("later", [NAMED_ONLY, {"adopt_named_marks": True}])
+def test_a_name_without_the_password_is_no_proof(
+    run_module: RunModule, server: PostgresqlServer, later: dict[str, Any]
+) -> None:
+    """Two folders, one copied from the other before marks had an identity."""
+    apply(run_module, server, **NAMED_ONLY)
+    before = everything(server)
+    copied = [{**entry, "password": "of-the-copy"} for entry in DATABASES]
+    for state in ("present", "absent"):
+        result = apply(run_module, server, databases=copied, state=state, **later)
+        assert result["msg"].startswith(
+            "Role mlflow bears the name of site test, but not its password: another site of this "
+            "name may have made it."
+        )
+    assert everything(server) == before
+
+
+def test_a_site_of_the_release_before_is_adopted_once(
     run_module: RunModule, server: PostgresqlServer
 ) -> None:
-    apply(run_module, server, site="elsewhere")
-    result = apply(run_module, server)
-    assert result["failed"] is True
-    assert result["msg"].startswith(
-        f"127.0.0.1:{server.port}: role mlflow exists and belongs to site elsewhere"
+    apply(run_module, server, **NAMED_ONLY)
+    steps = [
+        "renew the mark of role mlflow",
+        "renew the mark of role mlops_monitoring",
+        "renew the mark of database mlflow",
+        "renew the mark of database mlflow_auth",
+        "renew the mark of database mlops_monitoring",
+    ]
+    assert apply(run_module, server, adopt_named_marks=True, check_mode=True)["steps"] == steps
+    assert apply(run_module, server, adopt_named_marks=True)["steps"] == steps
+    assert apply(run_module, server)["steps"] == []
+    assert apply(run_module, server, state="absent", **NAMED_ONLY)["changed"] is False
+    assert apply(run_module, server, site="renamed")["steps"] == steps
+    assert len(apply(run_module, server, state="absent", site="renamed")["steps"]) == 5
+
+
+def test_a_site_of_the_release_before_can_be_removed(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server, **NAMED_ONLY)
+    assert len(apply(run_module, server, state="absent", adopt_named_marks=True)["steps"]) == 5
+
+
+@pytest.mark.parametrize("user", ["dba", "postgres"])
+def test_a_copied_mark_makes_nothing_ours(
+    run_module: RunModule, server: PostgresqlServer, user: str
+) -> None:
+    apply(run_module, server)
+    mark = "Made by mlops.onprem for site test (7d0c1f5e88a94b21) as mlflow; removed with it."
+    server.sql(
+        "CREATE ROLE copy_role LOGIN",
+        f"COMMENT ON ROLE copy_role IS '{mark}'",
+        "CREATE DATABASE copy_base OWNER company",
+        f"COMMENT ON DATABASE copy_base IS '{mark}'",
     )
+    account = {"user": user, "password": f"{user}-secret"}
+    try:
+        result = apply(run_module, server, state="absent", **account)
+        assert (len(result["steps"]), "copy" in str(result["steps"])) == (5, False)
+        assert [sentence.split(": ", 1)[1] for sentence in result["told"]] == [
+            "role copy_role is left as it is: it bears a mark that this site put on mlflow.",
+            "database copy_base is left as it is: it is owned by company, and its comment speaks "
+            "of this site.",
+        ]
+        assert len(everything(server)[0]) == len(everything(server)[1]) == 1
+    finally:
+        server.sql("DROP DATABASE copy_base", "DROP ROLE copy_role")
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ["DROP DATABASE mlflow", "CREATE DATABASE mlflow OWNER mlflow"],
+        ["COMMENT ON DATABASE mlflow IS NULL"],
+        ["COMMENT ON DATABASE mlflow IS 'our experiments'"],
+        [
+            "ALTER DATABASE mlflow_auth RENAME TO copy_auth",
+            "ALTER DATABASE mlflow RENAME TO mlflow_auth",
+        ],
+    ],
+    ids=["made anew", "mark lost", "mark changed", "renamed"],
+)
+def test_a_database_without_its_mark_is_told_and_kept(
+    run_module: RunModule, server: PostgresqlServer, statements: list[str]
+) -> None:
+    apply(run_module, server)
+    server.sql(*statements)
+    before = everything(server)
+    try:
+        assert "does not bear the mark of this site" in str(probe(run_module, server)["findings"])
+        assert "does not bear the mark of this site" in apply(run_module, server)["msg"]
+        removed = apply(run_module, server, state="absent")
+        assert "was not made by site test, or has lost its mark" in removed["msg"]
+        assert everything(server) == before
+    finally:
+        server.sql("DROP DATABASE IF EXISTS copy_auth")
+
+
+def test_a_lost_mark_can_be_given_back_by_hand(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server)
+    server.sql("COMMENT ON DATABASE mlflow IS NULL")
+    asked = only_failure(probe(run_module, server))["remedy"].split("ask for: ")[1]
+    server.sql(asked)
+    assert apply(run_module, server)["steps"] == []
+
+
+def test_a_role_made_anew_by_hand_is_told_and_kept(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server, databases=DATABASES[:1])
+    apply(run_module, server, databases=DATABASES[:1], state="absent")
+    server.sql("CREATE ROLE mlflow LOGIN PASSWORD 'by-hand'")
+    before = everything(server)
+    assert "role mlflow exists and was not made by this site" in apply(run_module, server)["msg"]
     assert apply(run_module, server, state="absent")["steps"] == []
-    assert apply(run_module, server, state="absent", site="elsewhere")["changed"] is True
+    assert everything(server) == before
+
+
+def test_a_role_that_something_elsewhere_needs_stops_removal_before_anything_is_dropped(
+    run_module: RunModule, server: PostgresqlServer
+) -> None:
+    apply(run_module, server)
+    server.sql("CREATE TABLE reports ()", "ALTER TABLE reports OWNER TO mlflow", database="company")
+    before = everything(server)
+    try:
+        said = apply(run_module, server, state="absent")["msg"]
+        assert said.startswith(
+            "Role mlflow owns something in database company, or has rights there, and cannot be "
+            'dropped: run there REASSIGN OWNED BY "mlflow" TO another role'
+        )
+        assert everything(server) == before
+    finally:
+        server.sql("DROP TABLE reports", database="company")
 
 
 def test_a_role_of_the_company_is_refused_and_kept(

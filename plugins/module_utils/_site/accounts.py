@@ -23,19 +23,24 @@ def replaced(site: Site, role: str, name: str, computed: Iterable[Entry]) -> lis
 
 
 def provided_databases(site: Site) -> list[Entry]:
-    """The databases that the roles of the site need."""
+    """The databases that the roles of the site need, their names with the prefix asked for."""
+    prefix = _prefix(site)
     return [
         {
-            "name": database.name,
-            "owner": database.owner,
+            "name": prefix + database.name,
+            "owner": prefix + database.owner,
             "password": site.secret(database.secret),
             "connection_limit": database.connection_limit,
-            "extra_databases": list(database.extra_databases),
+            "extra_databases": [prefix + name for name in database.extra_databases],
             "monitoring": database.monitoring,
         }
         for provides in site.provides.values()
         for database in provides.databases
     ]
+
+
+def _prefix(site: Site) -> str:
+    return str(site.of("metadata_db", "prefix") or "")
 
 
 def databases(site: Site) -> list[Entry]:
@@ -49,6 +54,8 @@ def database_of(site: Site, database: Database, name: str) -> Entry:
     Raises:
         SiteError: The inventory's list of databases lacks it.
     """
+    if site.of("metadata_db", "databases") is None:
+        name = _prefix(site) + name
     for entry in databases(site):
         if name in (entry["name"], *entry.get("extra_databases", ())):
             return {

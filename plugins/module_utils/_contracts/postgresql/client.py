@@ -12,7 +12,8 @@ from typing import Any
 
 from ..._findings.sentence import one_line
 from ..endpoint import Endpoint
-from .judge import Login
+from .judge import Login, site_of
+from .marks import Site
 from .read import Query, Refused
 
 PSYCOPG_ERROR: str | None = None
@@ -40,6 +41,8 @@ OPTIONS: dict[str, Any] = {
     "password": {"type": "str", "required": True, "no_log": True},
     "database": {"type": "str", "default": "postgres"},
     "site": {"type": "str", "required": True},
+    "site_id": {"type": "str", "default": ""},
+    "adopt_named_marks": {"type": "bool", "default": False},
     "databases": {"type": "list", "elements": "dict", "default": [], "options": _DATABASE},
     "timeout": {"type": "int", "default": 10},
 }
@@ -50,6 +53,11 @@ def endpoint_of(params: dict[str, Any]) -> Endpoint:
     return Endpoint(
         params["host"], params["port"], params["ca_file"], params["sslmode"] == "verify-full"
     )
+
+
+def site_named(params: dict[str, Any]) -> Site:
+    """The site as the options of a module name it. Raises DatabaseError for a wrong identity."""
+    return site_of(params["site"], params["site_id"], params["adopt_named_marks"])
 
 
 def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Protocol
@@ -22,15 +23,12 @@ from .judge import (
     login_could_not_be_tried,
     password_was_refused,
 )
-from .plan import Step, plan_absent, plan_present
+from .marks import Site
+from .plan import Step, left_alone, plan_absent, plan_present
 from .read import Refused, read_server
 
 # One run at a time on one server; the backend of a killed run ends with its statement.
 LOCK = "SELECT pg_advisory_lock(hashtext('mlops.onprem'))"
-NO_SELF_GRANT = (
-    "SELECT set_config('createrole_self_grant', '', false) "
-    "WHERE current_setting('server_version_num')::int >= 160000"
-)
 NOT_THERE_YET = Server(170000, "17", Account("nobody", superuser=True), Connections(0, 0, 0))
 
 
@@ -53,7 +51,7 @@ class Databases:
 
     contract: Contract
     login: Login
-    site: str
+    site: Site
     consumers: tuple[Consumer, ...]
     connect: Callable[[Login], Session]
     make_verifier: Callable[[str], str]
@@ -75,7 +73,7 @@ class Databases:
         try:
             try:
                 if not check:
-                    session.execute((LOCK, NO_SELF_GRANT))
+                    session.execute((LOCK,))
                 steps = self.plan(read_server(session.query, self.consumers, self.clock))
             except Refused as error:
                 raise DatabaseError(f"{self.contract.host}: {error.said}") from None
@@ -88,8 +86,14 @@ class Databases:
     def plan(self, server: Server) -> tuple[Step, ...]:
         """Steps from what is there to what is wanted."""
         if not self.present:
-            names = tuple(name for consumer in self.consumers for name in consumer.databases)
-            return plan_absent(server, self.site, names)
+            steps = plan_absent(
+                self.contract, server, self.consumers, self.site, self.password_holds
+            )
+            self.warnings += [
+                f"{self.contract.host}: {text}."
+                for text in left_alone(server, self.consumers, self.site)
+            ]
+            return steps
         return plan_present(
             self.contract,
             server,
@@ -115,11 +119,16 @@ class Databases:
         return True
 
     def apply(self, session: Session, steps: tuple[Step, ...]) -> None:
-        """Make the steps up to the first that the server refuses."""
+        """Make the steps up to the first that the server refuses, and take back what was lent."""
+        done: list[Step] = []
         for step in steps:
             try:
                 session.execute(step.statements, step.atomic)
             except Refused as error:
+                for statement in (undo for one in done for undo in one.undo):
+                    with contextlib.suppress(Refused):
+                        session.execute((statement,))
                 raise DatabaseError(
                     f"{self.contract.host}: cannot {step.text}: {error.said}"
                 ) from None
+            done.append(step)

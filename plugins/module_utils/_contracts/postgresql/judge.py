@@ -12,9 +12,9 @@ from ..._findings.errors import PlatformError
 from ..._findings.finding import FAIL, Finding
 from ..._findings.sentence import count, listing, one_line
 from ..contract import Contract
+from .marks import IDENTITY, Site
 
 OLDEST_MAJOR = 14
-MARK = re.compile(r"^Made by mlops\.onprem for site (.+); removed with it\.$")
 _NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
 _FATAL = re.compile(r"(?:FATAL|PANIC|ERROR|FEHLER|FATAL ERROR):\s+(.*)", re.IGNORECASE)
 
@@ -24,6 +24,16 @@ class DatabaseError(PlatformError):
 
 
 # -- what is wanted ---------------------------------------------------------------------------
+
+
+def site_of(name: str, identity: str, adopt_named: bool) -> Site:
+    """The site whose marks count. Raises DatabaseError for what is no identity."""
+    if identity and not IDENTITY.match(identity):
+        raise DatabaseError(
+            f"metadata_db_site_id: {identity!r} is not an identity of 8 to 64 letters, digits, "
+            "- and _; leave it out, so that the site makes its own."
+        )
+    return Site(name, identity, adopt_named)
 
 
 @dataclass(frozen=True)
@@ -102,6 +112,15 @@ class RoleSeen:
     monitoring: bool = False
     administered: bool = True
     lent: bool = False
+    expired: bool = False
+
+
+@dataclass(frozen=True)
+class Use:
+    """A database in which a role owns something or has rights."""
+
+    role: str
+    database: str
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,12 @@ class DatabaseSeen:
     owner: str
     comment: str = ""
     public_connect: bool = True
+    open: bool = True
+
+    @property
+    def unfinished(self) -> bool:
+        """Created closed and not yet marked, which only a run that was killed leaves behind."""
+        return not self.open and not self.comment
 
 
 @dataclass(frozen=True)
@@ -136,6 +161,7 @@ class Server:
     clock_skew: float = 0.0
     roles: tuple[RoleSeen, ...] = ()
     databases: tuple[DatabaseSeen, ...] = ()
+    uses: tuple[Use, ...] = ()
 
     @property
     def major(self) -> int:
@@ -146,11 +172,6 @@ class Server:
 
     def database(self, name: str) -> DatabaseSeen | None:
         return next((seen for seen in self.databases if seen.name == name), None)
-
-
-def mark(site: str) -> str:
-    """The comment on everything that is made for a site."""
-    return f"Made by mlops.onprem for site {site}; removed with it."
 
 
 # -- why a login failed -----------------------------------------------------------------------
@@ -233,7 +254,7 @@ def judge(
     contract: Contract,
     server: Server,
     consumers: tuple[Consumer, ...],
-    site: str,
+    site: Site,
     oldest_major: int = OLDEST_MAJOR,
 ) -> list[Finding]:
     """Findings about a server that could be logged in to."""
@@ -286,7 +307,7 @@ def _judge_writable(contract: Contract, server: Server) -> Finding:
 
 
 def _judge_rights(
-    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: str
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: Site
 ) -> Finding:
     account = server.account
     lacking = []
@@ -319,23 +340,33 @@ def _judge_rights(
             f"ask for: ALTER ROLE {account.name} {' '.join(lacking)}, "
             f"or set {contract.variable('admin_user')} to another account",
         )
+    return of_another_account(contract, server, site) or contract.passed(
+        "rights", f"{account.name} with {held}", wanted
+    )
+
+
+def of_another_account(contract: Contract, server: Server, site: Site) -> Finding | None:
+    """Roles of this site that the account may not alter, as another account created them."""
+    account = server.account
     strangers = [
-        role.name for role in server.roles if role.comment == mark(site) and not role.administered
+        role.name
+        for role in server.roles
+        if site.owns(role.name, role.comment) and not role.administered
     ]
-    if strangers and not account.superuser:
-        return contract.failed(
-            "rights",
-            f"{account.name} may not alter {listing(strangers)}, "
-            "which another account created for this site",
-            f"the account that created {listing(strangers)}, or admin option on it",
-            f"set {contract.variable('admin_user')} to that account, or ask for: "
-            f"GRANT {', '.join(strangers)} TO {account.name} WITH ADMIN OPTION",
-        )
-    return contract.passed("rights", f"{account.name} with {held}", wanted)
+    if not strangers or account.superuser:
+        return None
+    return contract.failed(
+        "rights",
+        f"{account.name} may not alter {listing(strangers)}, "
+        "which another account created for this site",
+        f"the account that created {listing(strangers)}, or admin option on it",
+        f"set {contract.variable('admin_user')} to that account, or ask for: "
+        f"GRANT {', '.join(strangers)} TO {account.name} WITH ADMIN OPTION",
+    )
 
 
 def _judge_names(
-    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: str
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: Site
 ) -> list[Finding]:
     conflicts = conflicts_of(contract, server, consumers, site)
     if conflicts:
@@ -358,39 +389,82 @@ def _judge_names(
 
 
 def conflicts_of(
-    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: str
+    contract: Contract, server: Server, consumers: tuple[Consumer, ...], site: Site
 ) -> list[Finding]:
     """The names that somebody else uses."""
-    ours = mark(site)
-    found = []
-
-    def conflict(text: str, remedy: str) -> None:
-        found.append(
-            contract.failed(
-                "names", text, f"a name that is free, or was made by site {site}", remedy
-            )
+    wanted = f"a name that is free, or was made by site {site.name}"
+    return [
+        contract.failed("names", text, wanted, remedy)
+        for consumer in consumers
+        for text, remedy in (
+            *_conflicts_of_role(server.role(consumer.owner), site),
+            *(
+                conflict
+                for name in consumer.databases
+                for conflict in _conflicts_of_database(server, consumer, name, site)
+            ),
         )
+    ]
 
-    rename = "choose another name in metadata_db_databases"
-    for consumer in consumers:
-        role = server.role(consumer.owner)
-        if role and role.comment != ours:
-            other = MARK.match(role.comment)
-            owner = f"belongs to site {other.group(1)}" if other else "was not made by this site"
-            conflict(f"role {consumer.owner} exists and {owner}", f"{rename} for the owner")
-        for name in consumer.databases:
-            seen = server.database(name)
-            if seen is None or seen.owner == consumer.owner:
-                continue
-            owner_role = server.role(seen.owner)
-            if owner_role and owner_role.comment == ours:
-                conflict(
-                    f"database {name} of this site is owned by {seen.owner}",
-                    f"set the owner of {name} in metadata_db_databases to {seen.owner}",
-                )
-            else:
-                conflict(f"database {name} exists and is owned by {seen.owner}", rename)
-    return found
+
+_RENAME = "choose another name in metadata_db_databases"
+_PREFIX = "or set metadata_db_prefix"
+Conflict = tuple[str, str]
+"""What is found, and what to do."""
+
+
+def _conflicts_of_role(role: RoleSeen | None, site: Site) -> list[Conflict]:
+    if role is None or site.owns(role.name, role.comment):
+        return []
+    found = f"role {role.name} exists and {site.whose(role.comment)}"
+    return [(found, f"{_RENAME} for the owner, {_PREFIX}{_way_back(site, role.comment)}")]
+
+
+def _conflicts_of_database(
+    server: Server, consumer: Consumer, name: str, site: Site
+) -> list[Conflict]:
+    seen = server.database(name)
+    if seen is None:
+        return []
+    owner = server.role(seen.owner)
+    ours = owner is not None and site.owns(owner.name, owner.comment)
+    if seen.owner != consumer.owner and ours:
+        found = f"database {name} of this site is owned by {seen.owner}"
+        return [(found, f"set the owner of {name} in metadata_db_databases to {seen.owner}")]
+    if seen.owner != consumer.owner:
+        found = f"database {name} exists and is owned by {seen.owner}"
+        return [(found, f"{_RENAME}, {_PREFIX}")]
+    if not ours or marked(server, seen, site) or seen.unfinished:
+        return []
+    found = (
+        f"database {name} is owned by {seen.owner}, but does not bear the mark of this site: "
+        "it was made anew, or its comment was changed"
+    )
+    return [(found, f"{_RENAME}, {_PREFIX}, or, if the site is to have it, {marking(site, name)}")]
+
+
+def _way_back(site: Site, comment: str) -> str:
+    """What else helps if the site itself is meant: its identity was lost, or never written."""
+    if not site.names(comment):
+        return ""
+    return (
+        ", or, if this very site made it with release 0.2.0, "
+        "set metadata_db_adopt_named_marks: true for one run"
+    )
+
+
+def marked(server: Server, seen: DatabaseSeen, site: Site) -> bool:
+    """Whether the site made a database: it says so, and a role of the site owns it."""
+    owner = server.role(seen.owner)
+    if owner is None or not site.owns(owner.name, owner.comment):
+        return False
+    proved = site.proves(owner.name, owner.comment)
+    return site.owns(seen.name, seen.comment) or (proved and site.names(seen.comment))
+
+
+def marking(site: Site, database: str) -> str:
+    """How the owner of a server tells a site that a database is its own."""
+    return f"ask for: COMMENT ON DATABASE {database} IS '{site.mark(database)}'"
 
 
 def _judge_connections(

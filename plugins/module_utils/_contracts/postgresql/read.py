@@ -21,9 +21,11 @@ from .judge import (
     Login,
     RoleSeen,
     Server,
+    Use,
     judge,
     judge_login,
 )
+from .marks import Site
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 Connect = Callable[[Login], AbstractContextManager[Query]]
@@ -50,7 +52,8 @@ SELECT r.rolname, coalesce(shobj_description(r.oid, 'pg_authid'), ''), r.rolconn
        pg_has_role(current_user, r.oid, 'MEMBER WITH ADMIN OPTION'),
        EXISTS (SELECT FROM pg_auth_members m JOIN pg_roles me ON me.oid = m.member
                 WHERE m.roleid = r.oid AND me.rolname = current_user
-                  AND (%s OR m.grantor = me.oid))
+                  AND (%s OR m.grantor = me.oid)),
+       coalesce(r.rolvaliduntil < clock_timestamp(), false)
   FROM pg_roles r
  WHERE r.rolname = ANY(%s)
     OR shobj_description(r.oid, 'pg_authid') LIKE 'Made by mlops.onprem for site %%'
@@ -59,8 +62,22 @@ SELECT r.rolname, coalesce(shobj_description(r.oid, 'pg_authid'), ''), r.rolconn
 _DATABASES = """
 SELECT d.datname, pg_get_userbyid(d.datdba), coalesce(shobj_description(d.oid, 'pg_database'), ''),
        has_database_privilege('public', d.oid, 'CONNECT')
-         OR has_database_privilege('public', d.oid, 'TEMPORARY')
-  FROM pg_database d ORDER BY d.datname
+         OR has_database_privilege('public', d.oid, 'TEMPORARY'),
+       d.datallowconn
+  FROM pg_database d
+ WHERE d.datname = ANY(%s)
+    OR shobj_description(d.oid, 'pg_database') LIKE 'Made by mlops.onprem for site %%'
+    OR shobj_description(d.datdba, 'pg_authid') LIKE 'Made by mlops.onprem for site %%'
+ ORDER BY d.datname
+"""
+_USES = """
+SELECT DISTINCT r.rolname, d.datname
+  FROM pg_shdepend s
+  JOIN pg_roles r ON s.refclassid = 'pg_authid'::regclass AND s.refobjid = r.oid
+  JOIN pg_database d
+    ON d.oid = CASE WHEN s.classid = 'pg_database'::regclass THEN s.objid ELSE s.dbid END
+ WHERE shobj_description(r.oid, 'pg_authid') LIKE 'Made by mlops.onprem for site %'
+ ORDER BY 1, 2
 """
 _IN_USE = """
 SELECT count(*) FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
@@ -85,6 +102,7 @@ def look_as_account(
     contract: Contract,
     login: Login,
     consumers: tuple[Consumer, ...],
+    site: Site,
     wanted: dict[str, Any],
     connect: Connect,
     clock: Callable[[], float],
@@ -99,7 +117,7 @@ def look_as_account(
     skew = wanted["max_clock_skew"]
     return server, [
         contract.passed("login", f"logged in as {login.user}", f"a login as {login.user}"),
-        *judge(contract, server, consumers, wanted["site"], wanted["min_version"]),
+        *judge(contract, server, consumers, site, wanted["min_version"]),
         judge_clock(contract, server.clock_skew, min(5, skew), skew),
     ]
 
@@ -144,8 +162,9 @@ def _look_as_consumer(
 def read_server(
     query: Query, consumers: tuple[Consumer, ...], clock: Callable[[], float]
 ) -> Server:
-    """Everything in four queries that any account may ask."""
+    """Everything in five questions that any account may ask."""
     owners = [consumer.owner for consumer in consumers]
+    names = [name for consumer in consumers for name in consumer.databases]
     before = clock()
     basics = query(_BASICS, ())[0]
     now = (before + clock()) / 2
@@ -167,8 +186,9 @@ def read_server(
             monitoring=bool(monitoring),
             administered=bool(administered) or (old and createrole),
             lent=bool(lent) and not account.superuser,
+            expired=bool(expired),
         )
-        for name, comment, limit, login, monitoring, administered, lent in query(
+        for name, comment, limit, login, monitoring, administered, lent, expired in query(
             _ROLES, (old, owners)
         )
     )
@@ -188,7 +208,8 @@ def read_server(
         clock_skew=float(basics[13]) - now,
         roles=roles,
         databases=tuple(
-            DatabaseSeen(str(name), str(owner), str(comment), bool(public))
-            for name, owner, comment, public in query(_DATABASES, ())
+            DatabaseSeen(str(name), str(owner), str(comment), bool(public), bool(open_))
+            for name, owner, comment, public, open_ in query(_DATABASES, (names,))
         ),
+        uses=tuple(Use(str(role), str(database)) for role, database in query(_USES, ())),
     )

@@ -190,6 +190,33 @@ def test_databases_are_found_by_name_wherever_they_stand() -> None:
     assert asked("monitoring_database", said)["user"] == "mlops_monitoring_owner"
 
 
+@pytest.mark.parametrize(
+    ("variable", "name", "user"),
+    [
+        ("model_registry_database", "ml_mlflow", "ml_mlflow"),
+        ("model_registry_auth_database", "ml_mlflow_auth", "ml_mlflow"),
+        ("monitoring_database", "ml_mlops_monitoring", "ml_mlops_monitoring"),
+    ],
+)
+def test_databases_are_told_with_the_prefix_that_they_are_made_with(
+    variable: str, name: str, user: str
+) -> None:
+    said = {"ctl1": {"metadata_db_prefix": "ml_"}}
+    told = asked(variable, said)
+    assert (told["name"], told["user"]) == (name, user)
+    made = [
+        (database, entry["owner"])
+        for entry in asked("metadata_db_databases", said)
+        for database in (entry["name"], *entry["extra_databases"])
+    ]
+    assert (name, user) in made
+
+
+def test_a_list_of_ones_own_has_full_names_whatever_the_prefix() -> None:
+    said = {"ctl1": {"metadata_db_prefix": "ml_", "metadata_db_databases": [database("mlflow")]}}
+    assert asked("model_registry_database", said)["name"] == "mlflow"
+
+
 def test_a_list_that_lacks_a_database_is_a_sentence() -> None:
     said = {"ctl1": {"metadata_db_databases": [database("other")]}}
     with pytest.raises(SiteError, match="metadata_db_databases names no database mlflow; add it"):

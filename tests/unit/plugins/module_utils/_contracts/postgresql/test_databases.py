@@ -14,7 +14,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract i
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import databases
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
     LOCK,
-    NO_SELF_GRANT,
     Databases,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
@@ -25,10 +24,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     Login,
     RoleSeen,
     Server,
-    mark,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
+    Site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.read import Refused
 
+LAB = Site("lab", "5f1e0a7c93d24b66")
 CONTRACT = Contract("metadata_db", "db:5432", ("host", "port"))
 DBA = Login("dba", "dba-secret", "postgres")
 MLFLOW = Consumer("mlflow", "secret", ("mlflow",), 20)
@@ -39,8 +41,7 @@ STEPS = [
     "create role mlflow (at most 20 connections)",
     "act as mlflow",
     "create database mlflow owned by mlflow",
-    "mark database mlflow as made by this site",
-    "close database mlflow to other roles",
+    "mark database mlflow as made by this site and open it to its owner only",
     "end acting as mlflow",
 ]
 
@@ -81,7 +82,7 @@ def site(
 ) -> Databases:
     monkeypatch.setattr(databases, "read_server", lambda *_arguments: server)
     return Databases(
-        CONTRACT, DBA, "lab", (MLFLOW,), fake.connect, lambda _p: "SCRAM", lambda: 0.0, present
+        CONTRACT, DBA, LAB, (MLFLOW,), fake.connect, lambda _p: "SCRAM", lambda: 0.0, present
     )
 
 
@@ -89,7 +90,7 @@ def test_all_is_made_behind_one_lock_and_the_login_ends(monkeypatch: pytest.Monk
     fake = Fake()
     steps = site(fake, monkeypatch).converge(check=False)
     assert [step.text for step in steps] == STEPS
-    assert fake.statements[:2] == [LOCK, NO_SELF_GRANT]
+    assert fake.statements[:2] == [LOCK, "SET LOCAL createrole_self_grant = ''"]
     made = dict(zip(fake.statements, fake.atomic))
     assert [atomic for text, atomic in made.items() if text.startswith("CREATE DATABASE")] == [
         False
@@ -163,7 +164,7 @@ def test_removal_drops_what_is_ours(monkeypatch: pytest.MonkeyPatch) -> None:
         "17.6",
         EMPTY.account,
         EMPTY.connections,
-        roles=(RoleSeen("mlflow", mark("lab"), 20),),
+        roles=(RoleSeen("mlflow", LAB.mark("mlflow"), 20),),
     )
     fake = Fake()
     steps = site(fake, monkeypatch, server, present=False).converge(check=False)

@@ -20,7 +20,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     consumers_of,
     judge,
     judge_login,
-    mark,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
+    Site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.plan import (
     Step,
@@ -30,31 +32,43 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     quote,
 )
 
+BERLIN = Site("berlin", "0123456789abcdef")
+LAB = Site("lab", "5f1e0a7c93d24b66")
+
+
+def mark(thing: str, site: Site = LAB) -> str:
+    return site.mark(thing)
+
+
 DB = Contract("metadata_db", "db:5432", ("host", "port"))
 DBA = Account("dba", createdb=True, createrole=True)
 EMPTY = Server(170006, "17.6", DBA, Connections(100, 3, 12))
 MLFLOW = Consumer("mlflow", "secret", ("mlflow", "mlflow_auth"), 20)
 MONITORING = Consumer("mlops_monitoring", "secret", ("mlops_monitoring",), 5, monitoring=True)
-OURS = RoleSeen("mlflow", mark("lab"), 20)
+OURS = RoleSeen("mlflow", mark("mlflow"), 20)
 DONE = replace(
     EMPTY,
     roles=(OURS,),
     databases=(
-        DatabaseSeen("mlflow", "mlflow", mark("lab"), public_connect=False),
-        DatabaseSeen("mlflow_auth", "mlflow", mark("lab"), public_connect=False),
+        DatabaseSeen("mlflow", "mlflow", mark("mlflow"), public_connect=False),
+        DatabaseSeen("mlflow_auth", "mlflow", mark("mlflow_auth"), public_connect=False),
     ),
 )
 
 
 def fails(server: Server, *consumers: Consumer, oldest: int = 14) -> list[str]:
-    findings = judge(DB, server, consumers or (MLFLOW,), "lab", oldest)
+    findings = judge(DB, server, consumers or (MLFLOW,), LAB, oldest)
     return [finding.sentence for finding in findings if finding.severity == "fail"]
 
 
 def steps(server: Server, *consumers: Consumer, holds: bool = True) -> tuple[Step, ...]:
     return plan_present(
-        DB, server, consumers or (MLFLOW,), "lab", lambda _one: holds, lambda _text: "VERIFIER"
+        DB, server, consumers or (MLFLOW,), LAB, lambda _one: holds, lambda _text: "VERIFIER"
     )
+
+
+def removal(server: Server, *consumers: Consumer, site: Site = LAB) -> tuple[Step, ...]:
+    return plan_absent(DB, server, consumers, site, lambda _one: True)
 
 
 def texts(planned: tuple[Step, ...]) -> list[str]:
@@ -207,19 +221,19 @@ def test_our_own_databases_will_do() -> None:
             replace(EMPTY, databases=(DatabaseSeen("mlflow", "erp"),)),
             "db:5432: database mlflow exists and is owned by erp, "
             "wanted a name that is free, or was made by site lab; "
-            "choose another name in metadata_db_databases",
+            "choose another name in metadata_db_databases, or set metadata_db_prefix",
         ),
         (
             replace(EMPTY, roles=(RoleSeen("mlflow", "MLflow of the data team"),)),
             "db:5432: role mlflow exists and was not made by this site, "
             "wanted a name that is free, or was made by site lab; "
-            "choose another name in metadata_db_databases for the owner",
+            "choose another name in metadata_db_databases for the owner, or set metadata_db_prefix",
         ),
         (
-            replace(EMPTY, roles=(RoleSeen("mlflow", mark("berlin")),)),
+            replace(EMPTY, roles=(RoleSeen("mlflow", mark("mlflow", BERLIN)),)),
             "db:5432: role mlflow exists and belongs to site berlin, "
             "wanted a name that is free, or was made by site lab; "
-            "choose another name in metadata_db_databases for the owner",
+            "choose another name in metadata_db_databases for the owner, or set metadata_db_prefix",
         ),
         (
             replace(EMPTY, connections=Connections(30, 3, 8)),
@@ -256,7 +270,7 @@ def test_rights_to_create_databases_are_not_needed_when_all_exist() -> None:
     ],
 )
 def test_what_can_be_lived_with_is_a_warning(server: Server, check: str) -> None:
-    findings = judge(DB, server, (MONITORING,), "lab")
+    findings = judge(DB, server, (MONITORING,), LAB)
     assert {f.id: f.severity for f in findings}[check] == "warn"
 
 
@@ -267,8 +281,10 @@ def test_a_role_is_created_and_marked_in_one_transaction() -> None:
     first = steps(EMPTY)[0]
     assert first.atomic
     assert first.statements == (
+        "SET LOCAL createrole_self_grant = ''",
         "CREATE ROLE \"mlflow\" LOGIN CONNECTION LIMIT 20 PASSWORD 'VERIFIER'",
-        "COMMENT ON ROLE \"mlflow\" IS 'Made by mlops.onprem for site lab; removed with it.'",
+        'COMMENT ON ROLE "mlflow" IS \'Made by mlops.onprem for site lab (5f1e0a7c93d24b66) as '
+        "mlflow; removed with it.'",
     )
     assert "VERIFIER" not in repr(first)
 
@@ -313,10 +329,11 @@ def test_what_differs_is_corrected(role: RoleSeen, holds: bool, expected: list[s
 
 
 def test_a_database_from_an_interrupted_run_is_finished() -> None:
-    half = replace(DONE, databases=(DatabaseSeen("mlflow", "mlflow", "", True), DONE.databases[1]))
+    half = replace(
+        DONE, databases=(DatabaseSeen("mlflow", "mlflow", "", True, False), DONE.databases[1])
+    )
     assert texts(steps(half)) == [
-        "mark database mlflow as made by this site",
-        "close database mlflow to other roles",
+        "mark database mlflow as made by this site and open it to its owner only",
     ]
 
 
@@ -324,7 +341,7 @@ def test_a_server_with_another_encoding_gets_databases_in_utf8() -> None:
     lines = statements(steps(replace(EMPTY, encoding="LATIN1")))
     assert (
         'CREATE DATABASE "mlflow" OWNER "mlflow" '
-        "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C'"
+        "TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C' ALLOW_CONNECTIONS false"
     ) in lines
 
 
@@ -336,32 +353,34 @@ def test_nothing_is_planned_when_a_name_is_taken() -> None:
 def test_removal_takes_what_is_marked_and_nothing_else() -> None:
     server = replace(
         DONE,
-        roles=(*DONE.roles, RoleSeen("berlin_mlflow", mark("berlin"))),
+        roles=(*DONE.roles, RoleSeen("berlin_mlflow", mark("berlin_mlflow", BERLIN))),
         databases=(
             *DONE.databases,
             DatabaseSeen("erp", "erp"),
-            DatabaseSeen("berlin", "berlin_mlflow", mark("berlin")),
+            DatabaseSeen("berlin", "berlin_mlflow", mark("berlin", BERLIN)),
         ),
     )
-    assert texts(plan_absent(server, "lab", ())) == [
+    assert texts(removal(server)) == [
         "drop database mlflow",
         "drop database mlflow_auth",
         "drop role mlflow",
     ]
 
 
-def test_removal_takes_a_wanted_database_that_was_not_marked_yet() -> None:
-    server = replace(DONE, databases=(DatabaseSeen("mlflow", "mlflow"),))
-    assert "drop database mlflow" in texts(plan_absent(server, "lab", ("mlflow",)))
+def test_removal_takes_a_wanted_database_that_a_killed_run_left() -> None:
+    server = replace(DONE, databases=(DatabaseSeen("mlflow", "mlflow", open=False),))
+    assert "drop database mlflow" in texts(removal(server, MLFLOW))
 
 
 def test_removal_stops_before_a_database_that_we_did_not_make() -> None:
     server = replace(DONE, databases=(DatabaseSeen("reports", "mlflow"),))
     with pytest.raises(DatabaseError) as refusal:
-        plan_absent(server, "lab", ("mlflow",))
+        removal(server, MLFLOW)
     assert str(refusal.value) == (
-        "Database reports is owned by mlflow, but was not made by site lab: "
-        'give it to another role first, with ALTER DATABASE "reports" OWNER TO.'
+        "Database reports is owned by mlflow, but was not made by site lab, or has lost its mark: "
+        'give it to another role first, with ALTER DATABASE "reports" OWNER TO, or, if it is to go '
+        "too, ask for: COMMENT ON DATABASE reports IS 'Made by mlops.onprem for site lab "
+        "(5f1e0a7c93d24b66) as reports; removed with it.'."
     )
 
 

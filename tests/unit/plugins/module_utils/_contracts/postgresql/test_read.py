@@ -16,6 +16,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     Consumer,
     Login,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
+    Site,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.read import (
     ROUND_TRIP,
     Query,
@@ -28,7 +31,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 CONTRACT = Contract("metadata_db", "db:5432", ("host", "port"))
 DBA = Login("dba", "dba-secret", "postgres")
 MLFLOW = Consumer("mlflow", "secret", ("mlflow", "mlflow_auth"), 20)
-WANTED = {"max_clock_skew": 60, "site": "lab", "min_version": 14}
+LAB = Site("lab", "5f1e0a7c93d24b66")
+WANTED = {"max_clock_skew": 60, "min_version": 14}
 
 
 class Fake:
@@ -61,14 +65,15 @@ class Fake:
         rows: dict[str, list[tuple[Any, ...]]] = {
             ROUND_TRIP: [("mlflow", self.may_create, True)],
             read._BASICS: [(*basics, True, False, "UTF8", "C.UTF-8", 1000.0)],
-            read._ROLES: [("mlflow", "", 20, True, False, False, True)],
-            read._DATABASES: [("company", "boss", "", True)],
+            read._ROLES: [("mlflow", "", 20, True, False, False, True, False)],
+            read._DATABASES: [("company", "boss", "", True, True)],
+            read._USES: [("mlflow", "company")],
             read._IN_USE: [(12,)],
         }
         return rows[sql]
 
 
-def test_a_server_is_read_in_four_questions() -> None:
+def test_a_server_is_read_in_five_questions() -> None:
     server = read_server(Fake().query, (MLFLOW,), lambda: 990.0)
     assert (server.major, server.version, server.locale) == (17, "17.6", "C.UTF-8")
     assert server.connections.free == 85
@@ -87,7 +92,7 @@ def test_createrole_administers_every_role_of_older_servers_only(
 
 def test_an_account_that_will_do() -> None:
     fake = Fake()
-    server, findings = look_as_account(CONTRACT, DBA, (), WANTED, fake.connect, lambda: 1000.0)
+    server, findings = look_as_account(CONTRACT, DBA, (), LAB, WANTED, fake.connect, lambda: 1000.0)
     assert server is not None
     assert [finding.id for finding in findings][:2] == ["metadata_db.login", "metadata_db.version"]
     assert {finding.severity for finding in findings} == {"pass"}
@@ -100,7 +105,7 @@ def test_an_account_that_will_do() -> None:
     ids=["login", "question"],
 )
 def test_an_account_that_is_turned_away_is_one_finding(fake: Fake) -> None:
-    server, findings = look_as_account(CONTRACT, DBA, (), WANTED, fake.connect, lambda: 0.0)
+    server, findings = look_as_account(CONTRACT, DBA, (), LAB, WANTED, fake.connect, lambda: 0.0)
     assert server is None
     assert [(finding.id, finding.severity) for finding in findings] == [
         ("metadata_db.login", "fail")
