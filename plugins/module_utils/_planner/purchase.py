@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
+from fractions import Fraction
 
 from .arrays import Floats, Ints, np
 from .bounds.certificate import listed, number
@@ -30,6 +31,7 @@ from .search.host_by_host import Binwise
 from .search.state import Packing
 from .solver import mend, solve
 from .verify import verify
+from .whole_numbers import TOLERANCE, read
 
 MANY = 30  # shapes and new hosts from which new hosts are filled one by one
 EFFORTS = (1.0, 2.0, 3.0, 5.0, 8.0)
@@ -40,6 +42,7 @@ NOT_THERE = (
     "no number of the hosts offered is enough: what may not run on them has too little room on"
     " the hosts that are there"
 )
+NOTHING = Fraction(1, 10**6)  # of a host or a price: no purchase, and no better bound
 GOES = 12  # times that something is added for what is still left out
 
 
@@ -305,54 +308,68 @@ class _Buyer:
                 return None, none, (TOO_FEW if limited else NOT_THERE,)
             if relaxed is not None:
                 bought = relaxed.bought[np.argsort(np.argsort(groups))]
-                if relaxed.bound > lower + 1e-6:
-                    lower = relaxed.bound
+                if relaxed.bound > lower + NOTHING:
+                    lower = Fraction(relaxed.bound)
                     what = "price" if self.priced else "number of hosts"
                     steps = (
                         *steps,
                         f"the linear program of shapes by kinds of host, with GPUs cut up by"
-                        f" patterns, needs a {what} of at least {number(lower)}",
+                        f" patterns, needs a {what} of at least {number(float(lower))}",
                     )
         return self._whole(lower), bought, steps
 
-    def _whole(self, lower: float) -> float:
-        """A bound as whole hosts reach it: one at least, and a multiple of what all costs share."""
-        if lower <= 1e-6:
+    def _whole(self, lower: Fraction) -> float:
+        """A bound as whole hosts reach it: one at least, and a multiple of what all costs share.
+
+        Bounds are exact or rounded down, so that nothing is claimed for a float's last digit.
+        """
+        if lower <= NOTHING:
             return 0.0
         costs: list[float] = self.costs.tolist()
         if all(one == round(one) for one in costs) and any(costs):
             step = math.gcd(*(round(one) for one in costs))
-            lower = float(math.ceil(lower / step - 1e-6) * step)
-        return max(lower, min(costs))
+            lower = Fraction(math.ceil(lower / step) * step)
+        return max(_down(lower), min(costs))
 
-    def _by_sums(self, problem: Problem, old: int) -> tuple[float, Floats, tuple[str, ...]]:
+    def _by_sums(self, problem: Problem, old: int) -> tuple[Fraction, Floats, tuple[str, ...]]:
         """A bound by one resource alone, and enough of the offers by it."""
         instance = problem.instance
-        best, bought = 0.0, np.zeros(len(self.offers))
+        best, bought = Fraction(0), np.zeros(len(self.offers))
         steps: tuple[str, ...] = ()
+        counts = problem.count.tolist()
         for at, resource in enumerate(instance.resources):
-            asked = float(problem.real_demand[:, at] @ problem.count)
-            have = float(problem.real_supply[:old, at].sum())
-            each = problem.real_supply[old:, at]
-            if asked <= have * (1 + 1e-9) or not each.max(initial=0.0):
+            demands = problem.real_demand[:, at].tolist()
+            asked = sum((read(d) * n for d, n in zip(demands, counts)), Fraction(0))
+            have = sum(map(read, problem.real_supply[:old, at].tolist()), Fraction(0))
+            each = [read(figure) for figure in problem.real_supply[old:, at].tolist()]
+            if asked <= have * (1 + TOLERANCE) or not any(each):
                 continue
-            brings = each > 0
-            rate = np.full(len(each), np.inf)
-            rate[brings] = self.costs[brings] / (each[brings] * (1 + 1e-9))
-            cheapest = int(rate.argmin())
-            bound = (asked - have) * float(rate[cheapest])
+            short = asked - have * (1 + TOLERANCE)
+            rates = {
+                n: read(cost) / (brings * (1 + TOLERANCE))
+                for n, (cost, brings) in enumerate(zip(self.costs.tolist(), each))
+                if brings
+            }
+            cheapest = min(rates, key=lambda n: rates[n])
+            bound = short * rates[cheapest]
             if bound > best or not bought.any():
                 best = max(best, bound)
                 bought = np.zeros(len(self.offers))
-                bought[cheapest] = (asked - have) / each[cheapest]
+                bought[cheapest] = float((asked - have) / each[cheapest])
                 unit = instance.units[at]
                 steps = (
-                    f"{number(asked)} {unit} of {resource} are needed, {number(have)} are there:"
-                    f" {number(asked - have)} short; {self.offers[cheapest].name} brings"
-                    f" {number(each[cheapest])}: at least {number(best)}"
-                    + (" in price" if self.priced else " hosts"),
+                    f"{number(float(asked))} {unit} of {resource} are needed,"
+                    f" {number(float(have))} are there: {number(float(asked - have))} short;"
+                    f" {self.offers[cheapest].name} brings {number(float(each[cheapest]))}:"
+                    f" at least {number(float(best))}" + (" in price" if self.priced else " hosts"),
                 )
         return best, bought, steps
+
+
+def _down(figure: Fraction) -> float:
+    """The greatest float that is not above the figure."""
+    near = float(figure)
+    return near if Fraction(near) <= figure else math.nextafter(near, -math.inf)
 
 
 def _told(hopeless: tuple[str, ...]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 
 from .arrays import Floats, np
 from .bounds.relaxation import Relaxed, relax
@@ -118,7 +119,7 @@ class _Planner:
         if valued is not None:
             bound = min(bound, valued.bound)
             whole = np.array_equal(self.values, np.round(self.values))
-            search.bound = math.floor(bound + 1e-6) if whole else bound
+            search.bound = math.floor(bound) if whole else bound
         if search.exhaust(budget):
             bound = search.bound
             if search.best.unplaced() and not found:
@@ -133,7 +134,7 @@ class _Planner:
         """A certificate from the prices of the linear program, if these show a shortage."""
         problem = self.problem
         total = int(problem.count.sum())
-        out = math.ceil(total - relaxed.bound - 1e-6)
+        out = math.ceil(total - Fraction(relaxed.bound))
         if out <= 0:
             return []
         weights = 1.0 - relaxed.prices

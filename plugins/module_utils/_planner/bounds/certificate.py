@@ -16,14 +16,16 @@ from fractions import Fraction
 from ..model import Workload
 
 
-def left_out(weights: Iterable[tuple[Fraction | float | int, int]], excess: float) -> int:
-    """The least number of replicas that weigh the excess together; pairs are weight and count."""
+def left_out(weights: Iterable[tuple[Fraction | int, int]], excess: Fraction | int) -> int:
+    """The least number of replicas that weigh the excess together; pairs are weight and count.
+
+    Weights and excess are exact: what a float would round up here would be claimed as proven.
+    """
     out = 0
     for weight, count in sorted(weights, reverse=True):
         if excess <= 0 or weight <= 0:
             break
-        need = -int(-excess // weight) if isinstance(weight, int) else int(-(-excess // weight))
-        need = min(count, max(need, 1))
+        need = min(count, -(-excess // weight))
         out += need
         excess -= need * weight
     return out

@@ -25,6 +25,10 @@ MANY = 60  # sizes of parts above which patterns are not sought beforehand
 NEAR = 1e-7
 
 
+UNIT_ROUNDOFF = 2.0**-53  # of a float, IEEE 754 double
+SPARE_ROUNDINGS = 64  # further roundings of each figure: scaling, the knapsack's sums
+
+
 @dataclass(frozen=True)
 class Relaxed:
     """``bound`` is what any placement is worth at most (or the least cost, with offers).
@@ -314,6 +318,7 @@ class Program:
         slack = np.minimum(reduced, 0.0)
         finite = np.where(np.isfinite(upper), upper, 0.0)
         low = -float(duals @ right) + float(slack @ finite)
+        error = _rounding(built, duals, finite)
         place = np.zeros(self.most.shape)
         np.add.at(place, ([c[0] for c in self.columns], [c[1] for c in self.columns]), x[:count])
         width = problem.demand.shape[1]
@@ -339,7 +344,7 @@ class Program:
             for (group, kind, size), row in self.part_row.items()
         )
         return Relaxed(
-            bound=-low if self.cost is None else low,
+            bound=-low + error if self.cost is None else low - error,
             place=place,
             prices=duals[:first].copy(),
             host_prices=prices,
@@ -353,6 +358,22 @@ class Program:
             ),
             parts=parts,
         )
+
+
+def _rounding(built: Built, duals: Floats, finite: Floats) -> float:
+    """By how much the bound can be wrong because it was added up in floats; never less than that.
+
+    A sum of n products is off by at most n times the unit roundoff times the sum of their
+    magnitudes (Higham, Accuracy and Stability of Numerical Algorithms, 2nd edition, 3.1); entries
+    of the matrix are rounded themselves, and so are the values of fillings.
+    """
+    matrix, right = built.matrix, built.right
+    entries = int(np.diff(matrix.tocsc().indptr).max(initial=0))
+    magnitude = np.abs(duals)
+    reduced = np.abs(built.objective) + abs(matrix).T @ magnitude
+    terms = len(right) * float(magnitude @ np.abs(right))
+    terms += (len(finite) + entries + SPARE_ROUNDINGS) * float(finite @ reduced)
+    return 2 * UNIT_ROUNDOFF * (terms + SPARE_ROUNDINGS * float(magnitude @ np.abs(right)))
 
 
 def _first_patterns(stock: Stock) -> list[Pattern]:

@@ -207,7 +207,7 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
     for pool in _pools(problem, shapes, groups):
         demand_ = pool.needed_by_sum()
         if demand_ > pool.devices * (1 + Fraction(1, 10**9)):
-            out = left_out(pool.sizes_and_counts(), float(demand_ - pool.devices))
+            out = left_out(pool.sizes_and_counts(), demand_ - pool.devices)
             asked = float(demand_)
             yield Certificate(
                 cause, pool.resource, pool.unit, asked, float(pool.devices),
@@ -337,7 +337,7 @@ def _cut_up(problem: Problem, shapes: Bools, groups: Bools) -> Iterator[Certific
         excess = exact + whole - pool.devices
         weights: list[tuple[Fraction, int]] = list(zip(prices.prices, counts))
         weights += [(Fraction(size), count) for size, count in pool.whole.items()]
-        out = left_out(weights, float(excess))
+        out = left_out(weights, excess)
         yield Certificate(
             "geometry" if pool.full[1] else "fragmentation", pool.resource, pool.unit,
             float(needed), float(pool.devices), float(needed - pool.devices), out,

@@ -271,3 +271,46 @@ def test_what_is_allocated_is_never_more_than_the_bound(instance: Instance) -> N
 def test_an_unknown_resource_is_refused() -> None:
     with pytest.raises(ValueError, match="disk is none of gpu, r0"):
         allocate(question([(1.0,)], []), steps_budget(), resource="disk")
+
+
+def shares(*counts: tuple[float, int]) -> Instance:
+    """One host with one GPU, and replicas that ask for parts of it."""
+    return Instance(
+        ("cpu",),
+        ("cores",),
+        (Host("a", (64.0,), (Device("X", 1024),)),),
+        tuple(
+            Workload(f"w{n}", (0.1,), count, GpuNeed(share=share))
+            for n, (share, count) in enumerate(counts)
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        # 1.0 - 0.7 is more than 0.3 as floats: one replica more seemed to be needed.
+        ((0.7, 1), (0.3, 4), (0.1, 1)),
+        ((0.7, 2), (0.3, 4)),
+        ((0.9, 1), (0.1, 12)),
+        ((0.6, 2), (0.2, 6), (0.1, 2)),
+        ((0.8, 3), (0.4, 2), (0.2, 3)),
+    ],
+)
+def test_no_float_makes_a_proof_claim_one_too_many(counts: tuple[tuple[float, int], ...]) -> None:
+    result = solve(shares(*counts), steps_budget())
+    fewest = fewest_left_out(counts)
+    assert result.verdict == INFEASIBLE
+    assert sum(result.unplaced.values()) == fewest
+    assert 0 < result.at_least <= fewest
+    assert all(row.unplaceable <= fewest for row in result.certificates)
+
+
+def fewest_left_out(counts: tuple[tuple[float, int], ...]) -> int:
+    """The fewest replicas left out of one GPU, in tenths, the smallest kept."""
+    room, out = 10, 0
+    for share, count in sorted(counts):
+        kept = min(count, room // round(share * 10))
+        room -= kept * round(share * 10)
+        out += count - kept
+    return out
