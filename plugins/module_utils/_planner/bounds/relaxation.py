@@ -26,7 +26,8 @@ NEAR = 1e-7
 
 
 UNIT_ROUNDOFF = 2.0**-53  # of a float, IEEE 754 double
-SPARE_ROUNDINGS = 64  # further roundings of each figure: scaling, the knapsack's sums
+ROUNDINGS = 64  # further roundings of each figure: scaling, the knapsack's sums
+SHY = 1e-11  # by which prices are lowered where offers are bought
 
 
 @dataclass(frozen=True)
@@ -312,13 +313,17 @@ class Program:
     def _answer(self, x: Floats, duals: Floats, built: Built) -> Relaxed:
         problem, right, upper = self.problem, built.right, built.upper
         count = len(self.columns)
+        if self.cost is not None:
+            # An offer that is just worth its price would else count as worth a float's last digit
+            # more, times as many as could be bought.
+            duals = duals * (1 - SHY)
         reduced = built.objective + built.matrix.T @ duals
         # Patterns have no value of their own, and their devices are priced high enough above.
         reduced[count : built.first_offer] = 0.0
         slack = np.minimum(reduced, 0.0)
         finite = np.where(np.isfinite(upper), upper, 0.0)
         low = -float(duals @ right) + float(slack @ finite)
-        error = _rounding(built, duals, finite)
+        error = _rounding(built, duals, reduced, finite)
         place = np.zeros(self.most.shape)
         np.add.at(place, ([c[0] for c in self.columns], [c[1] for c in self.columns]), x[:count])
         width = problem.demand.shape[1]
@@ -360,7 +365,7 @@ class Program:
         )
 
 
-def _rounding(built: Built, duals: Floats, finite: Floats) -> float:
+def _rounding(built: Built, duals: Floats, reduced: Floats, finite: Floats) -> float:
     """By how much the bound can be wrong because it was added up in floats; never less than that.
 
     A sum of n products is off by at most n times the unit roundoff times the sum of their
@@ -368,12 +373,14 @@ def _rounding(built: Built, duals: Floats, finite: Floats) -> float:
     of the matrix are rounded themselves, and so are the values of fillings.
     """
     matrix, right = built.matrix, built.right
-    entries = int(np.diff(matrix.tocsc().indptr).max(initial=0))
     magnitude = np.abs(duals)
-    reduced = np.abs(built.objective) + abs(matrix).T @ magnitude
-    terms = len(right) * float(magnitude @ np.abs(right))
-    terms += (len(finite) + entries + SPARE_ROUNDINGS) * float(finite @ reduced)
-    return 2 * UNIT_ROUNDOFF * (terms + SPARE_ROUNDINGS * float(magnitude @ np.abs(right)))
+    entries = int(np.diff(matrix.tocsc().indptr).max(initial=0)) + ROUNDINGS
+    each = 2 * UNIT_ROUNDOFF * entries * (np.abs(built.objective) + abs(matrix).T @ magnitude)
+    # A reduced cost that is above its own error counts as nothing, as it should.
+    wrong = float(finite @ np.maximum(each - np.maximum(reduced, 0.0), 0.0))
+    added = len(finite) * float(finite @ np.maximum(-reduced, 0.0))
+    added += (len(right) + ROUNDINGS) * float(magnitude @ np.abs(right))
+    return wrong + 2 * UNIT_ROUNDOFF * added
 
 
 def _first_patterns(stock: Stock) -> list[Pattern]:
