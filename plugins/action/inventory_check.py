@@ -6,9 +6,8 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +25,29 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_che
     option_names,
     words_with_prefix,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_files import (
+    UNREAD,
+    VarsFolder,
+    owner_names,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     FAIL,
     SITE,
     Finding,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import (
+    brief,
+    listing,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
     Description,
     describe,
+)
+from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import (
+    files_that_set,
+    unread,
+    unread_variables,
+    vars_folders,
 )
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -70,15 +83,53 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         site = read_site(COLLECTION)
         interface, hints = read_interface(COLLECTION, site)
-        inventory, problems = read_inventory(variables, set(args["ignore_groups"]), site.groups)
-        problems += check_values(variables["hostvars"], inventory, read_options(COLLECTION))
-        findings = [*dict.fromkeys(problems), *check_inventory(inventory, interface)]
+        findings = find(variables, set(args["ignore_groups"]), site, interface, self._loader)
         result.update(
             changed=False,
             findings=[finding.as_dict() for finding in findings],
             hints=hints,
+            whole=is_whole(findings),
         )
         return result
+
+
+def find(
+    variables: Mapping[str, Any],
+    ignored: set[str],
+    site: Description,
+    interface: Interface,
+    loader: Any,
+) -> list[Finding]:
+    """All that is found about an inventory: whether it was read whole, and what is in it."""
+    half_read = unread(variables, loader)
+    inventory, problems = read_inventory(
+        variables, ignored, site.groups, vars_folders(variables, loader)
+    )
+    problems += half_read + unread_variables(variables, loader)
+    problems += check_values(
+        variables["hostvars"],
+        inventory,
+        read_options(COLLECTION),
+        lambda name: files_that_set(name, variables, loader),
+    )
+    wrong = {row.found.split(" ", 1)[0] for row in problems if row.id == "inventory.value"}
+    known = check_inventory(inventory, interface, whole=not half_read)
+    return [
+        *dict.fromkeys(problems),
+        *(row for row in known if row.found.split(" ", 1)[0] not in wrong),
+    ]
+
+
+def is_whole(findings: Sequence[Finding]) -> bool:
+    """Whether the roles can be asked: what they say of half a site only hides what is wrong."""
+    return not any(
+        finding.severity == FAIL
+        and (
+            finding.id in (UNREAD, "inventory.no_hosts", "inventory.template")
+            or (finding.id == "inventory.required_group" and "control" in finding.found)
+        )
+        for finding in findings
+    )
 
 
 def read_site(root: Path) -> Description:
@@ -123,42 +174,58 @@ def read_options(root: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_values(
-    hostvars: Any, inventory: Inventory, options: Mapping[str, dict[str, Any]]
+    hostvars: Any,
+    inventory: Inventory,
+    options: Mapping[str, dict[str, Any]],
+    files_of: Callable[[str], Sequence[str]] = lambda _name: (),
 ) -> list[Finding]:
-    """Values that the roles would refuse later, each named once."""
+    """Values that the roles would refuse later, each named once, with the files that set them."""
     findings: list[Finding] = []
-    seen: set[tuple[str, str]] = set()
+    wrong: dict[tuple[str, str], list[str]] = {}
+    checked: dict[tuple[str, str], str] = {}
     for host in inventory.hosts:
         raw = hostvars.raw_get(host.name)
         for name in sorted(host.variables & options.keys()):
             written = str(raw.get(name))
-            if (name, written) in seen and "{{" not in written:
-                continue
-            seen.add((name, written))
-            value = _value(hostvars, host.name, name, findings)
-            if value is None:
-                continue
-            shape = options[name]
-            secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
-            checked = ArgumentSpecValidator({name: shape}).validate({name: value})
-            for message in checked.error_messages:
-                said = f"{name} is not a valid {shape.get('type', 'str')}"
-                findings.append(
-                    Finding(
-                        "inventory.value",
-                        host.name,
-                        FAIL,
-                        said if secret else f"{said}: {brief(message)}",
-                        f"a value of type {shape.get('type', 'str')}"
-                        + (
-                            f", one of {', '.join(map(str, shape['choices']))}"
-                            if "choices" in shape
-                            else ""
-                        ),
-                        f"mend {name} in the inventory",
-                    )
-                )
+            if (name, written) not in checked or "{{" in written:
+                value = _value(hostvars, host.name, name, findings)
+                checked[name, written] = "" if value is None else _wrong(name, value, options[name])
+            if checked[name, written]:
+                wrong.setdefault((name, checked[name, written]), []).append(host.name)
+    for (name, said), hosts in wrong.items():
+        findings.append(_value_finding(name, said, hosts, inventory, options[name], files_of(name)))
     return findings
+
+
+def _wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
+    """What is wrong with a value; "" if nothing is."""
+    secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
+    messages = ArgumentSpecValidator({name: shape}).validate({name: value}).error_messages
+    if not messages:
+        return ""
+    said = f"{name} is not a valid {shape.get('type', 'str')}"
+    return said if secret else f"{said}: {brief(messages[0])}"
+
+
+def _value_finding(
+    name: str,
+    said: str,
+    hosts: Sequence[str],
+    inventory: Inventory,
+    shape: Mapping[str, Any],
+    files: Sequence[str],
+) -> Finding:
+    everywhere = len(hosts) == len(inventory.hosts) > 1
+    others = f" (and on {len(hosts) - 1} more hosts)" if len(hosts) > 1 and not everywhere else ""
+    choices = f", one of {', '.join(map(str, shape['choices']))}" if "choices" in shape else ""
+    return Finding(
+        "inventory.value",
+        SITE if everywhere else hosts[0],
+        FAIL,
+        f"{said}{others}",
+        f"a value of type {shape.get('type', 'str')}{choices}",
+        f"mend {name} in {listing(files) if files else 'the inventory'}",
+    )
 
 
 def _load(path: Path) -> Any:
@@ -169,7 +236,10 @@ def _load(path: Path) -> Any:
 
 
 def read_inventory(
-    variables: Mapping[str, Any], ignored: set[str], platform: tuple[str, ...]
+    variables: Mapping[str, Any],
+    ignored: set[str],
+    platform: tuple[str, ...],
+    folders: Sequence[VarsFolder] = (),
 ) -> tuple[Inventory, list[Finding]]:
     """Hosts, groups, names of variables, and the few values that are checked."""
     hostvars = variables["hostvars"]
@@ -202,7 +272,7 @@ def read_inventory(
                 variables=frozenset(str(name) for name in hostvars[host]),
                 local=_value(hostvars, host, "ansible_connection", problems) in LOCAL_CONNECTIONS
                 or _is_loopback(str(address)),
-                port=int(_value(hostvars, host, "ansible_port", problems) or 22),
+                port=_port(_value(hostvars, host, "ansible_port", problems)),
             )
         )
     return (
@@ -211,11 +281,18 @@ def read_inventory(
             groups=groups,
             platform=platform,
             values=values,
-            group_files=_names(variables, "group_vars"),
-            host_files=_names(variables, "host_vars"),
+            group_files=_names(folders, "group_vars"),
+            host_files=_names(folders, "host_vars"),
         ),
         list(dict.fromkeys(problems)),
     )
+
+
+def _port(value: Any) -> int:
+    try:
+        return int(value or 22)
+    except (TypeError, ValueError):  # Ansible says so when it connects
+        return 22
 
 
 def _value(hostvars: Any, host: str, key: str, problems: list[Finding]) -> Any:
@@ -245,16 +322,9 @@ def _is_loopback(address: str) -> bool:
         return address == "localhost"
 
 
-def _names(variables: Mapping[str, Any], folder: str) -> tuple[str, ...]:
+def _names(folders: Sequence[VarsFolder], kind: str) -> tuple[str, ...]:
     """Names of the groups or hosts that have files beside any source of the inventory."""
-    found: set[str] = set()
-    sources = variables.get("ansible_inventory_sources") or []
-    for source in [sources] if isinstance(sources, str) else sources:
-        place = Path(str(source))
-        place = place if place.is_dir() else place.parent
-        if (place / folder).is_dir():
-            for name in os.listdir(place / folder):
-                if not name.startswith("."):
-                    stem, ending = os.path.splitext(name)
-                    found.add(stem if ending in (".yml", ".yaml", ".json") else name)
+    found = {
+        name for folder in folders if Path(folder.path).name == kind for name in owner_names(folder)
+    }
     return tuple(sorted(found))

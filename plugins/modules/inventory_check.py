@@ -17,6 +17,9 @@ description:
     two rings, and groups that must have hosts but have none.
   - The names and values of variables are compared with the argument specifications of all roles of
     this collection. Variables of others are not looked at.
+  - Looks too for what Ansible passes over with a warning or without a word. These are sources that
+    it could not parse, keys of a YAML inventory that mean nothing, keys that stand twice, names of
+    hosts that are a pattern, and files of variables that it does not read for their name or place.
   - Runs on the controller only and changes nothing. Negative findings do not fail the task.
 options:
   ignore_groups:
@@ -44,6 +47,10 @@ findings:
   returned: always
   type: list
   elements: dict
+whole:
+  description: Whether the inventory was read whole and has what every role needs to be asked.
+  returned: always
+  type: bool
 hints:
   description:
     - Variables that change a need, by role and kind of resource, for

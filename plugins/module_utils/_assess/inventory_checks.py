@@ -181,6 +181,17 @@ def check_required(inventory: Inventory) -> list[Finding]:
                 "put the host of the control plane into the group control",
             )
         )
+    if size["control"] > 1:
+        findings.append(
+            _fail(
+                "control_hosts",
+                SITE,
+                f"the group control has {size['control']} hosts: "
+                f"{', '.join(inventory.groups['control'])}",
+                "one host, as the control plane is not replicated",
+                "leave one host in control; the others can serve metadata_db, object_store or gpu",
+            )
+        )
     for role, endpoint in (
         ("metadata_db", "metadata_db_host"),
         ("object_store", "object_store_endpoint"),
@@ -421,17 +432,21 @@ def check_variables(inventory: Inventory, interface: Interface) -> list[Finding]
     return findings
 
 
-def check_inventory(inventory: Inventory, interface: Interface) -> tuple[Finding, ...]:
-    """Every finding about the inventory."""
+def check_inventory(
+    inventory: Inventory, interface: Interface, whole: bool = True
+) -> tuple[Finding, ...]:
+    """Every finding about the inventory.
+
+    Of one that was not read ``whole`` nobody can say what it lacks.
+    """
     findings = [
-        *check_required(inventory),
-        *check_groups(inventory),
+        *(check_required(inventory) + check_groups(inventory) if whole else ()),
         *check_exclusive(inventory),
         *check_networks(inventory),
         *check_addresses(inventory),
         *check_variables(inventory, interface),
     ]
-    if not any(finding.severity == FAIL for finding in findings):
+    if whole and not any(finding.severity == FAIL for finding in findings):
         used = sum(1 for name in inventory.platform if inventory.groups.get(name))
         findings.append(
             Finding(

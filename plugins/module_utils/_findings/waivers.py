@@ -21,6 +21,7 @@ NOT_WAIVABLE = (
     "capacity.foreign_facts",
     "capacity.undated_facts",
     "capacity.stale_facts",
+    "inventory.unread",
     "inventory.waiver",
 )
 DAY = re.compile(r"\d{4}-\d{2}-\d{2}")

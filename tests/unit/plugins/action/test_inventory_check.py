@@ -15,15 +15,12 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from ansible_collections.mlops.onprem.plugins.action.inventory_check import (
     COLLECTION,
-    check_values,
+    find,
+    is_whole,
     read_interface,
-    read_inventory,
-    read_options,
     read_site,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
-    check_inventory,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 
 ROOT = Path(__file__).resolve().parents[4]
 SITE = """\
@@ -34,24 +31,24 @@ edge: {children: {ring_canary: {hosts: {edge1: {ansible_host: 10.0.0.2}}}}}
 """
 
 
-def said(source: Path) -> list[str]:
+def found(*sources: Path) -> list[Finding]:
+    """What is said of an inventory, as Ansible read it."""
     loader = DataLoader()
-    inventory = InventoryManager(loader=loader, sources=[str(source)])
+    inventory = InventoryManager(loader=loader, sources=[str(source) for source in sources])
     manager = VariableManager(loader=loader, inventory=inventory)
     variables: dict[str, Any] = {
         "hostvars": HostVars(inventory, manager, loader),
         "groups": {name: [h.name for h in g.get_hosts()] for name, g in inventory.groups.items()},
-        "ansible_inventory_sources": [str(source)],
+        "ansible_inventory_sources": [str(source) for source in sources],
+        "playbook_dir": str(ROOT / "playbooks"),
     }
     site = read_site(COLLECTION)
     interface, _hints = read_interface(COLLECTION, site)
-    found, problems = read_inventory(variables, set(), site.groups)
-    problems += check_values(variables["hostvars"], found, read_options(COLLECTION))
-    return [
-        row.sentence
-        for row in [*dict.fromkeys(problems), *check_inventory(found, interface)]
-        if row.severity != "pass"
-    ]
+    return find(variables, set(), site, interface, loader)
+
+
+def said(source: Path) -> list[str]:
+    return [row.sentence for row in found(source) if row.severity != "pass"]
 
 
 @pytest.mark.parametrize("name", ["example_company", "single_server"])
@@ -94,10 +91,10 @@ def test_values_are_held_against_the_specifications_of_the_roles(tmp_path: Path)
         "gateway_admin_password: [not, a, text]\n"
     )
     lines = {line.split(" is ")[0]: line for line in said(tmp_path)}
-    assert lines["ctl1: gateway_port"].endswith(
-        "wanted a value of type int; mend gateway_port in the inventory"
+    assert lines["site: gateway_port"].endswith(
+        f"wanted a value of type int; mend gateway_port in {tmp_path}/group_vars/all.yml"
     )
-    assert "one of existing, managed" in lines["ctl1: object_store_mode"]
+    assert "one of existing, managed" in lines["site: object_store_mode"]
     assert not any("model_serving_port" in line for line in lines)
 
 
@@ -105,3 +102,267 @@ def test_every_role_has_variables_to_name_in_remedies() -> None:
     _interface, hints = read_interface(COLLECTION, read_site(COLLECTION))
     assert "model_serving_port" in hints["model_serving"]["port"]
     assert "object_store_osd_size_gib" in hints["object_store"]["disk"]
+
+
+@pytest.mark.parametrize(
+    ("place", "where", "host"),
+    [
+        ("group_vars/all/site.yml", "group_vars/all/site.yml", "site"),
+        ("host_vars/edge1.yml", "host_vars/edge1.yml", "edge1"),
+        ("group_vars/ring_canary", "group_vars/ring_canary", "edge1"),
+    ],
+)
+def test_a_wrong_value_is_one_finding_with_its_file(
+    tmp_path: Path, place: str, where: str, host: str
+) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text("monitoring_retention_days: many\n")
+    [line] = said(tmp_path)
+    assert line.startswith(f"{host}: monitoring_retention_days is not a valid int")
+    assert line.endswith(f"mend monitoring_retention_days in {tmp_path}/{where}")
+
+
+def test_a_wrong_value_in_the_file_of_hosts_names_that_file(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE + "all: {vars: {monitoring_retention_days: many}}\n")
+    [line] = said(tmp_path)
+    assert line.endswith(f"mend monitoring_retention_days in {tmp_path}/hosts.yml")
+
+
+# Slips in a file of hosts that Ansible passes over, or stops at and goes on without the rest.
+SLIPS = {
+    "a list of hosts": (
+        "edge: {children: {ring_canary: {hosts: [cam1, cam2]}}}",
+        "hosts of the group ring_canary is a list, wanted a mapping of names; "
+        "write 'hosts: {cam1: {}, cam2: {}}' for ring_canary in",
+    ),
+    "a list of groups": (
+        "edge: {children: [ring_canary]}",
+        "children of the group edge is a list, wanted a mapping",
+    ),
+    "a ring beside children": (
+        "edge: {children: {}, ring_canary: {hosts: {cam1: {}}}}",
+        "the group edge has the key ring_canary, which Ansible passes over, wanted only hosts",
+    ),
+    "host for hosts": (
+        "edge: {host: {cam1: {}}}",
+        "the group edge has the key host, which Ansible passes over; did you mean hosts?",
+    ),
+    "a host right below its group": (
+        "edge: {cam1: {ansible_host: 10.0.0.9}}",
+        "the group edge has the key cam1, which Ansible passes over",
+    ),
+    "an address for a group": ("edge: 10.0.0.9", "the group edge is a text, wanted a group"),
+    "an address for a host": (
+        "edge: {hosts: {cam1: 10.0.0.9}}",
+        "the host cam1 in the group edge is a text, wanted variables of the host; "
+        "write 'cam1: {ansible_host: '10.0.0.9'}'",
+    ),
+    "a number for a host": ("edge: {hosts: {17: {}}}", "has the host 17, which is a number"),
+    "a tab": (
+        "edge:\n\thosts: {cam1: {}}",
+        "was not read as an inventory: YAML parsing failed: Tabs",
+    ),
+    "a bracket left open": (
+        "edge: {hosts: {cam1: {}",
+        "was not read as an inventory: YAML parsing",
+    ),
+    "a group twice": (
+        "edge: {hosts: {cam1: {}}}\nedge: {hosts: {cam2: {}}}",
+        "has edge twice in one place, the second time on line 5; only the last one counts",
+    ),
+    "a range with a dash": ("edge: {hosts: {'cam[1-9]': {}}}", "a host of the name 'cam[1-9]'"),
+    "a range left open": ("edge: {hosts: {'cam[1:9': {}}}", "a host of the name 'cam[1:9'"),
+    "two names in one text": ("edge: {hosts: 'cam1 cam2'}", "hosts of the group edge is a text"),
+    "a pattern for a host": ("edge: {hosts: {'all,!cam1': {}}}", "a host of the name 'all,!cam1'"),
+}
+
+
+@pytest.mark.parametrize("name", SLIPS)
+def test_a_slip_in_the_file_of_hosts_is_named(name: str, tmp_path: Path) -> None:
+    lines, sentence = SLIPS[name]
+    page = "".join(line + "\n" for line in SITE.splitlines() if not line.startswith("edge"))
+    (tmp_path / "hosts.yml").write_text(f"{page}{lines}\n")
+    told = [row for row in found(tmp_path / "hosts.yml") if row.severity == "fail"]
+    matching = [row for row in told if sentence in row.sentence]
+    assert len(matching) == 1, [row.sentence for row in told]
+    assert str(tmp_path / "hosts.yml") in matching[0].sentence or "name" in matching[0].id
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("more.ini", "[edge\ncam1\n", "was not read as an inventory"),
+        ("more.yml", "- cam1\n- cam2\n", "its top is a list, wanted groups"),
+        (
+            "more.yml",
+            "plugin: company.cmdb.hosts\n",
+            "specifies unknown plugin 'company.cmdb.hosts'",
+        ),
+        ("more.yml", "hosts: [cam1\n", "was not read as an inventory: YAML parsing failed"),
+        (None, "", "there is no such file"),
+    ],
+)
+def test_a_second_source_that_is_broken_is_named(
+    name: str | None, text: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    second = tmp_path / (name or "nowhere.yml")
+    if name:
+        second.write_text(text)
+    told = [row for row in found(tmp_path / "hosts.yml", second) if row.severity != "pass"]
+    assert [row.id for row in told] == ["inventory.unread"]
+    assert str(second) in told[0].found
+    assert reason in told[0].sentence
+    assert not is_whole(told)
+
+
+def test_what_follows_from_a_half_read_inventory_is_not_told(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(
+        "metadata_db: {hosts: {ctl1: {ansible_host: 10.0.0.1}}}\ncontrol: {hosts: [ctl1]}\n"
+    )
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "edge.yml").write_text("model_serving_port: 443\n")
+    assert [row.id for row in found(tmp_path)] == ["inventory.unread"]
+
+
+@pytest.mark.parametrize(
+    ("files", "sentence"),
+    [
+        (
+            {"group_vars/all.ymal": "a: 1"},
+            "/group_vars/all.ymal is not read: its name ends in .ymal",
+        ),
+        (
+            {"group_vars/edge.txt": "a: 1"},
+            "/group_vars/edge.txt is not read: its name ends in .txt",
+        ),
+        (
+            {"group_vars/all/ports.conf": "a: 1"},
+            "/group_vars/all/ports.conf is not read: its name ends in .conf",
+        ),
+        (
+            {"host_vars/edge1.YML": "a: 1"},
+            "/host_vars/edge1.YML is not read: its name ends in .YML",
+        ),
+        (
+            {"group_vars/all.yml": "a: 1", "group_vars/all/site.yml": "b: 1"},
+            "/group_vars/all.yml is not read: Ansible takes one file or folder for all, which is",
+        ),
+        (
+            {"group_vars/edge.yaml": "a: 1", "group_vars/edge.yml": "b: 1"},
+            "/group_vars/edge.yaml is not read: Ansible takes one file or folder for edge",
+        ),
+        (
+            {"group_vars/all/more.d/site.yml": "a: 1"},
+            "/more.d/site.yml is not read: Ansible looks into no folder whose name has an ending",
+        ),
+        ({"group_vars": "a: 1"}, "/group_vars is not read: it is no directory"),
+        (
+            {"groups_vars/all.yml": "a: 1"},
+            "/groups_vars is not read: Ansible knows only group_vars",
+        ),
+        (
+            {"hostvars/edge1.yml": "a: 1"},
+            "/hostvars is not read: Ansible knows only group_vars and",
+        ),
+        ({"group-vars/all.yml": "a: 1"}, "/group-vars is not read: Ansible knows only"),
+        (
+            {"group_vars/all.yml": "gateway_port: 443\ngateway_port: 444\n"},
+            "/group_vars/all.yml has gateway_port twice in one place, the second time on line 2",
+        ),
+        (
+            {"group_vars/all.yml": "mlops_networks:\n  a: 10.0.0.0/8\n  a: 10.0.0.0/24\n"},
+            "/group_vars/all.yml has mlops_networks.a twice in one place",
+        ),
+        (
+            {"group_vars/canary.yml": "a: 1"},
+            "variables for the group 'canary', which does not exist",
+        ),
+        ({"host_vars/edge7.yml": "a: 1"}, "variables for the host 'edge7', which does not exist"),
+    ],
+)
+def test_variables_that_are_not_read_are_named(
+    files: dict[str, str], sentence: str, tmp_path: Path
+) -> None:
+    place = tmp_path / "site"
+    place.mkdir()
+    (place / "hosts.yml").write_text(SITE)
+    for name, text in files.items():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        (place / name).write_text(text)
+    told = [row for row in found(place / "hosts.yml") if row.severity == "fail"]
+    assert len(told) == 1, [row.sentence for row in told]
+    assert sentence in told[0].found
+
+
+def test_a_link_to_variables_that_are_not_there_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").symlink_to("/nowhere/all.yml")
+    [line] = said(tmp_path)
+    assert "group_vars/all.yml is not read: it is a link to /nowhere/all.yml" in line
+
+
+def test_variables_below_the_directory_of_the_inventory_are_named(tmp_path: Path) -> None:
+    (tmp_path / "plant").mkdir()
+    (tmp_path / "plant" / "hosts.yml").write_text(SITE)
+    (tmp_path / "plant" / "group_vars").mkdir()
+    [row] = [row for row in found(tmp_path) if row.severity == "fail"]
+    assert f"{tmp_path}/plant/group_vars is not read for this inventory" in row.found
+
+
+def test_variables_beside_the_directory_are_only_pointed_at(tmp_path: Path) -> None:
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "hosts.yml").write_text(SITE)
+    [row] = [row for row in found(tmp_path / "site") if row.severity != "pass"]
+    assert (row.severity, row.id) == ("warn", "inventory.unread_variables")
+
+
+def test_what_was_set_aside_on_purpose_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars" / "all").mkdir(parents=True)
+    for name in (
+        "site.yml",
+        "README.md",
+        "site.yml.bak",
+        ".site.yml.swp",
+        "old.yml~",
+        "vault.json",
+    ):
+        (tmp_path / "group_vars" / "all" / name).write_text("{}")
+    assert said(tmp_path) == []
+
+
+def test_an_ini_inventory_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "hosts.ini").write_text(
+        "[control]\nctl1 ansible_host=10.0.0.1\n[metadata_db]\nctl1\n[object_store]\nctl1\n"
+        "[ring_canary]\nedge[1:3]\n[edge:children]\nring_canary\n"
+    )
+    assert said(tmp_path / "hosts.ini") == []
+
+
+def test_a_file_of_hosts_whose_ending_is_passed_over_is_named(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "hosts-new.txt").write_text("[edge]\nedge9\n")
+    [line] = said(tmp_path)
+    assert f"{tmp_path}/hosts-new.txt is not read: in a directory Ansible passes over" in line
+
+
+def test_a_certificate_beside_the_hosts_does_not_stop_the_site(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----\nMII=\n")
+    assert [(row.severity, row.id) for row in found(tmp_path) if row.severity != "pass"] == [
+        ("warn", "inventory.strange_file")
+    ]
+
+
+def test_two_hosts_in_control_are_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(
+        SITE.replace(
+            "{ctl1: {ansible_host: 10.0.0.1}}", "{ctl1: {ansible_host: 10.0.0.1}, ctl2: {}}"
+        )
+    )
+    [line] = said(tmp_path)
+    assert line.startswith("site: the group control has 2 hosts: ctl1, ctl2, wanted one host")
