@@ -15,6 +15,7 @@ Paths are mapped to the file system that holds them; several paths on one file s
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -386,18 +387,17 @@ class _Host:
                     + ("; assess with become: true" if blind else "")
                 )
                 names = self.variables((demand.role,), "port")
-                stop = (
-                    f"stop it with: systemctl disable --now {unit}"
-                    if unit and str(unit).endswith(".service")
-                    else "stop that process"
-                )
+                command = listener.get("command")
+                if command and command != process and not listener.get("main"):
+                    holder += f": {command}"
                 self.add(
                     "port",
                     FAIL,
                     f"port {need.port}/{need.protocol} on {listener['address']} "
                     f"is held by {holder}",
                     f"port {need.port} free for {demand.service}",
-                    stop + (f", or choose another port by {names}" if names else ""),
+                    how_to_free(listener)
+                    + (f", or choose another port by {names}" if names else ""),
                 )
         for index, (demand, need) in enumerate(wanted):
             for other, rival in wanted[:index]:
@@ -416,6 +416,38 @@ class _Host:
                         "place them on different hosts"
                         + (f", or choose another port by {names}" if names else ""),
                     )
+
+
+# Units that carry logins, containers, other people's jobs or the host itself: whoever stops one to
+# free a port may lose the host, or everything that runs in it.
+NEVER_STOPPED = re.compile(
+    r"(ssh|sshd|dropbear|docker|containerd|podman|crio|kubelet|k3s|lxc|lxd|libvirtd|cron|crond|atd|"
+    r"user@|user-|session-|init|dbus|systemd-|getty|serial-getty|networkd|networking|NetworkManager|"
+    r"networkd-dispatcher|ifup|wpa_supplicant|openvpn|wg-quick|strongswan|tailscaled|cloud-|"
+    r"qemu-guest-agent|open-vm-tools|cockpit|teleport|salt-minion|puppet|chef-client|polkit|rsyslog|"
+    r"supervisor|pve|snapd)"
+)
+
+
+def how_to_free(listener: Mapping[str, Any]) -> str:
+    """What a person can do about a listener on our port, never more than that program's own end.
+
+    A unit is named for stopping only if the listener is its main process: what a login or a job
+    started lies in the unit of the login or of the jobs.
+    """
+    unit, pid = str(listener.get("unit") or ""), listener.get("pid")
+    process = str(listener.get("process") or "")
+    port = listener.get("port")
+    if not pid:
+        return f"find it with: ss -lntup 'sport = :{port}'"
+    if pid == 1:
+        return f"find the socket that systemd holds with: systemctl list-sockets '*:{port}'"
+    if process in ("docker-proxy", "rootlessport", "rootlesskit"):
+        program = "docker" if process == "docker-proxy" else "podman"
+        return f"find its container with: {program} ps --filter publish={port}"
+    if listener.get("main") and unit.endswith(".service") and not NEVER_STOPPED.match(unit):
+        return f"stop it with: systemctl disable --now {unit}"
+    return f"end it where it was started (see it with: ps -o pid,ppid,user,args -p {pid})"
 
 
 def clashes(need: PortNeed, protocol: str, port: int, address: str) -> bool:

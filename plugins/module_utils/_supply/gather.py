@@ -22,7 +22,7 @@ from typing import Any
 from . import nvml, procfs
 from .gpu import GpuError, GpuReport, PciDevice, from_device_tree, from_pci, parse_nvidia_smi
 from .installed import ours, packages
-from .running import listeners, processes
+from .running import listeners, main_processes, processes
 from .tree import Host
 
 SCHEMA = 1
@@ -346,7 +346,9 @@ def gather(
     running = processes(
         host, os.sysconf("SC_CLK_TCK"), float(uptime[0]) if uptime else time.monotonic()
     )
-    facts["listeners"] = listeners(host, running.pop("owners"))
+    owners = running.pop("owners")
+    units = {owner["unit"] for owner in owners.values() if not owner["ours"]}
+    facts["listeners"] = listeners(host, owners, {} if host.root else main_processes(units))
     facts["services"] = running
     facts["packages"], sizes = packages(host)
     facts["ours"] = ours(host, time.monotonic() + budget, time.monotonic, sizes)

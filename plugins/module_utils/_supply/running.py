@@ -6,6 +6,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import procfs
@@ -51,10 +55,11 @@ def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
         for handle in handles:
             target = host.link(f"{base}/fd/{handle}")
             if target and target.startswith("socket:["):
-                owners.setdefault(
+                owner = owners.setdefault(
                     int(target[8:-1]),
-                    {"pid": int(pid), "process": stat.name, "unit": unit, "ours": ours},
+                    {"pid": int(pid), "process": stat.name, "unit": unit, "ours": ours, "all": {}},
                 )
+                owner["all"][int(pid)] = stat.name
     if unread:
         host.note("services", f"the memory of {unread} processes could not be read")
     if hidden:
@@ -78,21 +83,89 @@ def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
     return {"foreign": rows(False), "ours": rows(True), "young_processes": young, "owners": owners}
 
 
-def listeners(host: Host, owners: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
-    """Ports somebody listens on. An owner that cannot be seen is unknown, not absent."""
+def listeners(
+    host: Host, owners: dict[int, dict[str, Any]], mains: Mapping[str, int] | None = None
+) -> list[dict[str, Any]]:
+    """Ports somebody listens on. An owner that cannot be seen is unknown, not absent.
+
+    ``mains`` are the main processes of units, as the service manager knows them: a program that a
+    user or another service started lies in their control group, and is not their main process.
+    """
     found = []
     for name in ("tcp", "tcp6", "udp", "udp6"):
         text = host.read(f"/proc/net/{name}")
         if not text and name in ("tcp", "udp"):
             host.note(f"listeners {name}", f"/proc/net/{name} cannot be read")
         for entry in procfs.parse_sockets(text, name):
-            owner = owners.get(entry.inode) or {
-                "pid": None,
-                "process": None,
-                "unit": None,
-                "ours": False,
-            }
             found.append(
-                {"protocol": entry.protocol, "address": entry.address, "port": entry.port, **owner}
+                {
+                    "protocol": entry.protocol,
+                    "address": entry.address,
+                    "port": entry.port,
+                    **_owner(host, owners.get(entry.inode), mains or {}),
+                }
             )
     return sorted(found, key=lambda row: (row["port"], row["protocol"], row["address"]))
+
+
+def _owner(host: Host, owner: Mapping[str, Any] | None, mains: Mapping[str, int]) -> dict[str, Any]:
+    if owner is None:
+        return {"pid": None, "process": None, "unit": None, "ours": False}
+    main = mains.get(owner["unit"], 0)
+    is_main = main in owner["all"]
+    pid = main if is_main else owner["pid"]
+    return {
+        "pid": pid,
+        "process": owner["all"][pid],
+        "unit": owner["unit"],
+        "ours": owner["ours"],
+        "main": is_main,
+        "command": command_line(host.read(f"/proc/{pid}/cmdline")),
+    }
+
+
+SECRET_WORD = re.compile(r"pass|pwd|secret|token|key|credential|auth", re.IGNORECASE)
+
+
+def command_line(text: str, words: int = 4) -> str:
+    """The first words of /proc/PID/cmdline, without what may be a secret."""
+    shown = []
+    hide = False
+    for word in text.rstrip("\0").split("\0")[:words]:
+        name, equals, value = word.partition("=")
+        if hide or (value and SECRET_WORD.search(name)):
+            shown.append(f"{name}=***" if equals and not hide else "***")
+            hide = False
+            continue
+        hide = word.startswith("-") and not equals and bool(SECRET_WORD.search(word))
+        shown.append(re.sub(r"://[^/@\s]*@", "://***@", word))
+    return " ".join(" ".join(shown).split())[:120]
+
+
+def main_processes(units: Iterable[str]) -> dict[str, int]:
+    """The main processes of units, by the service manager; nothing where it cannot be asked."""
+    program = shutil.which("systemctl")
+    services = sorted({unit for unit in units if unit.endswith(".service")})
+    if program is None or not services:
+        return {}
+    try:
+        answer = subprocess.run(
+            [program, "show", "--property=Id,MainPID", "--", *services],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    return parse_main_processes(answer)
+
+
+def parse_main_processes(text: str) -> dict[str, int]:
+    """The answer of ``systemctl show --property=Id,MainPID``: blocks apart by empty lines."""
+    found = {}
+    for block in text.split("\n\n"):
+        rows = dict(line.partition("=")[::2] for line in block.splitlines() if "=" in line)
+        if rows.get("Id") and rows.get("MainPID", "").isdecimal() and rows["MainPID"] != "0":
+            found[rows["Id"]] = int(rows["MainPID"])
+    return found

@@ -72,6 +72,8 @@ def listener(port: int, address: str = "0.0.0.0", **more: Any) -> dict[str, Any]
         "process": "apache2",
         "unit": "apache2.service",
         "ours": False,
+        "main": True,
+        "command": "/usr/sbin/apache2 -k start",
         **more,
     }
 
@@ -206,6 +208,58 @@ def test_a_port_held_by_another_program_names_it_and_the_variable() -> None:
         "443 free for Gateway; stop it with: systemctl disable --now apache2.service, or choose "
         "another port by gateway_port"
     ]
+
+
+@pytest.mark.parametrize(
+    ("holder", "advice"),
+    [
+        # a program that somebody started in a session, or a job, lies in that unit
+        (
+            {"process": "python3", "unit": "ssh.service", "main": False, "command": "python3 x.py"},
+            "end it where it was started (see it with: ps -o pid,ppid,user,args -p 12)",
+        ),
+        ({"process": "web", "unit": "cron.service", "main": False}, "end it where it was started"),
+        ({"process": "web", "unit": "session-3.scope", "main": False}, "end it where it was"),
+        ({"process": "web", "unit": "user@1000.service", "main": True}, "end it where it was"),
+        ({"process": "web", "unit": "apache2.service", "main": False}, "end it where it was"),
+        ({"process": "web", "unit": "init.scope", "main": False}, "end it where it was started"),
+        # facts of an earlier release do not say
+        ({"process": "web", "unit": "web.service", "main": None}, "end it where it was started"),
+        # the service itself, without which the host or all containers are lost
+        ({"process": "sshd", "unit": "ssh.service"}, "end it where it was started"),
+        ({"process": "sshd", "unit": "sshd.service"}, "end it where it was started"),
+        ({"process": "dockerd", "unit": "docker.service"}, "end it where it was started"),
+        ({"process": "containerd", "unit": "containerd.service"}, "end it where it was started"),
+        ({"process": "systemd-resolve", "unit": "systemd-resolved.service"}, "end it where"),
+        (
+            {"process": "docker-proxy", "unit": "docker.service", "main": False},
+            "find its container with: docker ps --filter publish=443",
+        ),
+        (
+            {"process": "systemd", "pid": 1, "unit": "init.scope", "main": False},
+            "find the socket that systemd holds with: systemctl list-sockets '*:443'",
+        ),
+        ({"process": None, "pid": None, "unit": None}, "find it with: ss -lntup 'sport = :443'"),
+    ],
+)
+def test_the_way_to_free_a_port_is_never_destructive(holder: dict[str, Any], advice: str) -> None:
+    [line] = sentences(
+        one(Demand("Gateway", ports=(PortNeed(443),)), listeners=[listener(443, **holder)])
+    )
+    assert f"wanted port 443 free for Gateway; {advice}" in line
+    assert "systemctl disable" not in line
+    assert "kill" not in line
+
+
+def test_the_command_of_a_program_in_another_unit_is_shown() -> None:
+    more = {"process": "python3", "unit": "ssh.service", "main": False}
+    [line] = sentences(
+        one(
+            Demand("Gateway", ports=(PortNeed(443),)),
+            listeners=[listener(443, command="python3 -m http.server 443", **more)],
+        )
+    )
+    assert "held by python3 (process 12, ssh.service): python3 -m http.server 443, wanted" in line
 
 
 def test_a_port_held_by_ourselves_is_no_clash() -> None:

@@ -111,6 +111,43 @@ def test_ours_and_foreign_services_are_told_apart(tmp_path: Path) -> None:
     ]
 
 
+def test_only_the_main_process_of_a_unit_speaks_for_it(tmp_path: Path) -> None:
+    def process(pid: int, name: str, unit: str, command: str, *sockets: int) -> None:
+        stat = f"{pid} ({name}) S 1 {' '.join(['0'] * 9)} 1 0 {' '.join(['0'] * 6)} 1000"
+        put(tmp_path, f"/proc/{pid}/stat", stat)
+        put(tmp_path, f"/proc/{pid}/cgroup", f"0::/system.slice/{unit}\n")
+        put(tmp_path, f"/proc/{pid}/cmdline", command)
+        handles = tmp_path / f"proc/{pid}/fd"
+        handles.mkdir()
+        for number, socket in enumerate(sockets):
+            (handles / str(number)).symlink_to(f"socket:[{socket}]")
+
+    process(10, "sshd", "ssh.service", "/usr/sbin/sshd\0-D\0", 7)
+    process(11, "docker-proxy", "ssh.service", "docker-proxy\0--token\0s3cret\0-x\0-y\0", 8)
+    process(20, "worker", "web.service", "web\0", 9)
+    process(21, "web", "web.service", "web\0--db=postgres://u:pw@db/x\0--password=pw\0", 9)
+    put(
+        tmp_path,
+        "/proc/net/tcp",
+        "head\n0: 00000000:0016 0:0 0A 0:0 0:0 0 0 0 7 1\n"
+        "1: 00000000:01BB 0:0 0A 0:0 0:0 0 0 0 8 1\n2: 00000000:0050 0:0 0A 0:0 0:0 0 0 0 9 1\n",
+    )
+    host = tree.Host(str(tmp_path))
+    owners = running.processes(host, ticks=100, uptime=1010.0)["owners"]
+    mains = running.parse_main_processes(
+        "Id=ssh.service\nMainPID=10\n\nMainPID=21\nId=web.service\n\nId=cron.service\nMainPID=0\n"
+    )
+    assert mains == {"ssh.service": 10, "web.service": 21}
+    rows = {row["port"]: row for row in running.listeners(host, owners, mains)}
+    assert {port: (row["process"], row["main"]) for port, row in rows.items()} == {
+        22: ("sshd", True),
+        80: ("web", True),
+        443: ("docker-proxy", False),
+    }
+    assert rows[443]["command"] == "docker-proxy --token *** -x"
+    assert rows[80]["command"] == "web --db=postgres://***@db/x --password=***"
+
+
 def test_what_we_keep_is_counted_from_our_directories_and_the_ledger(tmp_path: Path) -> None:
     put(tmp_path, "/var/lib/mlops/monitoring/data", "x" * 2_000_000)
     put(tmp_path, "/var/lib/ceph/osd", "x" * 1_000_000)
