@@ -38,11 +38,13 @@ _raw:
 """
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
+from ansible_collections.mlops.onprem.plugins.plugin_utils.ending import end, only_looks
 
 FACT = "mlops_assessment"
 
@@ -56,22 +58,39 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         self.set_options(var_options=variables, direct=kwargs)
         if terms:
             raise AnsibleError("The lookup mlops.onprem.verdict takes no terms.")
-        if any(
-            context.CLIARGS.get(key) for key in ("syntax", "listtasks", "listtags", "listhosts")
-        ):
+        if only_looks():
             return [os.devnull]
-        hostvars = (variables or {}).get("hostvars") or {}
-        for host in (variables or {}).get("groups", {}).get("all", []):
-            facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
-            found = facts.get(FACT)
-            # Facts can come from a cache; only what this very run found counts.
-            if found and found.get("run") == os.getpid():
-                if found["exit_code"] == 0:
-                    return [os.devnull]
-                raise AnsibleError(
-                    f"{found['headline']} Report: {found['report'] or 'not written'}"
-                )
-        raise AnsibleError(
-            "This run has not assessed the site, so nothing is changed; "
-            "check that the inventory has hosts and that --limit names one."
+        found = assessment_of_this_run(variables or {})
+        if found is None:
+            end(not_assessed(context.CLIARGS))
+        if found["exit_code"] != 0:
+            end(f"{found['headline']} Report: {found['report'] or 'not written'}")
+        return [os.devnull]
+
+
+def assessment_of_this_run(variables: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What this very run found; facts of another one can come from a cache."""
+    hostvars = variables.get("hostvars") or {}
+    for host in variables.get("groups", {}).get("all", []):
+        facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
+        found: Mapping[str, Any] | None = facts.get(FACT)
+        if found and found.get("run") == os.getpid():
+            return found
+    return None
+
+
+def not_assessed(given: Mapping[str, Any]) -> str:
+    """Why a run has no assessment, by the options with which it was called."""
+    said = "This run has not assessed the site, so nothing is changed; "
+    if given.get("start_at_task"):
+        return (
+            f"{said}it was begun in the middle: leave out --start-at-task, as every run assesses "
+            "first and passes quickly over what is done already."
         )
+    if given.get("skip_tags"):
+        return (
+            f"{said}leave out --skip-tags, or name tags other than {', '.join(given['skip_tags'])}."
+        )
+    if given.get("subset"):
+        return f"{said}check that --limit names a host of the inventory."
+    return f"{said}check that the inventory has hosts."

@@ -20,7 +20,7 @@ def pattern(row: Row) -> str:
     """The hosts of a play for a row, as it is written."""
     if not row.otherwise:
         return row.group
-    return f"{{{{ groups['{row.group}'] | default([], true) or groups['{row.otherwise}'][:1] }}}}"
+    return f"{{{{ groups['{row.group}'] | default([], true) or '{row.otherwise}[0]' }}}}"
 
 
 def plays(name: str) -> list[tuple[str, str, tuple[str, ...]]]:
@@ -34,6 +34,21 @@ def plays(name: str) -> list[tuple[str, str, tuple[str, ...]]]:
             if called.get("tasks_from") == name:
                 found.append((called["name"], play["hosts"], tuple(task["tags"])))
     return found
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "playbooks").glob("*.yml")), ids=lambda p: p.stem)
+def test_no_play_waits_for_facts_that_nothing_reads(page: Path) -> None:
+    written = yaml.safe_load(page.read_text(encoding="utf-8"))
+    plays_in = [play for play in written if "hosts" in play]
+    assert plays_in
+    assert [play["name"] for play in plays_in if play.get("gather_facts") is not False] == []
+
+
+@pytest.mark.parametrize("name", ["assess", "pipeline_check", "remove", "selfcheck"])
+def test_a_playbook_looks_at_the_controller_first(name: str) -> None:
+    written = yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
+    assert "lookup('mlops.onprem.controller'" in written[0]["vars_files"][0]
+    assert "always" in written[0]["tags"]
 
 
 def wanted(rows: list[Row]) -> list[tuple[str, str, tuple[str, ...]]]:

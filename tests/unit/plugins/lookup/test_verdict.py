@@ -12,6 +12,7 @@ import pytest
 from ansible import context
 from ansible.errors import AnsibleError
 from ansible.utils.context_objects import CLIArgs
+from ansible.utils.display import Display
 from ansible_collections.mlops.onprem.plugins.lookup.verdict import LookupModule
 
 
@@ -40,21 +41,45 @@ def test_go_opens_the_gate_with_an_empty_file() -> None:
     assert ask(found(0)) == [os.devnull]
 
 
+def refused(assessment: dict[str, Any] | None) -> str:
+    """The sentence with which the run ends."""
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Display, "error", lambda _self, text, **_options: said.append(text))
+        with pytest.raises(SystemExit) as caught:
+            ask(assessment)
+    assert caught.value.code == 1
+    [sentence] = said
+    return sentence
+
+
 def test_a_refusal_says_where_the_report_is() -> None:
-    with pytest.raises(AnsibleError) as caught:
-        ask(found(1))
-    assert caught.value.message == "REFUSED: no host has been changed. Report: /x.html"
+    assert refused(found(1)) == "REFUSED: no host has been changed. Report: /x.html"
 
 
 @pytest.mark.parametrize("assessment", [None, found(0, run=1)])
 def test_no_verdict_or_one_of_another_run_keeps_it_shut(assessment: Any) -> None:
-    with pytest.raises(AnsibleError, match="This run has not assessed the site"):
-        ask(assessment)
+    assert refused(assessment).endswith("nothing is changed; check that the inventory has hosts.")
 
 
-def test_an_inventory_without_hosts_keeps_it_shut() -> None:
-    with pytest.raises(AnsibleError, match="check that the inventory has hosts"):
-        LookupModule().run([], {"groups": {"all": []}, "hostvars": {}})
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"start_at_task": "Trust"}, "leave out --start-at-task, as every run assesses first"),
+        ({"skip_tags": ("always",)}, "leave out --skip-tags, or name tags other than always."),
+        ({"subset": "edge9"}, "check that --limit names a host of the inventory."),
+    ],
+)
+def test_a_run_without_assessment_names_the_option_that_left_it_out(
+    given: dict[str, Any], remedy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(context, "CLIARGS", CLIArgs(given))
+    assert remedy in refused(None)
+
+
+def test_terms_are_a_mistake() -> None:
+    with pytest.raises(AnsibleError, match="takes no terms"):
+        LookupModule().run(["x"], {})
 
 
 @pytest.mark.parametrize("option", ["syntax", "listtasks", "listtags", "listhosts"])

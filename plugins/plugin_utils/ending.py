@@ -1,0 +1,29 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How a run ends that is refused before or after the assessment: one sentence, exit code 1."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from ansible import context
+from ansible.utils.display import Display
+
+REFUSED = 1
+LOOKS = ("syntax", "listtasks", "listtags", "listhosts")
+
+
+def only_looks() -> bool:
+    """Whether tasks are only listed or the syntax is checked."""
+    return any(context.CLIARGS.get(key) for key in LOOKS)
+
+
+def end(sentence: str) -> NoReturn:
+    """End the whole run, on all hosts.
+
+    An error in a lookup would be told with the name of the lookup and an excerpt of the playbook;
+    Ansible lets this one pass, and cleans up behind it.
+    """
+    Display().error(sentence, wrap_text=False)
+    raise SystemExit(REFUSED)

@@ -1,0 +1,115 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whole runs that are refused before anything is looked at: one sentence, exit code 1."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.plugin_utils import controller
+
+ROOT = Path(__file__).resolve().parents[4]
+LOCAL = "control: {hosts: {ctl1: {ansible_connection: local}}}\n"
+
+
+def run(
+    tmp_path: Path, *arguments: str, page: str = LOCAL, name: str = "assess", blocked: str = ""
+) -> tuple[int, str]:
+    """Exit code and words of a playbook; ``blocked`` is a package that cannot be imported."""
+    (tmp_path / "hosts.yml").write_text(page)
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "COLUMNS": "500", "LC_ALL": "C.UTF-8"}
+    if blocked:
+        broken = tmp_path / "broken" / blocked
+        broken.mkdir(parents=True)
+        (broken / "__init__.py").write_text("raise ImportError('no library')\n")
+        environment["PYTHONPATH"] = str(broken.parent)
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "-i",
+            str(tmp_path / "hosts.yml"),
+            str(ROOT / "playbooks" / f"{name}.yml"),
+            *arguments,
+        ],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+def refusals(said: str) -> list[str]:
+    return [line for line in said.splitlines() if "REFUSED" in line]
+
+
+def assert_clean(said: str) -> None:
+    for noise in ("Origin:", "Traceback", "The lookup plugin", "has no attribute", "-vvv"):
+        assert noise not in said
+
+
+@pytest.mark.parametrize("name", ["assess", "site", "remove", "selfcheck", "pipeline_check"])
+def test_an_inventory_without_hosts_ends_every_playbook(name: str, tmp_path: Path) -> None:
+    code, said = run(tmp_path, page="control: {hosts: {}}\n", name=name)
+    [line] = refusals(said)
+    assert code == 1
+    assert f"The inventory ({tmp_path}/hosts.yml) has no hosts, wanted at least one host" in line
+    assert_clean(said)
+
+
+@pytest.mark.parametrize("name", ["remove", "selfcheck"])
+def test_a_half_read_inventory_ends_a_playbook_that_does_not_assess(
+    name: str, tmp_path: Path
+) -> None:
+    code, said = run(tmp_path, page=LOCAL + "edge: {hosts: [cam1]}\n", name=name)
+    assert code == 1
+    assert f"{tmp_path}/hosts.yml: hosts of the group edge is a list" in refusals(said)[0]
+
+
+def test_a_package_that_cannot_be_loaded_ends_the_run_with_the_command(tmp_path: Path) -> None:
+    code, said = run(tmp_path, blocked="psycopg")
+    [line] = refusals(said)
+    assert code == 1
+    assert "This machine lacks the Python package psycopg; install with: " in line
+    assert "psycopg[binary]" in line
+    assert_clean(said)
+
+
+def test_a_misspelt_tag_ends_the_run(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "--tags", "monitring")
+    assert code == 1
+    assert "No task has the tag monitring (did you mean monitoring?)" in refusals(said)[0]
+
+
+def test_a_run_that_begins_in_the_middle_ends_with_the_option(tmp_path: Path) -> None:
+    code, said = run(tmp_path, "--start-at-task", "Judge")
+    assert code != 0
+    assert "leave out --start-at-task" in said
+    assert_clean(said)
+
+
+@pytest.mark.parametrize(
+    "page", [LOCAL, "edge: {hosts: {cam1: {}}}\n", "", "control: {hosts: [a]}\n"]
+)
+def test_the_syntax_can_be_checked_without_a_site(page: str, tmp_path: Path) -> None:
+    code, said = run(tmp_path, "--syntax-check", page=page, name="site")
+    assert code == 0, said
+
+
+def test_tags_of_others_are_left_to_them(tmp_path: Path) -> None:
+    assert controller.unknown_tags(("web",), (str(tmp_path / "own.yml"),)) == ""
+    assert controller.unknown_tags((), ("mlops.onprem.site",)) == ""
+    assert controller.unknown_tags(("all", "monitoring"), ("mlops.onprem.site",)) == ""
+    assert "did you mean gateway" in controller.unknown_tags(("gatway",), ("mlops.onprem.site",))
+
+
+def test_a_collection_tells_its_version() -> None:
+    assert controller.installed("mlops.onprem")[:1].isdigit()
+    assert controller.installed("nobody.nothing") == ""
