@@ -216,7 +216,7 @@ def _vars_folder(folder: Path, known: Collection[str], loader: Any) -> VarsFolde
     if not folder.is_dir():
         said = f"{folder} is not read: it is no directory"
         return VarsFolder(str(folder.parent), (folder.name,), problems={folder.name: said})
-    read = set()
+    read: set[str] = set()
     for name in known:
         read.update(_relative(loader.find_vars_files(str(folder.absolute()), name), folder))
     files, problems = [], {}

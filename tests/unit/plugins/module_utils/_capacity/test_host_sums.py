@@ -252,7 +252,7 @@ def test_the_way_to_free_a_port_is_never_destructive(holder: dict[str, Any], adv
 
 
 def test_the_command_of_a_program_in_another_unit_is_shown() -> None:
-    more = {"process": "python3", "unit": "ssh.service", "main": False}
+    more: dict[str, Any] = {"process": "python3", "unit": "ssh.service", "main": False}
     [line] = sentences(
         one(
             Demand("Gateway", ports=(PortNeed(443),)),
