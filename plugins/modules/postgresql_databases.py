@@ -28,10 +28,16 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  to_be_installed:
+    description:
+      - In check mode, take a server that cannot be reached as one that is still to be installed,
+        and is empty. For a server that the same play installs.
+    type: bool
+    default: false
 extends_documentation_fragment: [mlops.onprem.postgresql_account]
 attributes:
   check_mode:
-    description: Reports what would change. A server that does not answer is taken as empty.
+    description: Reports what would change.
     support: full
   diff_mode:
     description: Shows the steps in words, without passwords.
@@ -76,25 +82,33 @@ import os
 import time
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Endpoint
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
     Databases,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.greeting import (
+    ask_for_tls,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
-    Login,
     consumers_of,
+    no_address,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import Login
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
     verifier,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import FAIL, Finding
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec=dict(
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
+            to_be_installed={"type": "bool", "default": False},
             **client.OPTIONS,
         ),
         supports_check_mode=True,
@@ -103,16 +117,21 @@ def main() -> None:
         module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
     endpoint = client.endpoint_of(wanted)
+    contract = Contract("metadata_db", endpoint.address, ("host", "port"))
+    if not wanted["host"]:
+        module.fail_json(msg=no_address(contract).sentence)
     try:
         databases = Databases(
-            Contract("metadata_db", endpoint.address, ("host", "port")),
+            contract,
             Login(wanted["user"], wanted["password"], wanted["database"]),
             client.site_named(wanted),
             consumers_of(wanted["databases"]),
             lambda login: client.Session(endpoint, login, wanted["timeout"]),
             lambda password: verifier(password, os.urandom(16)),
             time.time,
+            lambda: reach(contract, endpoint, wanted["timeout"]),
             wanted["state"] == "present",
+            wanted["to_be_installed"],
         )
         steps = databases.converge(module.check_mode)
     except DatabaseError as error:
@@ -131,6 +150,12 @@ def main() -> None:
             "after": "".join(f"{text}\n" for text in shown),
         },
     )
+
+
+def reach(contract: Contract, endpoint: Endpoint, timeout: int) -> Finding | None:
+    """What is wrong with the way to the server, if anything is."""
+    findings, _certificate = probe.reach(contract, endpoint, timeout, ask_for_tls)
+    return next((finding for finding in findings if finding.severity == FAIL), None)
 
 
 if __name__ == "__main__":

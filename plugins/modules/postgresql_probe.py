@@ -134,10 +134,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
-    Login,
     Server,
     consumers_of,
+    no_address,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import Login
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 
 
@@ -163,7 +164,9 @@ def main() -> None:
     except DatabaseError as error:
         module.fail_json(msg=str(error))
     if not wanted["host"]:
-        module.exit_json(changed=False, findings=[no_address(contract)], server={})
+        missing = no_address(contract).as_dict().items()
+        finding = {key: text for key, text in missing if key != "host"}
+        module.exit_json(changed=False, findings=[finding], server={})
 
     def connect(login: Login) -> Any:
         return client.reading(endpoint, login, wanted["timeout"])
@@ -178,17 +181,6 @@ def main() -> None:
         return findings, {"server": facts(server, certificate)} if server else {}
 
     probe.run(module, contract, endpoint, look, {"server": {}}, ask_for_tls)
-
-
-def no_address(contract: Contract) -> dict[str, str]:
-    """Without an address it is a finding about the host that asks."""
-    missing = contract.failed(
-        "settings",
-        f"{contract.name_variable} is empty",
-        "the name or address of the server",
-        f"set {contract.name_variable}, or {contract.variable('mode')}: managed",
-    )
-    return {key: text for key, text in missing.as_dict().items() if key != "host"}
 
 
 def facts(server: Server, certificate: Certificate) -> dict[str, Any]:

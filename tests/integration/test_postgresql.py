@@ -132,7 +132,8 @@ def test_a_good_server_passes_every_check(run_module: RunModule, server: Postgre
 
 def test_a_wrong_password(run_module: RunModule, server: PostgresqlServer) -> None:
     result = probe(run_module, server, password="a-wrong-password")
-    assert only_failure(result) == {
+    failure = only_failure(result)
+    assert {**failure, "remedy": failure["remedy"].split(";")[0]} == {
         "id": "metadata_db.login",
         "host": f"127.0.0.1:{server.port}",
         "severity": "fail",

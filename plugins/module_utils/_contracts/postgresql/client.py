@@ -6,21 +6,27 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import ssl
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..._findings.sentence import one_line
 from ..endpoint import Endpoint
-from .judge import Login, site_of
+from .dialogue import ask
+from .judge import site_of
+from .login import Login, Refusal, Refused
 from .marks import Site
-from .read import Query, Refused
+from .read import Reader
 
 PSYCOPG_ERROR: str | None = None
 try:
     import psycopg
 except ImportError:
     PSYCOPG_ERROR = traceback.format_exc()
+
+Rows = list[tuple[Any, ...]]
 
 # Documented in the fragment ``postgresql_account``.
 _DATABASE: dict[str, Any] = {
@@ -61,7 +67,10 @@ def site_named(params: dict[str, Any]) -> Site:
 
 
 def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict[str, Any]:
-    """Arguments of libpq. Everything that the environment could change is written out."""
+    """Arguments of libpq. What it would look for in files of the user's is named out of the way.
+
+    No options are sent at the start: a connection pooler refuses them.
+    """
     return {
         "host": endpoint.host,
         "port": endpoint.port,
@@ -69,37 +78,102 @@ def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict
         "password": login.password,
         "dbname": login.database,
         "sslmode": "verify-full" if endpoint.verify_name else "verify-ca",
-        "sslrootcert": endpoint.ca_file or "system",
+        "sslrootcert": endpoint.ca_file or _authorities_of_this_machine(),
+        "sslcert": _NOWHERE,
+        "sslkey": _NOWHERE,
+        "sslcrl": _NOWHERE,
+        "passfile": _NOWHERE,
         "gssencmode": "disable",
         "connect_timeout": timeout,
+        "client_encoding": "utf8",
         "application_name": "mlops.onprem",
-        "options": "-c statement_timeout=60s -c idle_in_transaction_session_timeout=60s",
     }
 
 
-@contextlib.contextmanager
-def reading(endpoint: Endpoint, login: Login, timeout: int) -> Iterator[Query]:
-    """Log in to read only; ends with the block."""
+_NOWHERE = "/nonexistent/mlops.onprem"
+_LIMITS = (
+    "SET {local}statement_timeout = '60s'",
+    "SET {local}idle_in_transaction_session_timeout = '60s'",
+)
+# Names and comments of others may be in any encoding, or in none: they come as bytes.
+_AS_THEY_ARE = "SET LOCAL client_encoding = 'SQL_ASCII'"
+
+
+def _authorities_of_this_machine() -> str:
+    """The file that Python trusts too; the library of libpq may look for it elsewhere."""
+    known = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
+    return next((path for path in known if path and os.path.exists(path)), "system")
+
+
+def forget_environment() -> None:
+    """Let no variable of the user's reach libpq: every one of its own begins with PG."""
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
+
+
+def _connect(
+    endpoint: Endpoint, login: Login, timeout: int, autocommit: bool
+) -> psycopg.Connection[Any]:
+    forget_environment()
     try:
-        with psycopg.connect(**connection_arguments(endpoint, login, timeout)) as connection:
-            connection.read_only = True
-            yield lambda sql, values: connection.execute(sql, values or None).fetchall()
+        return psycopg.connect(
+            **connection_arguments(endpoint, login, timeout),
+            autocommit=autocommit,
+            prepare_threshold=None,
+        )
     except psycopg.Error as error:
-        raise Refused(str(error), said(error)) from None
+        raise Refused(str(error), refusal=ask(endpoint, login, timeout)) from None
+
+
+def _is_pooled(connection: psycopg.Connection[Any]) -> bool:
+    """A pooler hands out numbers of its own, instead of that of the server's process."""
+    row = connection.execute("SELECT pg_backend_pid()").fetchone()
+    return row is not None and row[0] != connection.info.backend_pid
+
+
+def _rows(connection: psycopg.Connection[Any], sql: str, values: Sequence[Any]) -> Rows:
+    connection.execute(_AS_THEY_ARE)
+    return [tuple(map(_text, row)) for row in connection.execute(sql, values or None).fetchall()]
+
+
+def _text(value: Any) -> Any:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+@contextlib.contextmanager
+def reading(endpoint: Endpoint, login: Login, timeout: int) -> Iterator[Reader]:
+    """Log in to read only; ends with the block."""
+    with _refusals(), _connect(endpoint, login, timeout, autocommit=False) as connection:
+        connection.read_only = True
+        for setting in _LIMITS:
+            connection.execute(setting.format(local="LOCAL "))
+        pooled = _is_pooled(connection)
+        yield Reader(lambda sql, values: _rows(connection, sql, values), pooled)
 
 
 class Session:
-    """A login in which every statement stands by itself; refusals are those of ``read``."""
+    """A login in which every statement stands by itself; refusals are those of ``read``.
+
+    Behind a pooler nothing may be set for longer than a transaction: somebody else has the
+    connection next.
+    """
 
     def __init__(self, endpoint: Endpoint, login: Login, timeout: int) -> None:
-        arguments = connection_arguments(endpoint, login, timeout)
-        with _refusals():
-            self.connection = psycopg.connect(**arguments, autocommit=True)
+        self.connection = _connect(endpoint, login, timeout, autocommit=True)
+        try:
+            with _refusals():
+                self.pooled = _is_pooled(self.connection)
+                if not self.pooled:
+                    for setting in _LIMITS:
+                        self.connection.execute(setting.format(local=""))
+        except Refused:
+            self.connection.close()
+            raise
 
-    def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def query(self, sql: str, values: Sequence[Any]) -> Rows:
         """The rows of a question."""
-        with _refusals():
-            return self.connection.execute(sql, values or None).fetchall()
+        with _refusals(), self.connection.transaction():
+            return _rows(self.connection, sql, values)
 
     def execute(self, statements: Sequence[str], atomic: bool = False) -> None:
         """Run statements, in one transaction if they are to count only together."""
@@ -117,10 +191,12 @@ def _refusals() -> Iterator[None]:
     try:
         yield
     except psycopg.Error as error:
-        raise Refused(str(error), said(error)) from None
+        words = said(error)
+        raise Refused(str(error), words, Refusal(error.sqlstate or "", words)) from None
 
 
 def said(error: psycopg.Error) -> str:
     """The server's words without the statement, which may hold a verifier."""
     parts = [error.diag.message_primary, error.diag.message_detail, error.diag.message_hint]
-    return one_line(" ".join(part for part in parts if part)) or type(error).__name__
+    words = [part for part in parts if part]
+    return one_line(" ".join(words) if words else error) or type(error).__name__

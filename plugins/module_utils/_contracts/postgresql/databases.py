@@ -6,34 +6,56 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Callable, Protocol
 
-from ..._findings.sentence import one_line
+from ..._findings.finding import Finding
+from ..._findings.sentence import listing, one_line
 from ..contract import Contract
-from .judge import (
-    Account,
-    Connections,
-    Consumer,
-    DatabaseError,
+from .judge import Account, Connections, Consumer, DatabaseError, Server
+from .login import (
+    CLOSED,
+    NO_DATABASE,
+    NOT_NOW,
+    NOT_PERMITTED,
     Login,
-    Server,
+    Refused,
     judge_login,
-    login_could_not_be_tried,
     password_was_refused,
 )
 from .marks import Site
 from .plan import Step, left_alone, plan_absent, plan_present
-from .read import Refused, read_server
+from .read import read_server, whose_account
 
-# One run at a time on one server; the backend of a killed run ends with its statement.
-LOCK = "SELECT pg_advisory_lock(hashtext('mlops.onprem'))"
+# One run at a time on one server; the lock of a killed run ends with its backend.
+_KEY = "hashtext('mlops.onprem')"
+LOCK = f"SELECT pg_try_advisory_lock({_KEY})"
+UNLOCK = f"SELECT pg_advisory_unlock({_KEY})"
+LOCK_OF_TRANSACTION = f"SELECT pg_try_advisory_xact_lock({_KEY})"
+HOLDER = """
+SELECT a.pid, a.usename, coalesce(a.application_name, ''), coalesce(a.state, '')
+  FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
+ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+   AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+   AND ((l.classid::bigint << 32) | l.objid::bigint) = hashtext('mlops.onprem')
+"""
+CONNECTED = """
+SELECT a.pid, coalesce(a.usename::text, ''), coalesce(a.application_name, '')
+  FROM pg_stat_activity a WHERE a.datname = %s ORDER BY a.pid LIMIT 5
+"""
+TRIES, PAUSE_SECONDS = 10, 2.0
 NOT_THERE_YET = Server(170000, "17", Account("nobody", superuser=True), Connections(0, 0, 0))
 
 
 class Session(Protocol):
-    """A login in which every statement stands by itself. All of it may raise ``Refused``."""
+    """A login in which every statement stands by itself. All of it may raise ``Refused``.
+
+    ``pooled`` if a connection pooler stands between: nothing of a session lasts there.
+    """
+
+    pooled: bool
 
     def query(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """The rows of a question."""
@@ -56,7 +78,12 @@ class Databases:
     connect: Callable[[Login], Session]
     make_verifier: Callable[[str], str]
     clock: Callable[[], float]
+    reach: Callable[[], Finding | None] = lambda: None
+    """Looks at the way to the server, where the server itself said nothing."""
     present: bool = True
+    to_be_installed: bool = False
+    """Whether, in check mode, a server that cannot be reached will still be installed."""
+    pause: Callable[[float], None] = time.sleep
     warnings: list[str] = field(default_factory=list)
 
     def converge(self, check: bool) -> tuple[Step, ...]:
@@ -64,24 +91,61 @@ class Databases:
         try:
             session = self.connect(self.login)
         except Refused as error:
-            if check and not password_was_refused(str(error)):
+            if check and self.to_be_installed and not error.refusal.answered:
                 return self.plan(NOT_THERE_YET)
-            password, user = "metadata_db_admin_password", "metadata_db_admin_user"
-            raise DatabaseError(
-                judge_login(self.contract, self.login, str(error), password, user).sentence
-            ) from None
+            raise DatabaseError(self.turned_away(error).sentence) from None
         try:
-            try:
+            with contextlib.nullcontext() if check else self.alone(session):
+                server = read_server(session.query, self.consumers, self.clock, session.pooled)
+                steps = self.plan(server)
                 if not check:
-                    session.execute((LOCK,))
-                steps = self.plan(read_server(session.query, self.consumers, self.clock))
-            except Refused as error:
-                raise DatabaseError(f"{self.contract.host}: {error.said}") from None
-            if not check:
-                self.apply(session, steps)
+                    self.apply(session, steps)
+        except Refused as error:
+            raise DatabaseError(f"{self.contract.host}: {error.said}") from None
         finally:
             session.close()
         return steps
+
+    def turned_away(self, error: Refused) -> Finding:
+        """Why there is no login: the way to the server, or what the server said."""
+        way = None if error.refusal.answered else self.reach()
+        return way or judge_login(self.contract, self.login, error, whose_account(self.contract))
+
+    @contextlib.contextmanager
+    def alone(self, session: Session) -> Iterator[None]:
+        """Hold the lock of this server: in the session, or behind a pooler in a transaction."""
+        if not session.pooled:
+            self.take(session, LOCK)
+            try:
+                yield
+            finally:
+                with contextlib.suppress(Refused):
+                    session.query(UNLOCK, ())
+            return
+        guard = self.connect(self.login)
+        try:
+            guard.execute(("BEGIN", "SET LOCAL idle_in_transaction_session_timeout = 0"))
+            self.take(guard, LOCK_OF_TRANSACTION)
+            yield
+        finally:
+            with contextlib.suppress(Refused):
+                guard.execute(("ROLLBACK",))
+            guard.close()
+
+    def take(self, session: Session, lock: str) -> None:
+        """Wait for the lock, and say in the end who holds it."""
+        for left in reversed(range(TRIES)):
+            if session.query(lock, ())[0][0]:
+                return
+            if left:
+                self.pause(PAUSE_SECONDS)
+        holders = session.query(HOLDER, ())
+        who = listing(_session(*holder) for holder in holders) or "a session that has just ended"
+        pids = listing(f"SELECT pg_terminate_backend({holder[0]})" for holder in holders)
+        raise DatabaseError(
+            f"{self.contract.host}: {who} holds the lock with which runs of mlops.onprem wait for "
+            f"each other. Wait for that run to end; if there is none, ask for: {pids or 'nothing'}."
+        )
 
     def plan(self, server: Server) -> tuple[Step, ...]:
         """Steps from what is there to what is wanted."""
@@ -109,13 +173,13 @@ class Databases:
         try:
             self.connect(login).close()
         except Refused as error:
-            text = str(error)
-            if "too many" in text or "pg_hba.conf" in text:
+            if password_was_refused(error.refusal):
+                return False
+            if error.refusal.sqlstate not in _AFTER_THE_PASSWORD:
                 self.warnings.append(
                     f"{self.contract.host}: cannot tell whether the password of "
-                    f"{consumer.owner} holds: {one_line(text, [consumer.password])}"
+                    f"{consumer.owner} holds: {one_line(error.said, [consumer.password])}"
                 )
-            return login_could_not_be_tried(text)
         return True
 
     def apply(self, session: Session, steps: tuple[Step, ...]) -> None:
@@ -130,5 +194,27 @@ class Databases:
                         session.execute((statement,))
                 raise DatabaseError(
                     f"{self.contract.host}: cannot {step.text}: {error.said}"
+                    f"{self.in_the_way(session, step)}"
                 ) from None
             done.append(step)
+
+    def in_the_way(self, session: Session, step: Step) -> str:
+        """Who is connected to a database that could not be dropped."""
+        try:
+            found = session.query(CONNECTED, (step.drops,)) if step.drops else []
+        except Refused:
+            return ""
+        if not found:
+            return ""
+        who = listing(_session(*one) for one in found)
+        return f". Connected to it: {who}. End what opens these connections, and run again"
+
+
+# Told after the password was looked at, or about a server that is not at its work yet.
+_AFTER_THE_PASSWORD = (NO_DATABASE, NOT_PERMITTED, CLOSED, NOT_NOW)
+
+
+def _session(pid: object, user: object, application: object, state: object = "") -> str:
+    """A session of a server, for a person."""
+    name = f" ({application})" if application else ""
+    return f"process {pid} of {user or 'the server'}{name}{f', {state}' if state else ''}"

@@ -12,12 +12,12 @@ from ..._findings.finding import Finding
 from ..contract import Contract
 from ..endpoint import Endpoint
 
-_SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def ask_for_tls(contract: Contract, endpoint: Endpoint, sock: socket.socket) -> Finding | None:
     """The answer to SSLRequest is S for yes, N for no; anything else is not PostgreSQL."""
-    sock.sendall(_SSL_REQUEST)
+    sock.sendall(SSL_REQUEST)
     answer = sock.recv(1).decode("latin-1")
     return None if answer == "S" else _no_tls(contract, endpoint, answer)
 

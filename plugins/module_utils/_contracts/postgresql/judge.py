@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 from ..._findings.errors import PlatformError
 from ..._findings.finding import FAIL, Finding
-from ..._findings.sentence import count, listing, one_line
+from ..._findings.sentence import count, listing
 from ..contract import Contract
 from .marks import IDENTITY, Site
 
 OLDEST_MAJOR = 14
 _NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")
-_FATAL = re.compile(r"(?:FATAL|PANIC|ERROR|FEHLER|FATAL ERROR):\s+(.*)", re.IGNORECASE)
 
 
 class DatabaseError(PlatformError):
@@ -101,6 +100,8 @@ class Account:
     createdb: bool = False
     createrole: bool = False
     may_grant_monitoring: bool = False
+    login: str = ""
+    """Who logged in, if a setting of that role makes it act as another."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +162,7 @@ class Server:
     clock_skew: float = 0.0
     roles: tuple[RoleSeen, ...] = ()
     databases: tuple[DatabaseSeen, ...] = ()
+    pooled: bool = False
     uses: tuple[Use, ...] = ()
 
     @property
@@ -174,77 +176,14 @@ class Server:
         return next((seen for seen in self.databases if seen.name == name), None)
 
 
-# -- why a login failed -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Login:
-    user: str
-    password: str
-    database: str
-
-    def __repr__(self) -> str:
-        return f"Login({self.user!r}, {self.database!r})"
-
-
-def password_was_refused(text: str) -> bool:
-    return "password authentication failed" in text
-
-
-def login_could_not_be_tried(text: str) -> bool:
-    """The server turned the connection away before it looked at the password."""
-    return any(
-        part in text
-        for part in (
-            "no pg_hba.conf entry",
-            "pg_hba.conf rejects",
-            "too many clients",
-            "remaining connection slots",
-            "too many connections",
-            "starting up",
-            "shutting down",
-            "does not exist",
-            "not permitted to log in",
-            "permission denied for database",
-        )
+def no_address(contract: Contract) -> Finding:
+    """Without an address it is a finding about the host that asks."""
+    return contract.failed(
+        "settings",
+        f"{contract.name_variable} is empty",
+        "the name or address of the server",
+        f"set {contract.name_variable}, or {contract.variable('mode')}: managed",
     )
-
-
-def judge_login(
-    contract: Contract, login: Login, error: str, password_variable: str, user_variable: str
-) -> Finding:
-    """Turn the text of a failed connection into a finding; the words of libpq are known in English.
-
-    A server that speaks another language still gives one finding, with its own words.
-    """
-    said = _FATAL.findall(one_line(error, [login.password]))
-    text = one_line(said[-1] if said else error, [login.password])
-    wanted = f"a login as {login.user} to database {login.database}"
-    hba = f"hostssl {login.database} {login.user} <address of the client> scram-sha-256"
-    if password_was_refused(text):
-        found = f"the server refuses the password of {login.user}"
-        remedy = f"set {password_variable} to the password of {user_variable} {login.user}"
-    elif "no password supplied" in text:
-        found = f"no password is given for {login.user}"
-        remedy = f"set {password_variable}"
-    elif "no pg_hba.conf entry" in text or "pg_hba.conf rejects" in text:
-        found = f"the server has no pg_hba.conf line that lets {login.user} in ({text})"
-        remedy = f"ask its owner for a line such as: {hba}"
-    elif "database" in text and "does not exist" in text:
-        found = f"there is no database {login.database}"
-        remedy = f"set {contract.variable('admin_database')} to a database that exists"
-    elif "too many" in text or "remaining connection slots" in text:
-        found = f"no free connection ({text})"
-        remedy = "raise max_connections on the server, or close connections"
-    elif "starting up" in text or "shutting down" in text:
-        found, remedy = f"a server in transition ({text})", "wait and try again"
-    elif "not permitted to log in" in text or ("role" in text and "does not exist" in text):
-        found = f"{login.user} may not log in ({text})"
-        remedy = f"set {user_variable} to a role with LOGIN"
-    else:
-        found = f"the server turns {login.user} away: {text}"
-        remedy = f"correct {user_variable} and {password_variable}, or see the server's log"
-    return contract.failed("login", found, wanted, remedy)
 
 
 # -- what follows -----------------------------------------------------------------------------
@@ -270,6 +209,8 @@ def judge(
         _judge_connections(contract, server, consumers),
         _judge_encoding(contract, server),
     ]
+    if server.pooled:
+        findings.append(_judge_pooler(contract))
     if any(consumer.monitoring for consumer in consumers):
         findings.append(_judge_monitoring(contract, server, consumers))
     return findings
@@ -333,15 +274,26 @@ def _judge_rights(
     )
     wanted = "CREATEDB and CREATEROLE"
     if lacking:
-        return contract.failed(
-            "rights",
-            f"{account.name} lacks {listing(lacking)}",
-            wanted,
-            f"ask for: ALTER ROLE {account.name} {' '.join(lacking)}, "
-            f"or set {contract.variable('admin_user')} to another account",
-        )
+        return _lacks(contract, account, lacking, wanted)
     return of_another_account(contract, server, site) or contract.passed(
         "rights", f"{account.name} with {held}", wanted
+    )
+
+
+def _lacks(contract: Contract, account: Account, lacking: list[str], wanted: str) -> Finding:
+    found = f"{account.name} lacks {listing(lacking)}"
+    back = ""
+    if account.login:
+        found = f"{account.login} acts as {account.name} (its setting role), which lacks " + (
+            listing(lacking)
+        )
+        back = f"ALTER ROLE {account.login} RESET role, or for: "
+    return contract.failed(
+        "rights",
+        found,
+        wanted,
+        f"ask for: {back}ALTER ROLE {account.name} {' '.join(lacking)}, "
+        f"or set {contract.variable('admin_user')} to another account",
     )
 
 
@@ -496,6 +448,16 @@ def _judge_encoding(contract: Contract, server: Server) -> Finding:
         f"{server.encoding}{locale} as the server's own encoding",
         "UTF8",
         "nothing to do: our databases are created as UTF8, and sort by code point",
+    )
+
+
+def _judge_pooler(contract: Contract) -> Finding:
+    return contract.warned(
+        "pooler",
+        "a connection pooler such as pgbouncer, and not the server itself",
+        "the server itself",
+        f"set {contract.address_variables} to the server; a pooler has to let the new roles in to "
+        "the new databases too, and its own pool counts besides max_connections",
     )
 
 

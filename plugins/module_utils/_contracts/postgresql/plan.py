@@ -43,6 +43,8 @@ class Step:
     atomic: bool = True
     quiet: bool = False
     undo: tuple[str, ...] = ()
+    drops: str = ""
+    """The database that is dropped."""
 
     def __repr__(self) -> str:
         return f"Step({self.text!r})"
@@ -117,6 +119,7 @@ def plan_absent(
                 f"drop database {seen.name}",
                 (f"DROP DATABASE IF EXISTS {quote(seen.name)} WITH (FORCE)",),
                 atomic=False,
+                drops=seen.name,
             )
             for seen in drop
         ),

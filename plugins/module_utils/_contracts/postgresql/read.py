@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Callable
 
 from ..._findings.finding import Finding
-from ..._findings.sentence import one_line
 from ..contract import Contract
 from ..endpoint import judge_clock
 from .judge import (
@@ -18,17 +18,26 @@ from .judge import (
     Connections,
     Consumer,
     DatabaseSeen,
-    Login,
     RoleSeen,
     Server,
     Use,
     judge,
-    judge_login,
 )
+from .login import Login, Refused, Whose, judge_login
 from .marks import Site
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
-Connect = Callable[[Login], AbstractContextManager[Query]]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A login for questions; ``pooled`` if a connection pooler stands between."""
+
+    query: Query
+    pooled: bool = False
+
+
+Connect = Callable[[Login], AbstractContextManager[Reader]]
 """Logs in for reading; may raise ``Refused``, as may every question."""
 
 _FIRST_WITH_GRANTED_ADMIN = 160000
@@ -43,7 +52,7 @@ SELECT current_setting('server_version_num')::int, current_setting('server_versi
        pg_has_role(current_user, 'pg_monitor', 'MEMBER WITH ADMIN OPTION'),
        (SELECT pg_encoding_to_char(encoding) FROM pg_database WHERE datname = 'template0'),
        (SELECT datcollate FROM pg_database WHERE datname = 'template0'),
-       extract(epoch FROM clock_timestamp())::float8
+       extract(epoch FROM clock_timestamp())::float8, session_user
   FROM pg_roles r WHERE r.rolname = current_user
 """
 _ROLES = """
@@ -90,12 +99,20 @@ SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
 """
 
 
-class Refused(Exception):
-    """The server did not do it. ``said`` is its words without the statement."""
+_OF_CONSUMER = Whose(
+    "its password in metadata_db_databases",
+    "the role",
+    "run the playbook mlops.onprem.site again, which makes what is missing",
+)
 
-    def __init__(self, text: str, said: str = "") -> None:
-        super().__init__(text)
-        self.said = said or one_line(text)
+
+def whose_account(contract: Contract) -> Whose:
+    """How the settings of the account are called."""
+    return Whose(
+        contract.variable("admin_password"),
+        contract.variable("admin_user"),
+        f"set {contract.variable('admin_database')} to a database that exists and lets it in",
+    )
 
 
 def look_as_account(
@@ -109,11 +126,10 @@ def look_as_account(
 ) -> tuple[Server | None, list[Finding]]:
     """Whether the account can make or keep the databases of the consumers."""
     try:
-        with connect(login) as query:
-            server = read_server(query, consumers, clock)
+        with connect(login) as reader:
+            server = read_server(reader.query, consumers, clock, reader.pooled)
     except Refused as error:
-        password, user = contract.variable("admin_password"), contract.variable("admin_user")
-        return None, [judge_login(contract, login, str(error), password, user)]
+        return None, [judge_login(contract, login, error, whose_account(contract))]
     skew = wanted["max_clock_skew"]
     return server, [
         contract.passed("login", f"logged in as {login.user}", f"a login as {login.user}"),
@@ -138,16 +154,10 @@ def _look_as_consumer(
 ) -> Finding:
     login = Login(consumer.owner, consumer.password, database)
     try:
-        with connect(login) as query:
-            rows = query(ROUND_TRIP, ())
+        with connect(login) as reader:
+            rows = reader.query(ROUND_TRIP, ())
     except Refused as error:
-        return judge_login(
-            contract,
-            login,
-            one_line(error, [consumer.password]),
-            "its password in metadata_db_databases",
-            "the owner in metadata_db_databases,",
-        )
+        return judge_login(contract, login, error, _OF_CONSUMER)
     text = f"a login as {consumer.owner} to database {database} that may create tables"
     if rows and rows[0][1] and rows[0][2]:
         return contract.passed("login", f"logged in as {consumer.owner}", text)
@@ -160,7 +170,10 @@ def _look_as_consumer(
 
 
 def read_server(
-    query: Query, consumers: tuple[Consumer, ...], clock: Callable[[], float]
+    query: Query,
+    consumers: tuple[Consumer, ...],
+    clock: Callable[[], float],
+    pooled: bool = False,
 ) -> Server:
     """Everything in five questions that any account may ask."""
     owners = [consumer.owner for consumer in consumers]
@@ -176,6 +189,7 @@ def read_server(
         createdb=bool(basics[8]),
         createrole=createrole,
         may_grant_monitoring=bool(basics[10]) or (old and createrole),
+        login="" if basics[14] == basics[6] else str(basics[14]),
     )
     roles = tuple(
         RoleSeen(
@@ -206,6 +220,7 @@ def read_server(
         standby=bool(basics[2]),
         read_only=bool(basics[3]),
         clock_skew=float(basics[13]) - now,
+        pooled=pooled,
         roles=roles,
         databases=tuple(
             DatabaseSeen(str(name), str(owner), str(comment), bool(public), bool(open_))

@@ -14,12 +14,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     Consumer,
     DatabaseError,
     DatabaseSeen,
-    Login,
     RoleSeen,
     Server,
     consumers_of,
     judge,
-    judge_login,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
     Site,
@@ -126,62 +124,6 @@ def test_entries_that_make_no_sense(entries: list[dict[str, Any]], sentence: str
     assert str(refusal.value) == sentence
 
 
-# -- logins ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("said", "found", "remedy"),
-    [
-        (
-            'connection failed: FATAL:  password authentication failed for user "dba"',
-            "the server refuses the password of dba",
-            "set V to the password of U dba",
-        ),
-        (
-            'FATAL:  no pg_hba.conf entry for host "10.0.0.9", user "dba", database "postgres", '
-            "SSL encryption",
-            "the server has no pg_hba.conf line that lets dba in (no pg_hba.conf entry for host "
-            '"10.0.0.9", user "dba", database "postgres", SSL encryption)',
-            "ask its owner for a line such as: hostssl postgres dba <address of the client> "
-            "scram-sha-256",
-        ),
-        (
-            'FATAL:  database "postgres" does not exist',
-            "there is no database postgres",
-            "set metadata_db_admin_database to a database that exists",
-        ),
-        (
-            "FATAL:  sorry, too many clients already",
-            "no free connection (sorry, too many clients already)",
-            "raise max_connections on the server, or close connections",
-        ),
-        (
-            "FATAL:  the database system is starting up",
-            "a server in transition (the database system is starting up)",
-            "wait and try again",
-        ),
-        (
-            'FATAL:  role "dba" is not permitted to log in',
-            'dba may not log in (role "dba" is not permitted to log in)',
-            "set U to a role with LOGIN",
-        ),
-        (
-            "fe_sendauth: no password supplied",
-            "no password is given for dba",
-            "set V",
-        ),
-        (
-            "FATAL:  Passwort-Authentifizierung fehlgeschlagen (secret)",
-            "the server turns dba away: Passwort-Authentifizierung fehlgeschlagen (********)",
-            "correct U and V, or see the server's log",
-        ),
-    ],
-)
-def test_a_failed_login_is_explained(said: str, found: str, remedy: str) -> None:
-    finding = judge_login(DB, Login("dba", "secret", "postgres"), said, "V", "U")
-    assert (finding.id, finding.found, finding.remedy) == ("metadata_db.login", found, remedy)
-
-
 # -- findings ----------------------------------------------------------------------------------
 
 
@@ -252,6 +194,22 @@ def test_our_own_databases_will_do() -> None:
 )
 def test_one_cause_gives_one_sentence(server: Server, sentence: str) -> None:
     assert fails(server) == [sentence]
+
+
+def test_an_account_that_acts_as_another_is_named_by_both() -> None:
+    account = Account("group", createrole=True, login="dba")
+    assert fails(replace(EMPTY, account=account)) == [
+        "db:5432: dba acts as group (its setting role), which lacks CREATEDB, wanted CREATEDB and "
+        "CREATEROLE; ask for: ALTER ROLE dba RESET role, or for: ALTER ROLE group CREATEDB, "
+        "or set metadata_db_admin_user to another account"
+    ]
+
+
+def test_a_pooler_is_a_warning() -> None:
+    findings = judge(DB, replace(EMPTY, pooled=True), (MLFLOW,), LAB)
+    assert [(f.severity, f.remedy.split(";")[0]) for f in findings if f.id.endswith("pooler")] == [
+        ("warn", "set metadata_db_host and metadata_db_port to the server")
+    ]
 
 
 def test_a_superuser_needs_no_further_rights() -> None:

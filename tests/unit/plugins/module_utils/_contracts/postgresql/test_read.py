@@ -14,15 +14,17 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract i
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import read
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     Consumer,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import (
     Login,
+    Refused,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
     Site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.read import (
     ROUND_TRIP,
-    Query,
-    Refused,
+    Reader,
     look_as_account,
     look_as_consumers,
     read_server,
@@ -52,11 +54,11 @@ class Fake:
         self.logins: list[str] = []
 
     @contextlib.contextmanager
-    def connect(self, login: Login) -> Iterator[Query]:
+    def connect(self, login: Login) -> Iterator[Reader]:
         self.logins.append(f"{login.user}@{login.database}")
         if self.refuse_login:
             raise Refused(self.refuse_login)
-        yield self.query
+        yield Reader(self.query)
 
     def query(self, sql: str, _values: Sequence[Any]) -> list[tuple[Any, ...]]:
         if self.refuse_question:
@@ -64,7 +66,7 @@ class Fake:
         basics = (self.version, "17.6 (Debian 17.6-1)", False, False, 100, 3, "dba", False, True)
         rows: dict[str, list[tuple[Any, ...]]] = {
             ROUND_TRIP: [("mlflow", self.may_create, True)],
-            read._BASICS: [(*basics, True, False, "UTF8", "C.UTF-8", 1000.0)],
+            read._BASICS: [(*basics, True, False, "UTF8", "C.UTF-8", 1000.0, "dba")],
             read._ROLES: [("mlflow", "", 20, True, False, False, True, False)],
             read._DATABASES: [("company", "boss", "", True, True)],
             read._USES: [("mlflow", "company")],

@@ -9,6 +9,7 @@ import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.onprem.plugins.filter.scram_verifier import scram_verifier
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
+    prepared,
     verifier,
 )
 
@@ -23,6 +24,25 @@ def test_the_verifier_of_rfc_7677() -> None:
         "$WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY="
         ":wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "counted"),
+    [
+        ("plain", "plain"),
+        ("soft\u00adhyphen", "softhyphen"),
+        ("\u2168", "IX"),
+        ("no\u00a0break", "no break"),
+        ("zero\u200bwidth", "zero width"),
+        ("\u00aa", "a"),
+        ("bell\u0007", "bell\u0007"),
+        ("\u06271", "\u06271"),
+        ("\u00ad", "\u00ad"),
+        ("stra\u00dfe", "stra\u00dfe"),
+    ],
+)
+def test_passwords_are_counted_as_postgresql_counts_them(given: str, counted: str) -> None:
+    assert prepared(given) == counted.encode()
 
 
 def test_another_password_or_salt_gives_another_verifier() -> None:
