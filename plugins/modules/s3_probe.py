@@ -40,6 +40,12 @@ options:
     description: Seconds to wait for a connection and for each answer.
     type: int
     default: 10
+  deadline:
+    description:
+      - Seconds for the whole probe, of which the last fifth is kept for taking away what was
+        written. Nobody who did not answer once is asked again.
+    type: int
+    default: 30
 extends_documentation_fragment: [mlops.onprem.s3_endpoint, mlops.onprem.probe]
 attributes:
   check_mode:
@@ -128,9 +134,12 @@ buckets:
       sample: 0.31
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline import Deadline
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Endpoint
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import client, read
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
@@ -138,6 +147,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge i
     EndpointError,
     locate,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 
 
 def main() -> None:
@@ -148,6 +158,7 @@ def main() -> None:
             prefix={"type": "str", "default": ".mlops-probe/"},
             contract={"type": "str", "default": "object_store"},
             timeout={"type": "int", "default": 10},
+            **probe.SPAN,
             **probe.OPTIONS,
         ),
         supports_check_mode=True,
@@ -158,7 +169,8 @@ def main() -> None:
     try:
         place = locate(wanted["endpoint"])
     except EndpointError as error:
-        module.fail_json(msg=str(error))
+        probe.report(module, [no_endpoint(wanted, str(error))], read.NOTHING)
+    deadline = Deadline(wanted["deadline"])
     endpoint = Endpoint(place.host, place.port, wanted["ca_file"])
     contract = Contract(wanted["contract"], endpoint.address, ("endpoint",))
 
@@ -173,7 +185,9 @@ def main() -> None:
                 wanted["ca_file"],
                 wanted["addressing"],
                 wanted["timeout"],
+                attempts=2,
             ),
+            deadline,
         )
 
     probe.run(
@@ -184,6 +198,18 @@ def main() -> None:
             contract, client.accounts_of(wanted), wanted["region"], wanted["prefix"], client_of
         ),
         read.NOTHING,
+        deadline=deadline,
+    )
+
+
+def no_endpoint(wanted: dict[str, Any], sentence: str) -> Finding:
+    """The finding about an address that is none."""
+    contract = Contract(wanted["contract"], wanted["endpoint"], ("endpoint",))
+    return contract.failed(
+        "endpoint",
+        sentence.rstrip("."),
+        "the URL of an S3 endpoint",
+        f"set {contract.name_variable}, or {contract.variable('mode')} to managed",
     )
 
 

@@ -53,9 +53,10 @@ def test_a_good_endpoint_passes_every_check(
         "object_store.capabilities": "pass",
         "object_store.clock": "pass",
     }
+    other = {"lifecycle": "none", "tagging": "none", "deletion of many": "supported"}
     assert [bucket["capabilities"] for bucket in result["buckets"]] == [
-        {"versioning": "off", "lifecycle": "none", "tagging": "none"},
-        {"versioning": "enabled", "lifecycle": "none", "tagging": "none"},
+        {"versioning": "off", **other},
+        {"versioning": "enabled", **other},
     ]
     assert result["changed"] is False
 
@@ -84,7 +85,8 @@ def test_keys_without_write_permission(
         "in bucket models (AccessDenied)",
         "wanted": "list, put, get, range get, multipart upload and delete in bucket models "
         "for account pipeline",
-        "remedy": "grant it the right, or give pipeline other keys in object_store_accounts",
+        "remedy": "grant it the right, or set other keys: object_store_access_key and "
+        "object_store_secret_key, or the keys of pipeline in object_store_accounts",
     }
 
 

@@ -34,9 +34,11 @@ _WRONG_REGION = (
 )
 _SKEWED = ("RequestTimeTooSkewed", "RequestExpired")
 MISSING = ("NoSuchBucket", "404", "NotFound")
-_FORBIDDEN = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "UnauthorizedAccess")
+FORBIDDEN = ("AccessDenied", "403", "Forbidden", "AllAccessDisabled", "UnauthorizedAccess")
 _TOO_LARGE = ("EntityTooLarge", "413")
-_UNSUPPORTED = ("NotImplemented", "501", "MethodNotAllowed", "405")
+UNSUPPORTED = ("NotImplemented", "501", "MethodNotAllowed", "405")
+_SUSPENDED = ("UserSuspended", "AccountProblem", "AccountSuspended")
+_QUOTA = ("QuotaExceeded", "507", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded")
 _ABSENT = ("NoSuchLifecycleConfiguration", "NoSuchTagSet", "NoSuchTagSetError")
 _REFUSED_FOR_ITS_FORM = (
     "MalformedXML",
@@ -45,6 +47,18 @@ _REFUSED_FOR_ITS_FORM = (
     "InvalidLocationConstraint",
     "400",
 )
+# Where a refusal comes from: S3 itself, something else that speaks HTTP, or nobody at all.
+S3, FOREIGN, SILENT = "S3", "foreign", "silent"
+_UNSENT = (
+    "EndpointConnectionError",
+    "ConnectTimeoutError",
+    "ProxyConnectionError",
+    "SSLError",
+    "ParamValidationError",
+)
+_UNCERTAIN = ("InternalError", "ServiceUnavailable", "RequestTimeout", "OperationAborted")
+_LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
+_NAME = re.compile(rf"(?=.{{3,63}}$){_LABEL}(?:\.{_LABEL})*")
 _RGW_REQUEST = re.compile(r"^tx[0-9a-f]{10,}-[0-9a-f]+-[0-9a-f]+-")
 
 
@@ -65,14 +79,27 @@ class Account:
 
 @dataclass(frozen=True)
 class Refusal:
-    """An error answer: S3's code (or the HTTP status as text), its message, and all its words."""
+    """An error answer: S3's code (or the HTTP status as text), its message, and all its words.
+
+    ``source`` is ``S3``, ``FOREIGN`` for an answer that is not S3's, ``SILENT`` for none.
+    """
 
     code: str
     message: str = ""
     words: str = field(default="", compare=False, repr=False)
+    source: str = field(default=S3, compare=False)
 
     def is_one_of(self, codes: tuple[str, ...]) -> bool:
         return self.code in codes
+
+    @property
+    def may_have_worked(self) -> bool:
+        """Whether what was asked may have happened all the same, as after a lost answer."""
+        if self.source == S3:
+            return self.code in _UNCERTAIN
+        if self.source == FOREIGN:
+            return self.code.startswith("5")
+        return self.code not in _UNSENT
 
     def __str__(self) -> str:
         text = one_line(self.message)
@@ -91,6 +118,7 @@ class BucketSeen:
     retention: str = ""
     creation: Refusal | None = None
     creation_was_tried: bool = False
+    not_written: str = ""
     capabilities: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -100,7 +128,7 @@ class BucketSeen:
     @property
     def missing(self) -> bool:
         refusal = self.outcomes.get("list")
-        return bool(refusal and refusal.is_one_of(MISSING))
+        return bool(refusal and refusal.source == S3 and refusal.is_one_of(MISSING))
 
 
 @dataclass(frozen=True)
@@ -111,8 +139,8 @@ class Location:
 
 def locate(url: str) -> Location:
     """Host and port of an endpoint's URL, which must be https without a path."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port = parts.port or 443
     except ValueError:
         raise EndpointError(f"object_store_endpoint: {url!r} has no valid port.") from None
@@ -120,12 +148,33 @@ def locate(url: str) -> Location:
         raise EndpointError(
             f"object_store_endpoint: {url!r} is not of the form https://host or https://host:port."
         )
-    if parts.path not in ("", "/") or parts.query or parts.username:
+    if parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         raise EndpointError(
             f"object_store_endpoint: {url!r} holds more than https://host:port; leave out "
             "bucket, path and credentials."
         )
     return Location(parts.hostname, port)
+
+
+def is_bucket_name(name: str) -> bool:
+    """Whether a bucket can be created by that name at every endpoint."""
+    return bool(_NAME.fullmatch(name)) and not re.fullmatch(r"\d+(?:\.\d+){3}", name)
+
+
+def keys_of(contract: Contract, account: str) -> str:
+    """The variables that hold the keys of an account."""
+    return (
+        f"{contract.variable('access_key')} and {contract.variable('secret_key')}, "
+        f"or the keys of {account} in {contract.variable('accounts')}"
+    )
+
+
+def other_buckets(contract: Contract, account: str) -> str:
+    """The variables by which an account is given other buckets."""
+    return (
+        f"set {contract.variable('bucket_prefix')}, or other buckets of {account} in "
+        f"{contract.variable('accounts')}"
+    )
 
 
 def vendor_of(headers: dict[str, str]) -> str:
@@ -152,9 +201,9 @@ def capability(refusal: Refusal | None, value: str) -> str:
         return value
     if refusal.is_one_of(_ABSENT):
         return "none"
-    if refusal.is_one_of(_FORBIDDEN):
+    if refusal.is_one_of(FORBIDDEN):
         return "forbidden"
-    if refusal.is_one_of(_UNSUPPORTED):
+    if refusal.is_one_of(UNSUPPORTED):
         return "unsupported"
     return f"unknown ({refusal.code})"
 
@@ -163,10 +212,10 @@ def judge_account(
     contract: Contract, account: Account, region: str, refusal: Refusal | None
 ) -> Finding | None:
     """A finding about the account itself, if that is what the refusal speaks of."""
-    if refusal is None:
+    if refusal is None or refusal.source != S3:
         return None
     who = f"account {account.name}"
-    keys = f"the keys of {account.name} in {contract.variable('accounts')}"
+    keys = keys_of(contract, account.name)
     wanted = f"keys that the endpoint accepts for {who}"
     if refusal.is_one_of(_UNKNOWN_KEY):
         return contract.failed(
@@ -180,7 +229,16 @@ def judge_account(
             "credentials",
             f"the secret key of {who} does not belong to its access key ({refusal.code})",
             wanted,
-            f"correct {keys}, and {contract.variable('region')} if it is not {region}",
+            f"correct {keys}, and {contract.variable('region')} if it is not {region}; or a proxy "
+            "before the endpoint changes the requests: let it hand on the name that was asked for "
+            "(nginx: proxy_set_header Host $http_host)",
+        )
+    if refusal.is_one_of(_SUSPENDED):
+        return contract.failed(
+            "credentials",
+            f"{who} is suspended at the endpoint ({refusal.code})",
+            wanted,
+            f"have it enabled again, or set other keys in {keys}",
         )
     if refusal.is_one_of(_WRONG_REGION):
         return contract.failed(
@@ -199,6 +257,27 @@ def judge_account(
     return None
 
 
+def judge_answer(contract: Contract, refusal: Refusal | None) -> Finding | None:
+    """A finding if the first request was answered by no S3, or not at all."""
+    if refusal is None or refusal.source == S3:
+        return None
+    endpoint = contract.name_variable
+    if refusal.source == FOREIGN:
+        return contract.failed(
+            "answer",
+            f"an answer that is not S3's ({refusal})",
+            "an endpoint that speaks S3",
+            f"set {endpoint} to the address of S3 itself, not of a console or another web server, "
+            "and look at the proxy before it",
+        )
+    return contract.failed(
+        "answer",
+        f"no answer to a request ({refusal})",
+        "an endpoint that speaks S3",
+        f"look at the log of the endpoint and of the proxy before it, or correct {endpoint}",
+    )
+
+
 def judge_bucket(contract: Contract, seen: BucketSeen) -> list[Finding]:
     """Findings about one bucket through one account."""
     if seen.missing:
@@ -212,7 +291,17 @@ def judge_bucket(contract: Contract, seen: BucketSeen) -> list[Finding]:
                 "objects",
                 f"{place} locks new objects ({seen.retention}), so nothing can be deleted",
                 f"a bucket without default retention for {who}",
-                f"take another bucket for {seen.account} in {contract.variable('accounts')}",
+                other_buckets(contract, seen.account),
+            )
+        ]
+    if seen.not_written and not seen.first_refusal:
+        return [
+            contract.warned(
+                "objects",
+                f"nothing was written to {place}, because {seen.not_written}",
+                f"{wanted}, and the right to see that nothing of the probe stays",
+                f"grant {who} the rights GetBucketVersioning, GetBucketObjectLockConfiguration "
+                "and ListBucketVersions, or nothing to do: the first use will tell",
             )
         ]
     findings = []
@@ -255,13 +344,12 @@ def _judge_refused(
     first = next(iter(refused.values()))
     doing = " or ".join(STEPS[step] for step in refused)
     who, place = f"account {seen.account}", f"bucket {seen.bucket}"
-    accounts = contract.variable("accounts")
-    if all(refusal.is_one_of(_FORBIDDEN) for refusal in refused.values()):
+    if all(refusal.is_one_of(FORBIDDEN) for refusal in refused.values()):
         return contract.failed(
             "objects",
             f"{who} may not {doing} in {place} ({first.code})",
             wanted,
-            f"grant it the right, or give {seen.account} other keys in {accounts}",
+            f"grant it the right, or set other keys: {keys_of(contract, seen.account)}",
         )
     if any(refusal.is_one_of(_TOO_LARGE) for refusal in refused.values()):
         return contract.failed(
@@ -275,14 +363,39 @@ def _judge_refused(
         "objects",
         f"{who} cannot {doing} in {place} ({first})",
         wanted,
-        "see the endpoint's log for the requests of this controller",
+        remedy_of(first, who),
     )
+
+
+def remedy_of(refusal: Refusal, who: str) -> str:
+    """What helps against a refusal that is about neither keys nor rights."""
+    if refusal.is_one_of(_QUOTA):
+        return f"raise the quota of {who} and of the bucket at the endpoint, or free room there"
+    if refusal.is_one_of(("TooManyBuckets",)):
+        return f"raise the number of buckets of {who} at the endpoint"
+    if refusal.is_one_of(("InvalidRange", "416")):
+        return (
+            "update the endpoint, or use another: it answers a range of an object that was "
+            "uploaded in parts wrongly, and models are read that way"
+        )
+    if refusal.source == FOREIGN:
+        return "look at the proxy before the endpoint: the answer is its own, not S3's"
+    if refusal.source == SILENT:
+        return "look at the log of the endpoint and of the proxy before it for what kept it waiting"
+    return "see the endpoint's log for the requests of this controller"
 
 
 def _judge_missing(contract: Contract, seen: BucketSeen) -> Finding:
     place, who = f"bucket {seen.bucket}", f"account {seen.account}"
     wanted = f"{place}, or the right of {who} to create it"
     by_hand = f"create {place} for {who}"
+    if not is_bucket_name(seen.bucket):
+        return contract.failed(
+            "bucket",
+            f"there is no {place}, and no bucket can be created by that name",
+            "a name of 3 to 63 small letters, digits, hyphens and dots",
+            other_buckets(contract, seen.account),
+        )
     if not seen.creation_was_tried:
         return contract.warned(
             "bucket",
@@ -310,7 +423,7 @@ def _judge_missing(contract: Contract, seen: BucketSeen) -> Finding:
             wanted,
             f"raise the number of buckets of {who}, or {by_hand}",
         )
-    if seen.creation.is_one_of(_FORBIDDEN):
+    if seen.creation.is_one_of(FORBIDDEN):
         return contract.failed(
             "bucket",
             f"there is no {place}, and {who} may not create it ({seen.creation.code})",
