@@ -121,7 +121,7 @@ def _without_settings() -> Iterator[None]:
 
 
 def _stay(context: Any, **_more: Any) -> None:
-    """Follow no redirection: botocore would ask for the bucket's region, and be redirected again."""
+    """Follow no redirection, since the question where a bucket is would be redirected, too."""
     context.setdefault("s3_redirect", {})["redirected"] = True
 
 
