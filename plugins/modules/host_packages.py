@@ -18,6 +18,9 @@ description:
   - Daemons that come with the transaction are not started. C(policy-rc.d) says so for the time of
     the transaction; a foreign one is put back afterwards, also after a killed run.
   - Waits for other users of dpkg and apt, and finishes an installation that was interrupted.
+  - The packages are not marked as installed by an administrator; a setting of apt,
+    C(/etc/apt/apt.conf.d/90mlops-ROLE), keeps them from being taken away as unused. So a mark that
+    is made later tells that somebody else wants them, too.
   - Package lists are refreshed only if they are missing or do not know a package.
 author:
   - The mlops.onprem developers (@mlops-onprem)
@@ -111,12 +114,14 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         elif missing:
             plan = packages_apply.install(book, role, words, missing, params["disable_units"])
         elif not check:
+            packages_apply.mark(book, role, [name for name in names if name in pending])
             apt.settle(book)
         book.write(packages.shared(book.ledger, role, names))
+        marked = packages_apply.mark(book, role)
         brought = {*pending, *plan.new}
         disabled = packages_apply.disable(book, role, params["disable_units"], brought)
     return {
-        "changed": bool(missing or disabled or repaired),
+        "changed": bool(missing or disabled or repaired or marked),
         "installed": sorted(plan.new),
         "upgraded": sorted(plan.upgraded),
         "disabled": disabled,

@@ -15,7 +15,11 @@ description:
     directories, users, groups.
   - What another role still wants stays until that role is removed. What was there before the
     platform is not in the ledger and is not touched.
-  - After the last role nothing of the platform is left, the ledger included.
+  - What somebody else has begun to use is kept, named with the sign of it, and stays recorded.
+    That is a package that came with the platform and has files or changed settings of others, a
+    unit or a program that runs for others, or a mark of an administrator in apt; and files of
+    others in directories that would go as a whole. A later removal takes it when it is free.
+  - Otherwise nothing of the platform is left after the last role, the ledger included.
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:

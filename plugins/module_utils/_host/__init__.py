@@ -6,7 +6,7 @@
 Thinking: values in, values out, no look at a host.
     files, files_plan       users, groups, directories and files
     unit, service_plan      services
-    packages                Debian packages
+    packages, used          Debian packages, and who else uses them
     app                     Python applications
     remove_plan             what goes with a role, and what stays
     ledger, steps           what is noted, and what plans are made of
@@ -16,5 +16,6 @@ Hands: they look at a host and change it.
     system                  the ledger's file and lock, commands, atomic writes
     files_apply, service_apply, packages_apply, app_apply, remove_apply
     apt, snapshot           dpkg transactions, and what is around them
+    used_apply              looks for signs of others (it changes nothing)
     inputs, probe           what a service reads, and whether it answers (they change nothing)
 """

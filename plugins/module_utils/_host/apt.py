@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import packages, snapshot
+from . import packages, snapshot, used_apply
 from .errors import HostError
 from .ledger import Ledger, inside, missing_parents
 from .system import Book, Ran, properties, put, run
@@ -194,16 +194,16 @@ def settled(ledger: Ledger, transaction: Mapping[str, Any]) -> Ledger:
     new_groups = [name for name in groups if name not in transaction["groups"]]
     for name in new_users:
         if not ledger.has("user", name):
-            ledger = ledger.claim(owner, "user", name, by="package")
+            ledger = ledger.claim(owner, "user", name, by="package", packages=new)
     for name in new_groups:
         if not ledger.has("group", name):
-            ledger = ledger.claim(owner, "group", name, by="package")
+            ledger = ledger.claim(owner, "group", name, by="package", packages=new)
     found = packages.traces(
         new, new_users, snapshot.paths_of(new), transaction["paths"], snapshot.present()
     )
     before = frozenset((*transaction["paths"], *snapshot.ROOTS))
     for path in found:
-        ledger = ledger.claim(owner, "trace", path, packages=new)
+        ledger = ledger.claim(owner, "trace", path, packages=new, files=used_apply.made([path]))
         for parent in missing_parents(path, before):
             # A new directory that others may use meanwhile: it goes when it is empty.
             if not any(inside(parent, one) for one in found):

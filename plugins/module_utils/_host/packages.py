@@ -19,6 +19,7 @@ POLICY_MARK = "# Written by mlops.onprem for the time of one apt transaction."
 
 _INST = re.compile(r"^Inst (\S+)( \[[^\]]*\])? \((\S+)")
 _REMV = re.compile(r"^(?:Remv|Purg) (\S+)")
+_ESCAPED = r"\\\1"
 _SAFE = re.compile(r"^[A-Za-z0-9@:_.\\+-]+$")
 
 
@@ -54,6 +55,34 @@ def simulated(output: str) -> Simulated:
 def lacking(names: Iterable[str], known: Mapping[str, str]) -> tuple[str, ...]:
     """Which packages are not installed, by their states in dpkg; each once, in the order asked."""
     return tuple(name for name in dict.fromkeys(names) if known.get(name) != "installed")
+
+
+def wanted_words(ledger: Ledger, role: str) -> str:
+    """The settings of apt that keep the packages of a role from being taken away as unused.
+
+    Our packages are not marked as asked for by an administrator: that mark is his alone.
+    """
+    names = sorted(thing.name for thing in ledger.of(role) if thing.kind == "package")
+    rows = "".join(f'  "^{re.sub("([.+])", _ESCAPED, name)}$";\n' for name in names)
+    return (
+        f"// Packages of the platform, for its role {role}.\nAPT::NeverAutoRemove {{\n{rows}}};\n"
+    )
+
+
+def wanted_file(role: str) -> str:
+    return f"/etc/apt/apt.conf.d/90mlops-{role}"
+
+
+def read_marks(ledger: Ledger, role: str, auto: Collection[str]) -> Ledger:
+    """Note of the role's packages, once, whether apt's mark says by itself who wanted them.
+
+    ``auto``: those that apt holds for unused if nothing needs them. A later mark is somebody's
+    wish. Of what release 0.2.0 installed it cannot be known.
+    """
+    for thing in ledger.of(role):
+        if thing.kind == "package" and "auto" not in thing.data:
+            ledger = ledger.claim(role, "package", thing.name, auto=thing.name in auto)
+    return ledger
 
 
 def install_words(missing: Iterable[str], recommends: bool) -> tuple[str, ...]:
@@ -265,8 +294,7 @@ def traces(
     present = frozenset(now)
     own = {path for path in listed if path in present}
     names = {name for name in (*new_packages, *new_users) if len(name) > 2}
-    stems = {name.partition("-")[0] for name in new_packages}
-    names |= {stem for stem in stems if len(stem) > 3 and not stem.startswith(("lib", "python"))}
+    names |= {stem for stem in map(_stem, new_packages) if stem}
     found: list[str] = []
     for path in sorted(present - known):
         if any(path.startswith(parent + "/") for parent in found):
@@ -276,6 +304,17 @@ def traces(
         if named or (path in own and not path.startswith("/usr/")):
             found.append(path)
     return tuple(found)
+
+
+def _stem(package: str) -> str:
+    """The first part of a package's name, if it says something."""
+    stem = package.partition("-")[0]
+    return stem if len(stem) > 3 and not stem.startswith(("lib", "python")) else ""
+
+
+def named_after(path: str, package: str) -> bool:
+    """Whether the last part of a path carries the name of a package."""
+    return bool({package, _stem(package) or package} & _words(os.path.basename(path)))
 
 
 UNIT = re.compile(r"/(?:usr/)?lib/systemd/system/([^/]+)\.(service|socket|timer|path|target|mount)")

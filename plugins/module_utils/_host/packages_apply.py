@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 
 from . import apt, packages, snapshot
 from .errors import HostError
-from .system import Book, must
+from .system import Book, must, write_whole
 
 
 def finish_interrupted(book: Book, check: bool) -> bool:
@@ -58,8 +58,33 @@ def install(
             raise HostError(f"Packages could not be installed: {ran.said}")
     finally:
         apt.restore_policy()
+    mark(book, role, [name for name in missing if name in plan.new])
     apt.settle(book)
     return plan
+
+
+def mark(book: Book, role: str, fresh: Sequence[str] = ()) -> bool:
+    """Have apt keep the role's packages, without a mark that is an administrator's; whether
+    anything had to be done. ``fresh``: packages that came just now and were asked for."""
+    path, text = packages.wanted_file(role), packages.wanted_words(book.ledger, role)
+    mine = [thing for thing in book.ledger.of(role) if thing.kind == "package"]
+    if not mine or book.check:
+        return False
+    try:
+        with open(path, encoding="utf-8", errors="replace") as stream:
+            same = stream.read() == text
+    except FileNotFoundError:
+        same = False
+    if not same:
+        book.write(book.ledger.claim(role, "file", path))
+        write_whole(path, text.encode(), 0o644)
+    if fresh:
+        must(["apt-mark", "auto", "--", *fresh], "mark packages")
+    if any("auto" not in thing.data for thing in mine):
+        names = [thing.name for thing in mine]
+        shown = must(["apt-mark", "showauto", "--", *names], "read the marks of packages")
+        book.write(packages.read_marks(book.ledger, role, shown.out.split()))
+    return not same
 
 
 def disable(book: Book, role: str, units: Sequence[str], brought: Collection[str]) -> list[str]:

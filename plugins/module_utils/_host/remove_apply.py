@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from . import apt, packages, snapshot
+from . import apt, packages, snapshot, used_apply
 from .ledger import Ledger
 from .remove_plan import (
     Account,
@@ -49,13 +49,23 @@ def read(ledger: Ledger, role: str, keep: Iterable[str]) -> Before:
         for kind in ("package", "user", "group")
     }
     users, groups = _accounts(names["user"], names["group"])
-    held_users, held_groups = _owners(keep)
-    before = Before(users=users, groups=groups, held_users=held_users, held_groups=held_groups)
-    if not names["package"]:
-        return before
-    with open(STATUS, encoding="utf-8", errors="replace") as stream:
-        installed = packages.status(stream.read())
-    return replace(before, installed=installed, known=frozenset(apt.states(names["package"])))
+    status = ""
+    if names["package"]:
+        with open(STATUS, encoding="utf-8", errors="replace") as stream:
+            status = stream.read()
+    installed = packages.status(status)
+    use = used_apply.read(ledger, role, status, installed)
+    around = {os.path.dirname(path) for paths in use.strangers.values() for path in paths}
+    held_users, held_groups = _owners(keep, around)
+    return Before(
+        installed=installed,
+        known=frozenset(apt.states(names["package"]) if names["package"] else ()),
+        users=users,
+        groups=groups,
+        held_users=held_users,
+        held_groups=held_groups,
+        use=use,
+    )
 
 
 def _accounts(
@@ -72,9 +82,12 @@ def _accounts(
     return found_users, found_groups
 
 
-def _owners(keep: Iterable[str]) -> tuple[frozenset[int], frozenset[int]]:
-    """Who owns what is kept."""
+def _owners(keep: Iterable[str], folders: Iterable[str]) -> tuple[frozenset[int], frozenset[int]]:
+    """Who owns what is kept with all in it, and the folders."""
     users, groups = set(), set()
+    for status in map(os.lstat, folders):
+        users.add(status.st_uid)
+        groups.add(status.st_gid)
     for path in keep:
         for folder, _folders, files in os.walk(path):
             for each in (folder, *(os.path.join(folder, name) for name in files)):
@@ -94,6 +107,8 @@ def apply(steps: Iterable[Removal], book: Book, role: str) -> list[Removal]:
             if packaged is None and step.act.packaged_stays:
                 packaged = snapshot.all_paths()  # what is left after the purge
             taken = _directory(step, step.act, packaged or set())
+        elif isinstance(step.act, Restore):
+            taken = replace(step, said=step.said if _restore(step.act) else ())
         elif step.act is not None:
             _ACTS[type(step.act)](step.act)
         book.write(taken.after(book.ledger, role))
@@ -144,16 +159,20 @@ def _packages(act: Packages) -> None:
             apt.restore_policy()
     if act.orphans:
         run(["apt-mark", "auto", "--", *act.orphans])
+    if act.wanted:
+        run(["apt-mark", "manual", "--", *act.wanted])
 
 
-def _restore(act: Restore) -> None:
+def _restore(act: Restore) -> bool:
+    """Whether there was anything to restore."""
     shown = properties(act.unit, "LoadState", "UnitFileState", "ActiveState")
     if shown.get("LoadState") != "loaded" or packages.in_use(shown):
-        return
+        return False
     if act.enable:
         must(["systemctl", "enable", "--quiet", "--", act.unit], f"enable {act.unit} again")
     if act.start:
         must(["systemctl", "start", "--", act.unit], f"start {act.unit} again")
+    return True
 
 
 def _directory(step: Removal, act: Directory, packaged: set[str]) -> Removal:
@@ -164,7 +183,7 @@ def _directory(step: Removal, act: Directory, packaged: set[str]) -> Removal:
         left = remove_tree(act.path, act.protected)
     if left and act.holds_kept:
         ((kind, name),) = step.forget
-        return Removal(kept=(f"{kind} {name}: something in it is kept",))
+        return Removal(kept=(f"{kind} {name}: {act.why}",))
     # What is left belongs to somebody else, or to another role of ours.
     return replace(step, said=() if os.path.lexists(act.path) else step.said)
 
@@ -183,7 +202,6 @@ _ACTS: dict[type, Callable[[Any], None]] = {
     Trees: _trees,
     RemoveFile: _file,
     Packages: _packages,
-    Restore: _restore,
     Account: _account,
 }
 

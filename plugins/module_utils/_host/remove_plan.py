@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Union
 
-from . import packages
+from . import packages, used
 from .ledger import KINDS, Key, Ledger, Thing, inside
 
 
@@ -27,6 +27,7 @@ class Before:
     groups: Mapping[str, int] = field(default_factory=dict)
     held_users: frozenset[int] = frozenset()  # owners of what is kept
     held_groups: frozenset[int] = frozenset()
+    use: used.Use = field(default_factory=used.Use)
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,14 @@ class RemoveFile:
 
 @dataclass(frozen=True)
 class Packages:
-    """Purge what goes, and leave to apt what nobody of ours wants any more."""
+    """Purge what goes, and leave to apt what nobody of ours wants any more.
+
+    ``wanted``: what others use, and apt must not take away by itself.
+    """
 
     going: tuple[str, ...]
     orphans: tuple[str, ...]
+    wanted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,7 @@ class Directory:
     packaged_stays: bool = False
     protected: frozenset[str] = frozenset()
     holds_kept: bool = False
+    why: str = ""  # what is told if it stays because of what it holds
 
 
 @dataclass(frozen=True)
@@ -100,11 +106,14 @@ class Removal:
     forget: tuple[Key, ...] = ()
     hand_over: tuple[tuple[str, Key], ...] = ()  # new owner and thing
     release: tuple[Key, ...] = ()  # no longer wanted by the role, but by others or by the system
+    unmarked: tuple[Key, ...] = ()  # packages whose mark in apt says nothing from now on
 
     def after(self, ledger: Ledger, role: str) -> Ledger:
         """The ledger once the step is taken."""
         for heir, (kind, name) in self.hand_over:
             ledger = ledger.claim(heir, kind, name)
+        for kind, name in self.unmarked:
+            ledger = ledger.claim(role, kind, name, auto=False)
         ledger = ledger.drop(*self.forget)
         return ledger.release(role, [thing for thing in ledger if thing.key in self.release])
 
@@ -119,11 +128,45 @@ def plan(before: Before, ledger: Ledger, role: str, keep: Iterable[str] = ()) ->
     steps += _units(by_kind["unit"])
     steps += _apps(by_kind["app"], kept)
     steps += _files(by_kind["file"], kept)
-    steps += _packages(by_kind["package"], before, rest, role)
-    steps += _rested(by_kind["rested"], before, [thing.name for thing in by_kind["package"]])
-    steps += _directories([*by_kind["trace"], *by_kind["directory"]], rest, role, kept)
-    steps += _accounts(by_kind["user"], by_kind["group"], before)
+    stay = _staying(by_kind["package"], before)
+    steps += _packages(by_kind["package"], before, stay, rest, role)
+    steps += _rested(by_kind["rested"], before, stay)
+    used_traces = [one for one in by_kind["trace"] if _used(one, before.use, stay)]
+    unused = [one for one in by_kind["trace"] if one not in used_traces]
+    protected = [*kept, *(one.name for one in used_traces)]
+    steps += _directories([*unused, *by_kind["directory"]], rest, role, protected, before.use)
+    steps += _accounts(by_kind["user"], by_kind["group"], before, stay)
     return steps
+
+
+@dataclass(frozen=True)
+class Staying:
+    """Packages of the role that stay, each with the reason."""
+
+    needed: Mapping[str, str]  # something that is not ours, or of another role, depends on them
+    used: Mapping[str, str]  # others use them
+    below: tuple[str, ...] = ()  # one that others use depends on them
+
+    def in_use(self, name: str) -> bool:
+        return name in self.used or name in self.below
+
+
+def _staying(things: list[Thing], before: Before) -> Staying:
+    names = [thing.name for thing in things]
+    needed = packages.still_needed(before.installed, names)
+    signs = {
+        name: why
+        for name, why in before.use.packages.items()
+        if name in names and name not in needed
+    }
+    by_use = packages.still_needed(before.installed, [name for name in names if name not in signs])
+    return Staying(needed, signs, tuple(sorted(set(by_use) - set(needed))))
+
+
+def _used(trace: Thing, use: used.Use, stay: Staying) -> bool:
+    """Whether a trace is of a package that others use."""
+    among = use.traces.get(trace.name, trace.data.get("packages", ()))
+    return any(stay.in_use(name) for name in among)
 
 
 def _gone(things: Iterable[Thing], act: Act | None, told: bool = True) -> Removal:
@@ -167,12 +210,15 @@ def _files(things: list[Thing], keep: tuple[str, ...]) -> Iterator[Removal]:
             yield _gone([thing], RemoveFile(thing.name, thing.data.get("original")))
 
 
-def _packages(things: list[Thing], before: Before, rest: Ledger, role: str) -> Iterator[Removal]:
+def _packages(
+    things: list[Thing], before: Before, stay: Staying, rest: Ledger, role: str
+) -> Iterator[Removal]:
     if not things:
         return
-    names = [thing.name for thing in things]
-    needed = packages.still_needed(before.installed, names)
+    needed = stay.needed
+    names = [thing.name for thing in things if not stay.in_use(thing.name)]
     going = [name for name in names if name in before.known and name not in needed]
+    wanted = tuple(sorted(stay.used))
     # Now it belongs to whoever keeps it; a package that is not ours keeps it for good.
     heirs = []
     after = rest
@@ -185,22 +231,26 @@ def _packages(things: list[Thing], before: Before, rest: Ledger, role: str) -> I
     inherited = {name for _heir, (_kind, name) in heirs}
     left = [name for name in names if name in needed]
     yield Removal(
-        Packages(tuple(going), tuple(name for name in left if name not in inherited)),
+        Packages(tuple(going), tuple(name for name in left if name not in inherited), wanted),
         tuple(f"package {name}" for name in names if name not in needed),
-        tuple(f"package {name}: {by} needs it" for name, by in sorted(needed.items())),
+        (
+            *(f"package {name}: {by} needs it" for name, by in sorted(needed.items())),
+            *(f"package {name}: {why}" for name, why in sorted(stay.used.items())),
+            *([f"packages {' '.join(stay.below)}: those need them"] if stay.below else []),
+        ),
         tuple(("package", name) for name in names if name not in needed),
         tuple(heirs),
         tuple(("package", name) for name in left),
+        tuple(("package", name) for name in wanted),
     )
 
 
-def _rested(things: list[Thing], before: Before, names: list[str]) -> Iterator[Removal]:
+def _rested(things: list[Thing], before: Before, stay: Staying) -> Iterator[Removal]:
     """Units that rested for us work again if their package stays."""
-    needed = packages.still_needed(before.installed, names)
     for thing in things:
         was = thing.data["before"]
         package = thing.data["package"]
-        stays = package in needed or (package not in names and package in before.installed)
+        stays = package in before.installed and (package in stay.needed or stay.in_use(package))
         if stays and (was.get("enabled") or was.get("active")):
             act = Restore(thing.name, bool(was.get("enabled")), bool(was.get("active")))
             yield Removal(act, (f"rest of {thing.name}",), forget=(thing.key,))
@@ -209,7 +259,7 @@ def _rested(things: list[Thing], before: Before, names: list[str]) -> Iterator[R
 
 
 def _directories(
-    things: list[Thing], rest: Ledger, role: str, keep: tuple[str, ...]
+    things: list[Thing], rest: Ledger, role: str, keep: list[str], use: used.Use
 ) -> Iterator[Removal]:
     """Directories and what packages left; the outermost last, so that nothing is cut off."""
     others = {
@@ -218,7 +268,8 @@ def _directories(
         if thing.kind in ("file", "app", "directory", "trace", "unit")
         and (role not in thing.owners or _stays(thing.name, keep))
     }
-    protected = frozenset({*others, *keep})
+    strangers = {path for paths in use.strangers.values() for path in paths}
+    protected = frozenset({*others, *keep, *strangers})
     for thing in sorted(things, key=lambda one: one.name, reverse=True):
         path = thing.name
         if _stays(path, keep):
@@ -226,25 +277,42 @@ def _directories(
             continue
         trace = thing.kind == "trace"
         whole = trace or bool(thing.data.get("whole"))
-        holds_kept = any(inside(one, path) for one in keep)
-        yield _gone([thing], Directory(path, whole, trace, protected, holds_kept))
+        holds_kept = any(inside(one, path) for one in (*keep, *strangers))
+        why = "something in it is kept"
+        if path in use.strangers:
+            why = ", ".join(use.strangers[path]) + " did not come with the platform"
+        yield _gone([thing], Directory(path, whole, trace, protected, holds_kept, why))
 
 
-def _accounts(users: list[Thing], groups: list[Thing], before: Before) -> Iterator[Removal]:
+def _accounts(
+    users: list[Thing], groups: list[Thing], before: Before, stay: Staying
+) -> Iterator[Removal]:
     held = set(before.held_groups)
     for thing in users:
         account = before.users.get(thing.name)
-        if account is not None and account[0] in before.held_users:
+        if account is not None and _of_used(thing, stay):
+            held.add(account[1])
+            yield Removal(kept=(f"user {thing.name}: its package stays",))
+        elif account is not None and account[0] in before.held_users:
             held.add(account[1])
             yield Removal(kept=(f"user {thing.name}: owns what is kept",))
         else:
             yield _account(thing, account is not None)
     for thing in groups:
         number = before.groups.get(thing.name)
-        if number is not None and number in held:
+        if number is not None and _of_used(thing, stay):
+            yield Removal(kept=(f"group {thing.name}: its package stays",))
+        elif number is not None and number in held:
             yield Removal(kept=(f"group {thing.name}: owns what is kept",))
         else:
             yield _account(thing, number is not None)
+
+
+def _of_used(account: Thing, stay: Staying) -> bool:
+    """Whether a package that others use may have made the account; release 0.2.0 noted no names."""
+    if account.data.get("by") != "package":
+        return False
+    return any(stay.in_use(name) for name in account.data.get("packages", stay.used))
 
 
 def _account(thing: Thing, there: bool) -> Removal:

@@ -47,12 +47,16 @@ def listed(packages: Iterable[str]) -> set[str]:
     """Every path in the file lists of the packages."""
     found: set[str] = set()
     for package in packages:
-        for name in glob.glob(f"{DPKG_INFO}/{glob.escape(package)}.list") or glob.glob(
-            f"{DPKG_INFO}/{glob.escape(package)}:*.list"
-        ):
+        for name in about(package, "list"):
             with open(name, encoding="utf-8", errors="surrogateescape") as stream:
                 found.update(plain(line.rstrip("\n")) for line in stream)
     return found
+
+
+def about(package: str, kind: str) -> list[str]:
+    """The files that dpkg keeps about a package: ``list``, ``postrm`` …"""
+    name = f"{DPKG_INFO}/{glob.escape(package)}"
+    return glob.glob(f"{name}.{kind}") or glob.glob(f"{name}:*.{kind}")
 
 
 def declared(paths: Iterable[str]) -> set[str]:

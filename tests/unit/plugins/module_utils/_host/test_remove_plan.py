@@ -25,6 +25,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.remove_plan imp
     plan,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
+from ansible_collections.mlops.onprem.plugins.module_utils._host.used import Use
 
 DATA = "/var/lib/mlops/a"
 UNIT = {"path": "/etc/systemd/system/a.service", "unit": "a.service", "dropin": False}
@@ -206,6 +207,83 @@ def test_a_unit_that_rested_is_forgotten_with_its_package() -> None:
     assert after(steps, ledger).empty
 
 
+def in_use(**packages: str) -> Before:
+    installed = {"p": Installed("p", (("q",),)), "q": Installed("q", ())}
+    users = {"a": (990, 991)}
+    return Before(installed, frozenset("pq"), users, {"a": 991}, use=Use(packages))
+
+
+def brought() -> Ledger:
+    return (
+        Ledger()
+        .claim("first", "package", "p", auto=True)
+        .claim("first", "package", "q", auto=True)
+        .claim("first", "trace", "/etc/p", packages=["p", "q"])
+        .claim("first", "user", "a", by="package", packages=["p", "q"])
+        .claim("first", "group", "a", by="package", packages=["p", "q"])
+    )
+
+
+def test_a_package_that_others_use_stays_with_all_that_it_needs_and_has_made() -> None:
+    steps = plan(in_use(p="somebody has a site in it"), brought(), "first")
+    assert said(steps) == []
+    assert kept(steps) == [
+        "package p: somebody has a site in it",
+        "packages q: those need them",
+        "user a: its package stays",
+        "group a: its package stays",
+    ]
+    assert packages_of(steps) == Packages((), (), wanted=("p",))
+    assert not [step for step in steps if isinstance(step.act, Directory)]
+
+
+def test_what_others_use_is_told_again_and_goes_when_they_have_left() -> None:
+    host = in_use(p="somebody has a site in it")
+    ledger = after(plan(host, brought(), "first"), brought())
+    again = plan(host, ledger, "first")
+    assert said(again) == []
+    assert kept(again) == kept(plan(host, brought(), "first"))
+    assert after(again, ledger) == ledger
+    last = plan(in_use(), ledger, "first")
+    assert said(last) == ["package p", "package q", "trace /etc/p", "user a", "group a"]
+    assert after(last, ledger).empty
+
+
+def test_a_mark_that_we_make_for_others_is_no_sign_later() -> None:
+    ledger = after(plan(in_use(p="why"), brought(), "first"), brought())
+    assert [ledger.things["package", name].data["auto"] for name in "pq"] == [False, True]
+
+
+def test_what_only_the_used_package_needs_stays_and_the_rest_goes() -> None:
+    steps = plan(in_use(q="somebody has changed it"), brought(), "first")
+    assert packages_of(steps).going == ("p",)
+    assert kept(steps)[0] == "package q: somebody has changed it"
+
+
+def test_accounts_of_release_0_2_0_stay_if_any_package_does() -> None:
+    ledger = Ledger().claim("first", "package", "p").claim("first", "user", "a", by="package")
+    assert "user a: its package stays" in kept(plan(in_use(p="why"), ledger, "first"))
+    assert "user a" in said(plan(in_use(), ledger, "first"))
+
+
+def test_a_unit_that_rested_works_again_where_others_use_its_package() -> None:
+    was = {"enabled": True, "active": False}
+    ledger = brought().claim("first", "rested", "q.service", package="q", before=was, done=True)
+    steps = plan(in_use(p="why"), ledger, "first")
+    assert Restore("q.service", True, False) in [step.act for step in steps]
+    assert "rest of q.service" in said(steps)
+
+
+def test_a_file_of_somebody_else_stays_with_the_directories_around_it() -> None:
+    note = DATA + "/NOTE"
+    host = Before(users={"a": (990, 991)}, groups={"a": 991}, use=Use(strangers={DATA: (note,)}))
+    steps = plan(host, everything(), "first")
+    directories = {step.act.path: step.act for step in steps if isinstance(step.act, Directory)}
+    assert note in directories[DATA].protected
+    assert directories[DATA].why == f"{note} did not come with the platform"
+    assert directories["/var/lib/mlops"].why == "something in it is kept"
+
+
 def test_an_adopted_file_is_put_back() -> None:
     original: dict[str, str | int] = {"content": "b2xk", "mode": "0600", "uid": 0, "gid": 0}
     ledger = Ledger().claim("first", "file", "/etc/issue.net", original=original)
@@ -276,6 +354,33 @@ def test_what_is_kept_survives_and_the_rest_around_it_goes(
     assert [one.name for one in whole.iterdir()] == ["models"]
     assert said(remove(ledger)) == [f"directory {whole}"]
     assert not whole.exists()
+
+
+def test_a_note_in_our_directory_is_kept_and_told_each_time(
+    tmp_path: Path, remove: Callable[..., list[Removal]]
+) -> None:
+    outer, inner = tmp_path / "outer", tmp_path / "outer" / "inner"
+    inner.mkdir(parents=True)
+    for path in (inner / "ours", inner / "NOTE"):
+        path.write_text("x")
+    ledger = (
+        Ledger()
+        .claim("first", "directory", str(outer), whole=True)
+        .claim("first", "directory", str(inner), whole=True)
+        .claim("first", "file", str(inner / "ours"))
+    )
+    for _time in (1, 2):
+        steps = remove(ledger)
+        assert kept(steps) == [
+            f"directory {inner}: {inner}/NOTE did not come with the platform",
+            f"directory {outer}: something in it is kept",
+        ]
+        ledger = after(steps, ledger)
+        assert [one.name for one in inner.iterdir()] == ["NOTE"]
+        assert ledger.names("directory") == {str(outer), str(inner)}
+    (inner / "NOTE").unlink()
+    assert said(remove(ledger)) == [f"directory {inner}", f"directory {outer}"]
+    assert not outer.exists()
 
 
 def test_a_file_goes_with_what_a_killed_run_left_beside_it(
