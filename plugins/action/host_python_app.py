@@ -70,7 +70,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments["digest"] = app.digest(requirements)
 
         asked: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
-        if asked.get("failed") or not asked.get("changed") or self._task.check_mode:
+        if asked.get("failed") or not asked.get("archive_wanted") or self._task.check_mode:
             return asked
         target = app.Target(asked["python_version"], asked["machine"], asked["libc"])
         cache = self._templar.template(task_vars.get("mlops_cache_dir", CACHE))

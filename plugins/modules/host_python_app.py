@@ -17,6 +17,9 @@ description:
     the controller, so that further hosts of the same kind and later runs only copy it.
   - Takes C(uv) on the controller and the index settings of pip (C(pip.conf), environment), unless
     uv has its own.
+  - An environment that is there is looked at again. If a file is missing or was changed, it is
+    installed anew; if owners or modes are wrong, such as after an installation under a strict
+    C(umask), they are put right.
   - The new environment is made beside the old one and takes its place in one step. A killed run
     never leaves one that looks finished.
 author:
@@ -88,6 +91,10 @@ libc:
   returned: success
   type: str
   sample: glibc 2.41
+archive_wanted:
+  description: Whether the environment had to be sent. For the action plugin.
+  returned: success
+  type: bool
 seconds:
   description: How long the parts of the installation took.
   returned: when the environment was installed
@@ -110,24 +117,32 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         raise HostError("host_python_app works only together with its action plugin.")
     target = app_apply.target_of(params["python"])
     wanted = app.Environment(params["name"], params["digest"], params["python"], target)
-    there = app_apply.installed(wanted)
+    found = app_apply.damaged(wanted) if app_apply.installed(wanted) else "not installed"
     answer: dict[str, Any] = {
         "directory": wanted.final,
         "marker": wanted.marker,
         "python_version": target.version,
         "machine": target.machine,
         "libc": target.libc,
-        "changed": not there,
+        "changed": bool(found),
+        "archive_wanted": bool(found),
     }
-    if not there:
-        answer["diff"] = wanted.diff
+    if found:
+        answer["diff"] = wanted.diff("" if found == "not installed" else found)
     # Until the archive is here, this is only the question whether it is needed.
-    if not there and (check or not params["archive"]):
+    if found and (check or not params["archive"]):
         return answer
     with Book(check) as book:
         book.write(app_apply.claimed(book.ledger, role, wanted))
-        if not there:
+        if found:
             answer["seconds"] = app_apply.install(wanted, params["archive"])
+        misfits = app_apply.misfits(wanted, book.ledger)
+        if misfits:
+            some = next(iter(misfits))
+            answer["changed"] = True
+            answer["diff"] = wanted.diff(f"{len(misfits)} wrong owners or modes, such as {some}")
+            if not check:
+                app_apply.mend(wanted, misfits)
     return answer
 
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import csv
 import hashlib
 import json
 import os.path
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from .errors import HostError
@@ -104,12 +107,12 @@ class Environment:
             f"version = {self.target.version}\n"
         )
 
-    @property
-    def diff(self) -> dict[str, str]:
+    def diff(self, before: str = "") -> dict[str, str]:
+        """What a run shows; ``before`` is what it found in place of a whole environment."""
         return {
             "before_header": self.final,
             "after_header": self.final,
-            "before": "",
+            "before": before and before + "\n",
             "after": f"requirements {self.digest[:16]} for Python {self.target.version}\n",
         }
 
@@ -124,6 +127,24 @@ def claimed(ledger: Ledger, role: str, wanted: Environment, present: Collection[
         if ledger.has("directory", folder) or folder not in present:
             ledger = ledger.claim(role, "directory", folder)
     return ledger.claim(role, "app", wanted.final, paths=[wanted.final, wanted.builds])
+
+
+def fitting_mode(mode: int, directory: bool) -> int:
+    """The mode that a part of an environment has to have: services of any user run it, and nobody
+    but root changes it."""
+    return 0o755 if directory or mode & 0o100 else 0o644
+
+
+def recorded(text: str) -> Iterator[tuple[str, str, int | None]]:
+    """The rows of a wheel's RECORD that can be checked: path, SHA-256 in hexadecimal digits and
+    size in bytes, if it tells them. Scripts are not among them: their first line is ours."""
+    for row in csv.reader(text.splitlines()):
+        if len(row) != 3 or not row[1].startswith("sha256=") or "/bin/" in f"/{row[0]}":
+            continue
+        digits = row[1][len("sha256=") :]
+        with contextlib.suppress(ValueError):
+            known = base64.urlsafe_b64decode(digits + "=" * (-len(digits) % 4)).hex()
+            yield row[0], known, int(row[2]) if row[2].isdigit() else None
 
 
 def refuse_unlocked(text: str, name: str) -> None:

@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import json
 import os
+import stat
 import time
+from collections.abc import Iterator, Mapping, Sequence
 
 from . import app
 from .errors import HostError
-from .ledger import Ledger
+from .ledger import Ledger, inside
 from .system import must, remove_tree, run, sync_directory, write_whole
 
 ASK = (
@@ -40,6 +43,74 @@ def installed(wanted: app.Environment) -> bool:
             return stream.read() == wanted.text
     except OSError:
         return False
+
+
+def damaged(wanted: app.Environment) -> str:
+    """What is missing or was changed since the environment was installed, or nothing.
+
+    Every file that a wheel recorded is looked at; its content only if it was touched after the
+    marker was written, which is the last step of an installation.
+    """
+    if not os.path.exists(os.path.join(wanted.build, "bin", "python")):
+        return f"{wanted.build}/bin/python is missing"
+    since = os.stat(wanted.marker).st_ctime_ns
+    # Two wheels may bring the same file; either's content is right.
+    files: dict[str, list[tuple[str, int | None]]] = {}
+    for record in glob.glob(wanted.build + "/lib/*/site-packages/*.dist-info/RECORD"):
+        place = os.path.dirname(os.path.dirname(record))
+        with open(record, encoding="utf-8", errors="surrogateescape") as stream:
+            for name, known, size in app.recorded(stream.read()):
+                path = os.path.normpath(os.path.join(place, name))
+                files.setdefault(path, []).append((known, size))
+    for path, accepted in files.items():
+        if inside(path, wanted.build) and not _whole(path, accepted, since):
+            return f"{path} is missing or was changed"
+    return ""
+
+
+def _whole(path: str, accepted: Sequence[tuple[str, int | None]], since: int) -> bool:
+    """Whether a file has one of the accepted sums and sizes, as far as it has to be read."""
+    try:
+        status = os.stat(path)
+        if not any(size in (None, status.st_size) for _known, size in accepted):
+            return False
+        if status.st_ctime_ns <= since:
+            return True
+        with open(path, "rb") as stream:
+            digest = hashlib.sha256()
+            for block in iter(lambda: stream.read(1 << 20), b""):
+                digest.update(block)
+    except OSError:
+        return False
+    return digest.hexdigest() in [known for known, _size in accepted]
+
+
+def misfits(wanted: app.Environment, ledger: Ledger) -> dict[str, int]:
+    """What services cannot read or others could change, with the modes that it has to have."""
+    above = [path for path in (app.ROOT, app.BUILDS) if ledger.has("directory", path)]
+    found: dict[str, int] = {}
+    for path in (*above, wanted.builds, wanted.build, *_below(wanted.build)):
+        status = os.lstat(path)
+        if stat.S_ISLNK(status.st_mode):
+            continue
+        mode = stat.S_IMODE(status.st_mode)
+        fitting = app.fitting_mode(mode, stat.S_ISDIR(status.st_mode))
+        if mode != fitting or (status.st_uid, status.st_gid) != (0, 0):
+            found[path] = fitting
+    return found
+
+
+def _below(top: str) -> Iterator[str]:
+    for folder, folders, files in os.walk(top):
+        yield from (os.path.join(folder, name) for name in (*folders, *files))
+
+
+def mend(wanted: app.Environment, modes: Mapping[str, int]) -> None:
+    """Give the parts their modes, and let services see that their environment has changed."""
+    for path, mode in modes.items():
+        os.chown(path, 0, 0)
+        os.chmod(path, mode)
+    write_whole(os.path.join(wanted.build, app.MARKER), wanted.text.encode(), 0o644)
 
 
 def claimed(ledger: Ledger, role: str, wanted: app.Environment) -> Ledger:

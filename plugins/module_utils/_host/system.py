@@ -145,6 +145,8 @@ class Book:
         self.ledger = Ledger()
 
     def __enter__(self) -> Book:
+        # What is made without a mode of its own, also by programs, is read by services.
+        os.umask(0o022)
         # Whoever holds the lock may be a run whose controller died: wait for it to end.
         self._lock = os.open(LOCKED, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         give_up = time.monotonic() + self._timeout
