@@ -170,7 +170,8 @@ def assess(
     for host, entry in entries.items():
         facts = entry.get("ansible_facts") or {}
         measured = facts.get("mlops_supply")
-        lost = check_reached(host, measured, ssh_command(entry, host))
+        place = (str(entry.get("ansible_host") or host), int(entry.get("ansible_port") or 22))
+        lost = check_reached(host, measured, ssh_command(entry, host), *place)
         if lost is None and measured is not None:
             supply[host] = measured
             demand[host] = each(facts.get("mlops_demand") or [], parse_demand)

@@ -10,6 +10,7 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_keys import host_key_state
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.clock import compare
 
 
@@ -24,6 +25,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         args = dict(self._task.args)
         name = str(args.setdefault("host", variables["inventory_hostname"]))
         keep = bool(args.get("assessment", False))
+        facts: dict[str, Any]
         before = time.time()
         try:
             answer: dict[str, Any] = self._execute_module(
@@ -32,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except AnsibleConnectionFailure as error:
             if not keep:
                 raise
-            facts: dict[str, Any] = {"host": name, "unreachable": last_line(str(error))}
+            facts = unreached(name, str(error))
         except AnsibleError as error:  # such as a password for sudo that is missing or wrong
             if not keep:
                 raise
@@ -40,7 +42,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         else:
             after = time.time()
             if answer.get("unreachable") and keep:
-                facts = {"host": name, "unreachable": last_line(str(answer.get("msg")))}
+                facts = unreached(name, str(answer.get("msg")))
             elif answer.get("failed") or "capacity_facts" not in answer:
                 if not keep:
                     result.update(answer)
@@ -59,6 +61,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "mlops_findings": [],
             }
         return result
+
+
+def unreached(name: str, said: str) -> dict[str, Any]:
+    """The facts of a host that did not answer."""
+    facts = {"host": name, "unreachable": last_line(said)}
+    key = host_key_state(said)
+    return {**facts, "host_key": key} if key else facts
 
 
 def last_line(text: str) -> str:

@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,22 @@ def too_much_for_those_measured(site: Site) -> None:
     site.set(mlops_workloads=[work])
 
 
+def known_key(line: str) -> Any:
+    """The edge device with this line, or none, as what is known about its SSH key."""
+
+    def spoil(site: Site) -> None:
+        address = site.data["all"]["hosts"][site.edge]["ansible_host"]
+        known = Path(tempfile.mkdtemp()) / "known_hosts"
+        known.write_text(line and f"{address} {line}\n")
+        site.set(
+            site.edge,
+            ansible_ssh_common_args=f"-o UserKnownHostsFile={known}",
+            ansible_ssh_args="-o ControlPath=none",  # an open connection asks for no key
+        )
+
+    return spoil
+
+
 def two_rings(site: Site) -> None:
     site.data["all"]["children"]["ring_fleet"]["hosts"][site.edge] = {}
 
@@ -139,6 +156,20 @@ CASES = [
         r"FAIL edge3: cannot be reached: .* wanted: a host that answers over SSH remedy: "
         r"check with: "
         r"ssh root@[\d.]+99 true; or take edge3 out of the inventory",
+    ),
+    Case(
+        "a device whose SSH key nobody has looked at",
+        known_key(""),
+        r"FAIL {edge}: the SSH key of [\d.]+ is not known here, .* remedy: compare what "
+        r"\"ssh-keyscan [\d.]+ \| ssh-keygen -lf -\" prints",
+    ),
+    Case(
+        "another machine in the place of a device",
+        known_key(
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIyN6gYTVXn+wQ9vRuKTBZhCaYCLWMpZsCbQHrAxqEOQ"
+        ),
+        r"FAIL {edge}: the SSH key of [\d.]+ is another one than the known one: .* remedy: if it "
+        r"was installed anew, forget the old key \(ssh-keygen -R [\d.]+\)",
     ),
     Case(
         "an unknown group",

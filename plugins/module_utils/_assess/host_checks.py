@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._findings.finding import ERROR, FAIL, PASS, WARN, Finding
+from .host_keys import check_host_key
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,10 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if abs(seconds) >= 10 else f"{seconds:.1f} seconds"
 
 
-def check_reached(name: str, facts: Mapping[str, Any] | None, ssh: str) -> Finding | None:
-    """Whether there are facts at all."""
+def check_reached(
+    name: str, facts: Mapping[str, Any] | None, ssh: str, address: str = "", port: int = 22
+) -> Finding | None:
+    """Whether there are facts at all; ``ssh`` is the command that looks by hand."""
     if facts is None:
         return Finding(
             "assess.facts",
@@ -50,6 +53,8 @@ def check_reached(name: str, facts: Mapping[str, Any] | None, ssh: str) -> Findi
             "facts of every host",
             "run the assessment without --limit",
         )
+    if facts.get("host_key"):
+        return check_host_key(name, str(facts["host_key"]), address or name, port)
     if facts.get("unreachable"):
         return Finding(
             "assess.unreachable",

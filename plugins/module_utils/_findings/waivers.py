@@ -16,6 +16,7 @@ from .shape import ShapeError, each, field, known_keys, mapping, text
 # Nobody can accept these: without them nothing can be applied or nothing is known.
 NOT_WAIVABLE = (
     "assess.unreachable",
+    "assess.host_key",
     "assess.facts",
     "capacity.no_facts",
     "capacity.foreign_facts",

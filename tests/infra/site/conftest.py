@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,11 +18,6 @@ import yaml
 from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[3]
-SSH_OPTIONS = (
-    "-o StrictHostKeyChecking=no",
-    "-o UserKnownHostsFile=/dev/null",
-    "-o LogLevel=ERROR",
-)
 
 
 @dataclass(frozen=True)
@@ -39,10 +35,16 @@ class Site:
     def address(self, name: str) -> str:
         return str(self.variables[name].get("ansible_host", name))
 
+    def ssh_options(self, name: str) -> list[str]:
+        """What the inventory says about the keys of hosts counts here, too."""
+        given = str(self.variables[name].get("ansible_ssh_common_args", ""))
+        return [*shlex.split(given), "-o", "LogLevel=ERROR"]
+
     def run_python(self, name: str, program: str, given: str) -> str:
         """Run a Python program on a host; the program and its input travel by stdin, never argv."""
         variables = self.variables[name]
-        command = ["ssh", "-i", str(variables["ansible_ssh_private_key_file"]), *SSH_OPTIONS]
+        command = ["ssh", "-i", str(variables["ansible_ssh_private_key_file"])]
+        command += self.ssh_options(name)
         command += [f"{variables.get('ansible_user', 'root')}@{self.address(name)}"]
         command += ["sudo -n python3 -" if variables.get("ansible_become") else "python3 -"]
         source = f"GIVEN = {given!r}\n{program}"
@@ -57,7 +59,7 @@ class Site:
         key = variables["ansible_ssh_private_key_file"]
         return testinfra.get_host(
             f"ssh://{user}@{self.address(name)}?ssh_identity_file={key}&controlpersist=60{sudo}",
-            ssh_extra_args=" ".join(SSH_OPTIONS),
+            ssh_extra_args=shlex.join(self.ssh_options(name)),
         )
 
 

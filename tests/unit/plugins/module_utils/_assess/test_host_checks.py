@@ -15,8 +15,63 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks i
     check_reached,
     check_twins,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_keys import host_key_state
 
 RULES = HostRules()
+
+
+UNKNOWN_KEY = """Failed to connect to the host via ssh: No ED25519 host key is known for 10.0.0.7 and
+you have requested strict checking.
+Host key verification failed."""
+CHANGED_KEY = """Failed to connect to the host via ssh: @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
+@    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
+IT IS POSSIBLE THAT SOMEONE IS DOING SOMETHING NASTY!
+Host key for [10.0.0.7]:2222 has changed and you have requested strict checking.
+Host key verification failed."""
+REVOKED_KEY = """@       WARNING: REVOKED HOST KEY DETECTED!               @
+The ED25519 host key for 10.0.0.7 is marked as revoked.
+Host key verification failed."""
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        (UNKNOWN_KEY, "unknown"),
+        ("Host key verification failed.", "unknown"),
+        ("The authenticity of host '10.0.0.7' can't be established.", "unknown"),
+        (CHANGED_KEY, "changed"),
+        (REVOKED_KEY, "revoked"),
+        ("Permission denied (publickey).", ""),
+        ("connect to host 10.0.0.7 port 22: Connection timed out", ""),
+        ("kex_exchange_identification: Connection closed by remote host", ""),
+    ],
+)
+def test_ssh_says_what_is_the_matter_with_a_key(said: str, state: str) -> None:
+    assert host_key_state(said) == state
+
+
+def test_an_unknown_key_is_compared_before_it_is_added() -> None:
+    found = check_reached("edge1", {"unreachable": "x", "host_key": "unknown"}, "ssh x", "10.0.0.7")
+    assert found is not None
+    assert (found.id, found.severity) == ("assess.host_key", "fail")
+    assert found.found == "the SSH key of 10.0.0.7 is not known here, so it may be any machine"
+    assert found.remedy.startswith('compare what "ssh-keyscan 10.0.0.7 | ssh-keygen -lf -" prints')
+    assert found.remedy.index("console") < found.remedy.index(">> ~/.ssh/known_hosts")
+
+
+def test_a_changed_key_names_the_line_to_forget_and_the_port() -> None:
+    facts = {"unreachable": "x", "host_key": "changed"}
+    found = check_reached("edge1", facts, "ssh x", "10.0.0.7", 2222)
+    assert found is not None
+    assert "another one than the known one" in found.found
+    assert "ssh-keygen -R '[10.0.0.7]:2222'" in found.remedy
+    assert "ssh-keyscan -p 2222 10.0.0.7 >> ~/.ssh/known_hosts" in found.remedy
+
+
+def test_a_revoked_key_is_not_to_be_added() -> None:
+    found = check_reached("edge1", {"unreachable": "x", "host_key": "revoked"}, "ssh x")
+    assert found is not None
+    assert "known_hosts" not in found.remedy
 
 
 def facts(**changes: Any) -> dict[str, Any]:
