@@ -20,8 +20,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_keys imp
 RULES = HostRules()
 
 
-UNKNOWN_KEY = """Failed to connect to the host via ssh: No ED25519 host key is known for 10.0.0.7 and
-you have requested strict checking.
+UNKNOWN_KEY = """Failed to connect to the host via ssh: No ED25519 host key is known for 10.0.0.7
+and you have requested strict checking.
 Host key verification failed."""
 CHANGED_KEY = """Failed to connect to the host via ssh: @@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@@
 @    WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!     @
