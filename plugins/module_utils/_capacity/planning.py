@@ -39,7 +39,7 @@ from .question import Earlier, Place, Problem, measured, offered
 from .request import Written, parse_earlier, read_request
 from .shortages import loads, shortages
 from .site_plan import Planning, Site, SitePlan
-from .staying import place
+from .staying import place, search_on
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,11 @@ def _plan(site: Site, planning: Planning, budget: Budget) -> SitePlan:
     budget.tell("placing the workloads", 0.0)
     problem = site.problem(site.today)
     result, survivals, kept = place(problem, site.earlier, planning, budget.part(0.6))
+    if result.verdict == UNDECIDED:
+        # Nothing but a purchase would use the rest of the time.
+        rest = budget.part(0.4 if problem.offers else 0.95)
+        result, kept = search_on(problem, site.earlier, (result, kept), planning.seed, rest)
+        survivals = None
     verdict, reason = result.verdict, ""
     if verdict == INFEASIBLE and site.unmeasured:
         verdict = UNDECIDED
@@ -197,8 +202,8 @@ def _plan(site: Site, planning: Planning, budget: Budget) -> SitePlan:
         )
     elif verdict == UNDECIDED:
         reason = (
-            "the bounds do not exclude a placement, and none was found in the time given "
-            "(assess_seconds)"
+            "the bounds do not exclude a placement, and none was found in "
+            f"{budget.used:.0f} of {budget.seconds:.0f} s (assess_seconds)"
         )
     if verdict == FEASIBLE and survivals is None:
         budget.tell("losing each host once", 0.5)

@@ -12,6 +12,7 @@ from typing import Any
 
 from .._planner.model import (
     FEASIBLE,
+    UNDECIDED,
     Assignment,
     Budget,
     Instance,
@@ -23,6 +24,8 @@ from .._planner.survival import solve_surviving, survive
 from .._planner.verify import verify
 from .question import Earlier, Problem
 from .site_plan import Planning
+
+SEEDS = 8  # further starts of a search that has time left
 
 
 def sound(instance: Instance, rows: Sequence[Assignment]) -> bool:
@@ -86,9 +89,36 @@ def place(
     if planning.survive:
         result, survivals = solve_surviving(instance, budget.part(0.7), planning.seed)
     else:
-        result, survivals = solve(instance, budget.part(0.7), planning.seed), ()
+        result, survivals = solve(instance, budget.part(0.95), planning.seed), ()
     result = replace(result, placement=renumbered(before, result.placement))
     return result, survivals if planning.survive else None, _stayed(before, result.placement)
+
+
+def search_on(
+    problem: Problem,
+    earlier: Sequence[Earlier],
+    known: tuple[Result, int],
+    seed: int,
+    budget: Budget,
+) -> tuple[Result, int]:
+    """Go on from an undecided result, from other seeds, until it is decided or time is over.
+
+    ``known`` is the result and how many replicas stayed in it; the best of all is given.
+    """
+    best, kept = known
+    before = problem.earlier(earlier)
+    for attempt in range(1, SEEDS + 1):
+        if best.verdict != UNDECIDED or not budget.left:
+            break
+        budget.tell(f"placing, from seed {seed + attempt}", 0.3)
+        part = budget.part(1.0 if attempt == SEEDS else 0.5)
+        result = solve(problem.instance, part, seed + attempt)
+        if result.verdict != UNDECIDED or result.value > best.value:
+            placement = renumbered(before, result.placement)
+            at_least = max(best.at_least, result.at_least)
+            best = replace(result, placement=placement, at_least=at_least)
+            kept = _stayed(before, placement)
+    return best, kept
 
 
 def _where(one: Assignment) -> object:
