@@ -34,6 +34,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    ERROR,
     FAIL,
     FINDING_KEYS,
     WARN,
@@ -276,6 +277,18 @@ def workloads_of(
         raise AnsibleActionFail(
             f"Planning workloads needs numpy and scipy on the controller: {error}."
         ) from error
+    if not supply:
+        findings.append(
+            Finding(
+                "capacity.workloads",
+                "site",
+                ERROR,
+                "the workloads were not planned: no host could be measured",
+                "hosts that were measured",
+                "mend what keeps the hosts from being measured, then assess again",
+            )
+        )
+        return None, rows_by_host(earlier), findings
     labels = {host: entry.get("mlops_host_labels") or {} for host, entry in entries.items()}
     planned = plan_workloads(
         Written(

@@ -85,6 +85,10 @@ def _why(plan: SitePlan) -> str:
 
 
 def _remedy(plan: SitePlan, infeasible: bool) -> str:
+    best = "go on with the best placement by assess_accept_undecided: true"
+    # Where it does not fit on the hosts that were measured, more time finds nothing either.
+    if not infeasible and plan.site.unmeasured and plan.result.verdict == INFEASIBLE:
+        return f"see that {', '.join(plan.site.unmeasured)} can be measured, then assess again; or {best}"
     bought = plan.purchase
     if bought is not None and bought.counts is not None:
         shapes = ", ".join(f"{count} x {name}" for name, count in bought.counts.items() if count)
@@ -93,19 +97,11 @@ def _remedy(plan: SitePlan, infeasible: bool) -> str:
         said = "ask for less in mlops_workloads, or add hosts"
         if bought is not None and bought.verdict == INFEASIBLE:
             said += f"; nothing listed in mlops_host_offers mends it: {bought.steps[-1]}"
-        if not plan.problem.offers:
+        if not plan.problem.offers and not plan.site.unmeasured:
             said += "; list shapes that can be bought in mlops_host_offers to learn how many"
     if infeasible:
         return said
-    # Where it does not fit on the hosts that were measured, more time finds nothing either.
-    unmeasured = plan.site.unmeasured if plan.result.verdict == INFEASIBLE else ()
-    first = (
-        f"see that {', '.join(unmeasured)} can be measured"
-        if unmeasured
-        else "give more time by assess_seconds"
-    )
-    best = "go on with the best placement by assess_accept_undecided: true"
-    return f"{first}; or {best}; or {said}"
+    return f"give more time by assess_seconds; or {best}; or {said}"
 
 
 def _lost_hosts(plan: SitePlan) -> list[Finding]:

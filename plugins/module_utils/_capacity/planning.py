@@ -209,17 +209,19 @@ def _plan(site: Site, planning: Planning, budget: Budget) -> SitePlan:
         budget.tell("losing each host once", 0.5)
         survivals = survive(problem.instance, result.placement, budget.part(0.3))
     horizon = None
+    # What is missing may be there on a host that was not measured: nobody is told to buy it.
+    offers = () if site.unmeasured else problem.offers
     purchase = purchase_for_horizon = None
     if verdict == FEASIBLE:
         budget.tell("looking ahead", 0.6)
         horizon = _look_ahead(site, problem, result, planning, budget.part(0.6))
-        if horizon.ends is not None and problem.offers:
+        if horizon.ends is not None and offers:
             budget.tell("pricing the horizon", 0.8)
             later = site.problem(horizon.until)
             purchase_for_horizon = buy(
                 later.instance, later.offers, budget.part(0.8), planning.seed
             )
-    elif problem.offers:
+    elif offers:
         budget.tell("looking what to buy", 0.6)
         purchase = buy(problem.instance, problem.offers, budget.part(0.8), planning.seed)
     budget.tell("done", 1.0)
