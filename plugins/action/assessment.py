@@ -11,21 +11,26 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.folding import fold
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
     HostRules,
     check_host,
-    check_reached,
     check_twins,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import judge
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.language import ENGLISH
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.page import as_html
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.reaching import (
+    check_reached,
+    way_to,
+    with_inventory,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import (
     as_text,
     headline,
@@ -171,8 +176,8 @@ def assess(
     for host, entry in entries.items():
         facts = entry.get("ansible_facts") or {}
         measured = facts.get("mlops_supply")
-        place = (str(entry.get("ansible_host") or host), int(entry.get("ansible_port") or 22))
-        lost = check_reached(host, measured, ssh_command(entry, host), *place)
+        limited = bool(variables.get("ansible_limit"))
+        lost = check_reached(host, measured, way_to(entry, host, limited))
         if lost is None and measured is not None:
             supply[host] = measured
             demand[host] = each(facts.get("mlops_demand") or [], parse_demand)
@@ -188,6 +193,10 @@ def assess(
         args, entries, variables["groups"], supply, demand, margins, now, tell, clock
     )
     findings.extend(said)
+    findings = [
+        replace(row, remedy=with_inventory(row.remedy, sources(variables)))
+        for row in fold(findings)
+    ]
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
     known = [*variables["groups"]["all"], *(finding.host for finding in findings)]
     judged = judge(findings, read_waivers(args["waivers"], known, today))
@@ -356,12 +365,10 @@ def keep_placement(directory: Path, report: Mapping[str, Any], asked: bool) -> N
     replace_file(directory / PLACEMENT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 
 
-def ssh_command(entry: Mapping[str, Any], host: str) -> str:
-    """The command with which a person looks whether the host answers."""
-    address = entry.get("ansible_host") or host
-    user = entry.get("ansible_user")
-    port = entry.get("ansible_port")
-    return f"ssh {f'-p {port} ' if port else ''}{f'{user}@' if user else ''}{address} true"
+def sources(variables: Mapping[str, Any]) -> list[str]:
+    """The sources of the inventory, as they were given."""
+    given = variables.get("ansible_inventory_sources") or []
+    return [str(source) for source in ([given] if isinstance(given, str) else given)]
 
 
 def write_report(directory: Path, report: Mapping[str, Any]) -> str:

@@ -23,6 +23,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_che
     check_inventory,
     hints_of,
     option_names,
+    owner_of,
     words_with_prefix,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_files import (
@@ -31,6 +32,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_fil
     owner_names,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    ERROR,
     FAIL,
     SITE,
     Finding,
@@ -89,6 +91,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             findings=[finding.as_dict() for finding in findings],
             hints=hints,
             whole=is_whole(findings),
+            unasked=roles_not_to_ask(findings, interface.roles),
         )
         return result
 
@@ -114,9 +117,33 @@ def find(
     )
     wrong = {row.found.split(" ", 1)[0] for row in problems if row.id == "inventory.value"}
     known = check_inventory(inventory, interface, whole=not half_read)
-    return [
+    found = [
         *dict.fromkeys(problems),
         *(row for row in known if row.found.split(" ", 1)[0] not in wrong),
+    ]
+    skipped = () if is_whole(found) else ("every role",)
+    return [*found, *not_asked(skipped or roles_not_to_ask(found, interface.roles))]
+
+
+def roles_not_to_ask(findings: Sequence[Finding], roles: Sequence[str]) -> list[str]:
+    """The roles with a variable whose value they would not take."""
+    wrong = [row.found.split(" ", 1)[0] for row in findings if row.id == "inventory.value"]
+    return sorted({owner for name in wrong if (owner := owner_of(name, roles))})
+
+
+def not_asked(roles: Sequence[str]) -> list[Finding]:
+    """That roles are not asked, as their answers would only repeat a mistake in the inventory."""
+    if not roles:
+        return []
+    return [
+        Finding(
+            "assess.roles",
+            SITE,
+            ERROR,
+            f"what {listing(roles)} would need and find was not asked",
+            "an inventory that was read whole, with values that the roles take",
+            "mend the mistakes in the inventory, then assess again",
+        )
     ]
 
 

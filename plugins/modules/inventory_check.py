@@ -51,6 +51,11 @@ whole:
   description: Whether the inventory was read whole and has what every role needs to be asked.
   returned: always
   type: bool
+unasked:
+  description: Roles that are not asked, as a variable of theirs has a value that they do not take.
+  returned: always
+  type: list
+  elements: str
 hints:
   description:
     - Variables that change a need, by role and kind of resource, for

@@ -5,13 +5,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._findings.finding import ERROR, FAIL, PASS, WARN, Finding
-from .host_keys import check_host_key
 
 
 @dataclass(frozen=True)
@@ -38,53 +36,6 @@ def duration(seconds: float) -> str:
     if abs(seconds) >= 120:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds:.0f} seconds" if abs(seconds) >= 10 else f"{seconds:.1f} seconds"
-
-
-def check_reached(
-    name: str, facts: Mapping[str, Any] | None, ssh: str, address: str = "", port: int = 22
-) -> Finding | None:
-    """Whether there are facts at all; ``ssh`` is the command that looks by hand."""
-    if facts is None:
-        return Finding(
-            "assess.facts",
-            name,
-            ERROR,
-            "was not looked at",
-            "facts of every host",
-            "run the assessment without --limit",
-        )
-    if facts.get("host_key"):
-        return check_host_key(name, str(facts["host_key"]), address or name, port)
-    if facts.get("unreachable"):
-        return Finding(
-            "assess.unreachable",
-            name,
-            FAIL,
-            f"cannot be reached: {facts['unreachable']}",
-            "a host that answers over SSH",
-            f"check with: {ssh}; or take {name} out of the inventory",
-        )
-    if facts.get("failed"):
-        if re.search(
-            r"interpreter .* not found|python[\d.]*: .*(not found|No such)", facts["failed"]
-        ):
-            return Finding(
-                "assess.python",
-                name,
-                FAIL,
-                f"has no Python: {facts['failed']}",
-                "Python 3.9 or newer",
-                f"install it with: ansible {name} -b -m raw -a 'apt-get install -y python3'",
-            )
-        return Finding(
-            "assess.facts",
-            name,
-            ERROR,
-            f"could not be measured: {facts['failed']}",
-            "facts of every host",
-            f"look with: ansible {name} -m mlops.onprem.capacity_facts -b",
-        )
-    return None
 
 
 def check_clock(name: str, facts: Mapping[str, Any], rules: HostRules) -> Finding:

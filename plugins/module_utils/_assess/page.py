@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .figures import COLUMNS, capacity_rows, figure
+from .folding import alike
 from .language import ENGLISH, LANGUAGES, words
 from .plan_page import plan_html
 from .report import headline, state_of
@@ -98,7 +99,7 @@ def heads(names: Iterable[str], word: Mapping[str, str], right: Sequence[str] = 
 def findings_html(findings: Iterable[Mapping[str, Any]], word: Mapping[str, str]) -> list[str]:
     """What failed, could not be checked, is to be looked at or is waived; the gravest first."""
     rows = sorted(
-        (row for row in findings if state_of(row) != "pass"),
+        alike(row for row in findings if state_of(row) != "pass"),
         key=lambda row: URGENCY.index(state_of(row)),
     )
     body = [f"<h2>{word['findings']}</h2>"]

@@ -88,7 +88,8 @@ def _remedy(plan: SitePlan, infeasible: bool) -> str:
     best = "go on with the best placement by assess_accept_undecided: true"
     # Where it does not fit on the hosts that were measured, more time finds nothing either.
     if not infeasible and plan.site.unmeasured and plan.result.verdict == INFEASIBLE:
-        return f"see that {', '.join(plan.site.unmeasured)} can be measured, then assess again; or {best}"
+        names = ", ".join(plan.site.unmeasured)
+        return f"see that {names} can be measured, then assess again; or {best}"
     bought = plan.purchase
     if bought is not None and bought.counts is not None:
         shapes = ", ".join(f"{count} x {name}" for name, count in bought.counts.items() if count)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .figures import COLUMNS, capacity_rows, figure
+from .folding import alike
 from .judge import GO, REFUSED
 from .language import words
 from .plan_report import plan_text
@@ -59,7 +60,7 @@ def as_text(report: Mapping[str, Any], width: int = 100) -> str:
         lines += [*grid([head, *rows], 2), f"  {word['short formula']}", ""]
     if report.get("workloads"):
         lines += [*plan_text(report["workloads"], width), ""]
-    for row in report["findings"]:
+    for row in alike(report["findings"]):
         if state_of(row) != "pass":
             lines += finding_text(row, width, word)
     if lines[-1]:

@@ -28,6 +28,7 @@ PASS, WARN, FAIL, ERROR = "pass", "warn", "fail", "error"
 # In rising order of weight. An error is a check that could not be made.
 SEVERITIES = (PASS, WARN, FAIL, ERROR)
 SITE = "site"  # in place of a host where a finding is about all of them
+UNDEFINED = re.compile(r"'([a-z_][a-z0-9_]*)' is undefined")
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+")
 
@@ -225,14 +226,27 @@ def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Findin
             )
             for said in wrong
         ]
-    said = result.get("msg") or result.get("exception") or "no reason given"
+    said = brief(result.get("msg") or result.get("exception") or "no reason given")
+    missing = UNDEFINED.search(said)
+    if missing and not missing.group(1).startswith("__"):
+        return [
+            Finding(
+                f"{role}.variables",
+                host,
+                FAIL,
+                f"{missing.group(1)} is not set, and {role} needs it",
+                f"variables as ansible-doc -t role mlops.onprem.{role} describes them",
+                f"set {missing.group(1)} in the inventory, a secret in a file of ansible-vault",
+            )
+        ]
     return [
         Finding(
             f"{role}.preflight",
             host,
             ERROR,
-            f"the preflight of {role} could not be made: {brief(said)}",
+            f"the preflight of {role} could not be made: {said}",
             "a preflight that ends",
-            "see the whole message with: ansible-playbook playbooks/assess.yml -vvv",
+            f"mend what the sentence names; if that is nothing of this site, it is a mistake of "
+            f"mlops.onprem.{role}, to be reported with the sentence",
         )
     ]

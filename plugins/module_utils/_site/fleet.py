@@ -20,6 +20,13 @@ def roles_to_ask(site: Site, host: str) -> list[str]:
     return [row.role for row in site.table if host in row.asked(site.groups)]
 
 
+def endpoints_to_ask(site: Site, host: str) -> list[str]:
+    """The roles of which a part is asked from the controller, for a host that is not reached."""
+    return [
+        row.role for row in site.table if row.endpoint and row.hosts(site.groups)[:1] == (host,)
+    ]
+
+
 def devices(site: Site) -> list[dict[str, str]]:
     """C(name), C(url) and C(ring) of every device."""
     return [

@@ -71,6 +71,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "pipeline_prometheus": lambda site, _host: _prometheus(site),
     # For playbooks.
     "roles_to_ask": fleet.roles_to_ask,
+    "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
     "pipeline_releases": lambda site, _host: fleet.releases(site),
     "pipeline_asked": lambda site, _host: fleet.asked(site),

@@ -23,7 +23,8 @@ class Row:
     ``otherwise`` names the group whose first host stands in where ``group`` has none: from there
     a role looks after a service that is not the platform's own. ``single`` roles are asked on
     their first host only. A role that is not ``applied`` is called by other roles and has no play
-    of its own, but is asked what it needs as every other one.
+    of its own, but is asked what it needs as every other one. Of a role with an ``endpoint`` a
+    part is asked from the controller, for a host that is not reached.
     """
 
     role: str
@@ -31,6 +32,7 @@ class Row:
     otherwise: str = ""
     single: bool = False
     applied: bool = True
+    endpoint: bool = False
 
     def hosts(self, groups: Groups) -> tuple[str, ...]:
         """The hosts that the role runs on, in the order of the inventory."""
@@ -54,13 +56,14 @@ def parse_table(rows: object) -> tuple[Row, ...]:
 
 def _row(value: object) -> Row:
     given: Mapping[str, Any] = mapping(value)
-    known_keys(given, ("role", "group", "otherwise", "single", "applied"))
+    known_keys(given, ("role", "group", "otherwise", "single", "applied", "endpoint"))
     return Row(
         role=field(given, "role", text),
         group=field(given, "group", text),
         otherwise=optional(given, "otherwise", text, ""),
         single=optional(given, "single", bool, False),
         applied=optional(given, "applied", bool, True),
+        endpoint=optional(given, "endpoint", bool, False),
     )
 
 

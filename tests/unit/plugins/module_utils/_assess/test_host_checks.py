@@ -12,10 +12,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks i
     HostRules,
     check_clock,
     check_host,
-    check_reached,
     check_twins,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_keys import host_key_state
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.reaching import (
+    Way,
+    check_reached,
+)
 
 RULES = HostRules()
 
@@ -51,7 +54,9 @@ def test_ssh_says_what_is_the_matter_with_a_key(said: str, state: str) -> None:
 
 
 def test_an_unknown_key_is_compared_before_it_is_added() -> None:
-    found = check_reached("edge1", {"unreachable": "x", "host_key": "unknown"}, "ssh x", "10.0.0.7")
+    found = check_reached(
+        "edge1", {"unreachable": "x", "host_key": "unknown"}, Way(address="10.0.0.7")
+    )
     assert found is not None
     assert (found.id, found.severity) == ("assess.host_key", "fail")
     assert found.found == "the SSH key of 10.0.0.7 is not known here, so it may be any machine"
@@ -61,7 +66,7 @@ def test_an_unknown_key_is_compared_before_it_is_added() -> None:
 
 def test_a_changed_key_names_the_line_to_forget_and_the_port() -> None:
     facts = {"unreachable": "x", "host_key": "changed"}
-    found = check_reached("edge1", facts, "ssh x", "10.0.0.7", 2222)
+    found = check_reached("edge1", facts, Way(address="10.0.0.7", port=2222))
     assert found is not None
     assert "another one than the known one" in found.found
     assert "ssh-keygen -R '[10.0.0.7]:2222'" in found.remedy
@@ -69,7 +74,7 @@ def test_a_changed_key_names_the_line_to_forget_and_the_port() -> None:
 
 
 def test_a_revoked_key_is_not_to_be_added() -> None:
-    found = check_reached("edge1", {"unreachable": "x", "host_key": "revoked"}, "ssh x")
+    found = check_reached("edge1", {"unreachable": "x", "host_key": "revoked"}, Way())
     assert found is not None
     assert "known_hosts" not in found.remedy
 
@@ -168,32 +173,6 @@ def test_a_good_host_passes() -> None:
 )
 def test_a_host_that_cannot_be_used_is_refused(changes: Any, sentence: str) -> None:
     assert said(**changes) == [sentence]
-
-
-def test_a_host_that_does_not_answer_is_named_with_the_command_to_look() -> None:
-    finding = check_reached(
-        "edge3", {"host": "edge3", "unreachable": "Connection timed out"}, "ssh root@10.0.0.3 true"
-    )
-    assert finding is not None
-    assert finding.sentence == (
-        "edge3: cannot be reached: Connection timed out, wanted a host that answers over SSH; "
-        "check with: ssh root@10.0.0.3 true; or take edge3 out of the inventory"
-    )
-    assert check_reached("edge1", facts(), "") is None
-
-
-def test_a_host_without_python_is_told_from_one_that_could_not_be_measured() -> None:
-    def said(failed: str) -> list[str]:
-        found = check_reached("edge3", {"host": "edge3", "failed": failed}, "")
-        assert found is not None
-        return [found.id, found.severity, found.remedy]
-
-    assert said("The module interpreter '/usr/bin/python3' was not found") == [
-        "assess.python",
-        "fail",
-        "install it with: ansible edge3 -b -m raw -a 'apt-get install -y python3'",
-    ]
-    assert said("Missing sudo password")[:2] == ["assess.facts", "error"]
 
 
 def test_two_names_of_one_machine_are_found() -> None:

@@ -148,6 +148,24 @@ def test_a_preflight_that_breaks_is_not_a_pass() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "name", ["metadata_db_admin_password", "object_store_access_key", "site_x"]
+)
+def test_a_variable_that_is_not_set_is_named_with_the_way_to_set_it(name: str) -> None:
+    [found] = from_failure("metadata_db", "ctl1", {"msg": f"Task failed: '{name}' is undefined"})
+    assert (found.id, found.severity) == ("metadata_db.variables", "fail")
+    assert found.found == f"{name} is not set, and metadata_db needs it"
+    assert found.remedy.startswith(f"set {name} in the inventory")
+
+
+@pytest.mark.parametrize("said", ["'__inner' is undefined", "object of type 'dict' has no x", ""])
+def test_no_remedy_sends_a_person_to_a_traceback(said: str) -> None:
+    [found] = from_failure("gateway", "ctl1", {"msg": said})
+    assert found.severity == "error"
+    assert "-vvv" not in found.remedy
+    assert "playbooks/" not in found.remedy
+
+
 json_like = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),

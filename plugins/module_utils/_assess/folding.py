@@ -1,0 +1,65 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Consequences are not listed beside their cause as if they were causes themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .._findings.finding import ERROR, FAIL, SITE, Finding
+from .._findings.sentence import count, listing
+
+CAUSES = (
+    "inventory.unread",
+    "inventory.value",
+    "inventory.template",
+    "inventory.required_group",
+    "inventory.no_hosts",
+)
+PREFLIGHT = ".preflight"
+
+
+def fold(findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, with all preflights that a mistake in the inventory broke as one of them.
+
+    It stays a check that could not be made, so that nobody goes on if the cause is waived.
+    """
+    causes = [row for row in findings if row.id in CAUSES and row.severity == FAIL]
+    broken = [row for row in findings if row.id.endswith(PREFLIGHT) and row.severity == ERROR]
+    if not causes or not broken:
+        return list(findings)
+    return [*(row for row in findings if row not in broken), not_asked(broken, len(causes))]
+
+
+def not_asked(broken: Iterable[Finding], causes: int) -> Finding:
+    """The one finding about preflights that a mistake in the inventory broke."""
+    rows = list(broken)
+    roles = sorted({row.id.removesuffix(PREFLIGHT) for row in rows})
+    hosts = sorted({row.host for row in rows})
+    where = listing(hosts) if len(hosts) < 4 else f"{len(hosts)} hosts"
+    return Finding(
+        "assess.roles",
+        SITE,
+        ERROR,
+        f"what {listing(roles)} would need and find on {where} could not be asked",
+        "an answer of every role",
+        f"mend the {count(causes, 'mistake')} in the inventory, then assess again",
+    )
+
+
+def alike(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Rows of a report for a reader: what is said of several hosts in the same words, once."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    hosts: dict[tuple[Any, ...], list[str]] = {}
+    for row in rows:
+        key = tuple(str(row.get(part)) for part in ("id", "severity", "found", "wanted", "remedy"))
+        key = (*key, str(row.get("waived")))
+        found.setdefault(key, dict(row))
+        hosts.setdefault(key, []).append(str(row["host"]))
+    for key, names in hosts.items():
+        if len(names) > 1:
+            shown = names if len(names) < 5 else [*names[:3], f"{len(names) - 3} more"]
+            found[key]["host"] = listing(shown)
+    return list(found.values())

@@ -1,0 +1,63 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cause is listed once, and what follows from it beside it as what it is."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.folding import alike, fold
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
+
+BROKEN = [
+    Finding("gateway.preflight", "ctl1", "error", "no attribute", "", "x"),
+    Finding("monitoring.preflight", "ctl1", "error", "no attribute", "", "x"),
+    Finding("monitoring.preflight", "edge1", "error", "no attribute", "", "x"),
+]
+OTHER = Finding("gateway.admin_password", "ctl1", "fail", "short", "", "longer")
+
+
+@pytest.mark.parametrize("cause", ["inventory.value", "inventory.template", "inventory.unread"])
+def test_preflights_that_a_mistake_broke_are_one_finding(cause: str) -> None:
+    mistake = Finding(cause, "site", "fail", "wrong", "", "mend")
+    [first, second, folded] = fold([mistake, *BROKEN, OTHER])
+    assert (first, second) == (mistake, OTHER)
+    assert folded.severity == "error"
+    assert folded.found == (
+        "what gateway and monitoring would need and find on ctl1 and edge1 could not be asked"
+    )
+    assert folded.remedy == "mend the 1 mistake in the inventory, then assess again"
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        Finding("inventory.value", "site", "warn", "odd", "", ""),
+        Finding("assess.system", "ctl1", "fail", "Debian 12", "", "x"),
+    ],
+)
+def test_without_a_cause_every_preflight_speaks_for_itself(cause: Finding) -> None:
+    assert fold([cause, *BROKEN]) == [cause, *BROKEN]
+
+
+def row(host: str, found: str = "x", waived: object = None) -> dict[str, object]:
+    return {
+        "id": "a.b",
+        "severity": "fail",
+        "host": host,
+        "found": found,
+        "wanted": "",
+        "remedy": "y",
+        "waived": waived,
+    }
+
+
+def test_the_same_words_on_several_hosts_are_one_line_for_a_reader() -> None:
+    shown = alike([row("e1"), row("e2"), row("e3", "other"), row("e4", waived={"reason": "r"})])
+    assert [(one["host"], one["found"]) for one in shown] == [
+        ("e1 and e2", "x"),
+        ("e3", "other"),
+        ("e4", "x"),
+    ]
+    many = alike([row(f"e{number}") for number in range(9)])
+    assert [one["host"] for one in many] == ["e0, e1, e2 and 6 more"]
