@@ -80,6 +80,17 @@ def shorten(names: list[str]) -> str:
     return f"{', '.join(ordered[:4])} and {len(ordered) - 4} more"
 
 
+def taken_down(task: Any) -> bool:
+    """Whether a failure becomes a finding of the assessment, where it is told with its remedy."""
+    place = task
+    while place is not None:
+        rescue = getattr(place, "rescue", None) or []
+        if any(getattr(one, "action", "") == "mlops.onprem.preflight" for one in rescue):
+            return True
+        place = getattr(place, "_parent", None)
+    return False
+
+
 class CallbackModule(DefaultCallback):  # type: ignore[misc]
     """Standard output callback; see DOCUMENTATION."""
 
@@ -237,7 +248,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         if not self._plain:
             super().v2_runner_on_failed(result, ignore_errors)
             return
-        if ignore_errors:
+        if ignore_errors or taken_down(result.task):
             return
         self._wipe()
         self._print_failure(result.host.get_name(), result)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -54,8 +55,7 @@ def alike(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found: dict[tuple[Any, ...], dict[str, Any]] = {}
     hosts: dict[tuple[Any, ...], list[str]] = {}
     for row in rows:
-        key = tuple(str(row.get(part)) for part in ("id", "severity", "found", "wanted", "remedy"))
-        key = (*key, str(row.get("waived")))
+        key = _kind(row)
         found.setdefault(key, dict(row))
         hosts.setdefault(key, []).append(str(row["host"]))
     for key, names in hosts.items():
@@ -63,3 +63,15 @@ def alike(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             shown = names if len(names) < 5 else [*names[:3], f"{len(names) - 3} more"]
             found[key]["host"] = listing(shown)
     return list(found.values())
+
+
+ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
+
+
+def _kind(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a row says, whichever host it says it of; of a way to a host, whichever address."""
+    parts = [str(row.get(key)) for key in ("found", "wanted", "remedy")]
+    if str(row["id"]).startswith("assess."):
+        name = re.compile(rf"(?<![\w.-]){re.escape(str(row['host']))}(?![\w-])")
+        parts = [ADDRESS.sub("ADDRESS", name.sub("HOST", part)) for part in parts]
+    return (str(row["id"]), str(row["severity"]), str(row.get("waived")), *parts)

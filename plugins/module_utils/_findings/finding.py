@@ -28,7 +28,9 @@ PASS, WARN, FAIL, ERROR = "pass", "warn", "fail", "error"
 # In rising order of weight. An error is a check that could not be made.
 SEVERITIES = (PASS, WARN, FAIL, ERROR)
 SITE = "site"  # in place of a host where a finding is about all of them
-UNDEFINED = re.compile(r"'([a-z_][a-z0-9_]*)' is undefined")
+# How Ansible, and how the site says it of a variable.
+UNDEFINED = re.compile(r"'(?P<name>[a-z_][a-z0-9_]*)' is undefined")
+NOT_SET = re.compile(r"failed: (?P<said>(?P<name>[a-z][a-z0-9_]*) is not set[^:;]*)")
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+")
 
@@ -227,16 +229,16 @@ def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Findin
             for said in wrong
         ]
     said = brief(result.get("msg") or result.get("exception") or "no reason given")
-    missing = UNDEFINED.search(said)
-    if missing and not missing.group(1).startswith("__"):
+    missing = UNDEFINED.search(said) or NOT_SET.search(said)
+    if missing and not missing["name"].startswith("__"):
         return [
             Finding(
                 f"{role}.variables",
                 host,
                 FAIL,
-                f"{missing.group(1)} is not set, and {role} needs it",
+                missing.groupdict().get("said") or f"{missing['name']} is not set",
                 f"variables as ansible-doc -t role mlops.onprem.{role} describes them",
-                f"set {missing.group(1)} in the inventory, a secret in a file of ansible-vault",
+                f"set {missing['name']} in the inventory, a secret in a file of ansible-vault",
             )
         ]
     return [

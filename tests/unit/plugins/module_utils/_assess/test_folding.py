@@ -61,3 +61,14 @@ def test_the_same_words_on_several_hosts_are_one_line_for_a_reader() -> None:
     ]
     many = alike([row(f"e{number}") for number in range(9)])
     assert [one["host"] for one in many] == ["e0, e1, e2 and 6 more"]
+
+
+def test_hosts_that_differ_by_name_and_address_only_are_one_line() -> None:
+    rows = [
+        {**row(name, f"cannot be reached: root@{address}: denied"), "id": "assess.unreachable"}
+        for name, address in (("e1", "10.0.0.1"), ("e2", "10.0.0.2"))
+    ]
+    rows = [{**one, "remedy": f"take {one['host']} out"} for one in rows]
+    [shown] = alike(rows)
+    assert (shown["host"], shown["remedy"]) == ("e1 and e2", "take e1 out")
+    assert len(alike([{**one, "id": "capacity.port"} for one in rows])) == 2

@@ -154,8 +154,16 @@ def test_a_preflight_that_breaks_is_not_a_pass() -> None:
 def test_a_variable_that_is_not_set_is_named_with_the_way_to_set_it(name: str) -> None:
     [found] = from_failure("metadata_db", "ctl1", {"msg": f"Task failed: '{name}' is undefined"})
     assert (found.id, found.severity) == ("metadata_db.variables", "fail")
-    assert found.found == f"{name} is not set, and metadata_db needs it"
+    assert found.found == f"{name} is not set"
     assert found.remedy.startswith(f"set {name} in the inventory")
+
+
+def test_what_the_site_says_of_a_variable_is_told_once() -> None:
+    said = "object_store_access_key is not set while object_store_mode is existing; set it"
+    message = f"Error: The lookup plugin 'mlops.onprem.site' failed: {said}: {said}"
+    [found] = from_failure("object_store", "ctl1", {"msg": message})
+    assert found.found == "object_store_access_key is not set while object_store_mode is existing"
+    assert (found.id, found.severity) == ("object_store.variables", "fail")
 
 
 @pytest.mark.parametrize("said", ["'__inner' is undefined", "object of type 'dict' has no x", ""])
