@@ -110,6 +110,11 @@ def two_rings(site: Site) -> None:
     site.data["all"]["children"]["ring_fleet"]["hosts"][site.edge] = {}
 
 
+def half_read(site: Site) -> None:
+    """The slip that is made most: Ansible warns, and goes on with what it has read."""
+    site.data["all"]["children"]["ring_canary"]["hosts"] = [site.edge]
+
+
 def unknown_group(site: Site) -> None:
     site.data["all"]["children"]["egde"] = {"hosts": {site.edge: {}}}
 
@@ -155,7 +160,7 @@ CASES = [
         unreachable,
         r"FAIL edge3: cannot be reached: .* wanted: a host that answers over SSH remedy: "
         r"check with: "
-        r"ssh root@[\d.]+99 true; or take edge3 out of the inventory",
+        r"ssh -i \S+ .*root@[\d.]+99 true; or take edge3 out of the inventory",
     ),
     Case(
         "a device whose SSH key nobody has looked at",
@@ -225,8 +230,26 @@ CASES = [
     Case(
         "a variable of the wrong type",
         lambda site: site.set(gateway_port="many"),
-        r"FAIL {control}: gateway_port is not a valid int: .* remedy: mend gateway_port in the "
-        r"inventory",
+        r"FAIL site: gateway_port is not a valid int: .* remedy: mend gateway_port in "
+        r"\S+/group_vars/all/main\.yml .*what gateway would need and find was not asked",
+    ),
+    Case(
+        "a list of hosts, before which Ansible stopped to read",
+        half_read,
+        r"FAIL site: \S+/hosts\.yml: hosts of the group ring_canary is a list wanted: a mapping of "
+        r"names remedy: write 'hosts: \{{edge}: \{\}\}'",
+    ),
+    Case(
+        "a port held by a program that was started from a login",
+        lambda _site: None,
+        r"FAIL {control}: port 443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, \S+\): "
+        r"\S*python3 -m http\.server 443 wanted: port 443 free for .* remedy: end it where it was "
+        r"started \(see it with: ps -o pid,ppid,user,args -p \d+\), or choose another port",
+        before="cd /usr/share/doc && { setsid nohup /usr/bin/python3 -m http.server 443 "
+        ">/dev/null 2>&1 </dev/null & echo $! >/run/company.pid; }; "
+        "for try in 1 2 3 4 5 6 7 8 9 10; do "
+        "ss -ltn | grep -q ':443 ' && exit 0; sleep 0.3; done; exit 1",
+        after="kill $(cat /run/company.pid); rm /run/company.pid",
     ),
     Case(
         "work that does not fit on any host",
