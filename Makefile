@@ -3,10 +3,15 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+SPACE := $(subst ,, )
 INVENTORY ?= inventories/lab
 ARGS ?=
 LAB := .venv/bin/python extensions/lab/lab.py
-PLAYBOOK := .venv/bin/ansible-playbook -i $(INVENTORY)
+PLAYBOOK := .venv/bin/ansible-playbook -i '$(INVENTORY)'
+# Ansible refuses any other encoding, and cron and containers often have none.
+ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
+export LC_ALL := C.UTF-8
+endif
 
 .PHONY: help env lab site assess check pipeline remove bench bench-capacity bench-site docs clean distclean
 
@@ -24,7 +29,7 @@ lab: env ## Build the hosts of the lab
 	@$(LAB) up
 
 # Only the lab has hosts of its own to build; any other inventory names hosts that exist.
-site: $(if $(filter inventories/lab,$(INVENTORY)),lab,env) ## Turn the inventory into a working, checked platform
+site: $(if $(filter xinventories/lab xinventories/lab/,x$(subst $(SPACE),+,$(INVENTORY))),lab,env) ## Turn the inventory into a working, checked platform
 	@$(PLAYBOOK) site.yml $(ARGS)
 
 assess: env ## Measure, probe and judge; change nothing

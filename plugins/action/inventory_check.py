@@ -126,8 +126,12 @@ def find(
 
 
 def roles_not_to_ask(findings: Sequence[Finding], roles: Sequence[str]) -> list[str]:
-    """The roles with a variable whose value they would not take."""
-    wrong = [row.found.split(" ", 1)[0] for row in findings if row.id == "inventory.value"]
+    """The roles with a variable whose value they would not take, or that cannot be made out."""
+    wrong = [
+        row.found.removeprefix("the value of ").split(" ", 1)[0]
+        for row in findings
+        if row.id in ("inventory.value", "inventory.template")
+    ]
     return sorted({owner for name in wrong if (owner := owner_of(name, roles))})
 
 
@@ -152,7 +156,7 @@ def is_whole(findings: Sequence[Finding]) -> bool:
     return not any(
         finding.severity == FAIL
         and (
-            finding.id in (UNREAD, "inventory.no_hosts", "inventory.template")
+            finding.id in (UNREAD, "inventory.no_hosts")
             or (finding.id == "inventory.required_group" and "control" in finding.found)
         )
         for finding in findings

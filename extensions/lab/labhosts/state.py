@@ -70,7 +70,7 @@ class State:
             "  vars:",
             "    ansible_user: root",
             f"    ansible_ssh_private_key_file: {self.key}",
-            f"    ansible_ssh_common_args: -o UserKnownHostsFile={self.known_hosts}"
+            f"    ansible_ssh_common_args: -o 'UserKnownHostsFile=\"{self.known_hosts}\"'"
             " -o StrictHostKeyChecking=yes",
             "  hosts:",
         ]

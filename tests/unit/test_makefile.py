@@ -1,0 +1,71 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What make would run, for inventories and locales as people have them."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def planned(target: str, **environment: str) -> list[str]:
+    """The command of ansible-playbook that a target would run, as words."""
+    done = subprocess.run(
+        ["make", "--dry-run", target],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "HOME": "/nowhere", **environment},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    [line] = [line for line in done.stdout.splitlines() if "ansible-playbook" in line]
+    return shlex.split(line)
+
+
+@pytest.mark.parametrize("target", ["site", "assess", "check", "pipeline", "remove"])
+def test_a_path_with_spaces_stays_one_word(target: str) -> None:
+    words = planned(target, INVENTORY="inventories/my plant (Zürich)", LC_ALL="C.UTF-8")
+    assert words[1:3] == ["-i", "inventories/my plant (Zürich)"]
+
+
+@pytest.mark.parametrize(
+    ("inventory", "built"),
+    [
+        ("inventories/lab", True),
+        ("inventories/lab/", True),
+        ("inventories/mine", False),
+        ("my inventories/lab", False),
+        ("inventories/lab 2", False),
+    ],
+)
+def test_only_the_lab_is_built(inventory: str, built: bool) -> None:
+    done = subprocess.run(
+        ["make", "--dry-run", "site", f"INVENTORY={inventory}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ("lab.py up" in done.stdout) is built
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "", "C.UTF-8"])
+def test_ansible_gets_a_locale_that_it_takes(locale: str, tmp_path: Path) -> None:
+    page = tmp_path / "asked.mk"
+    page.write_text(f"include {ROOT}/Makefile\nasked:\n\t@locale charmap\n")
+    done = subprocess.run(
+        ["make", "--silent", "-f", str(page), "asked"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "LC_ALL": locale},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "UTF-8"
