@@ -61,6 +61,6 @@ clean: ## Take the lab and the test hosts away; leave nothing running or mounted
 	  python3 extensions/lab/lab.py clean || failed=1; exit $$failed
 
 distclean: clean ## Also forget every cache and the environments
-	@rm -rf .venv* .collections .cache .ansible "$${XDG_CACHE_HOME:-$$HOME/.cache}/mlops.onprem"
+	@rm -rf .venv* .collections collections playbooks/collections .cache .ansible "$${XDG_CACHE_HOME:-$$HOME/.cache}/mlops.onprem"
 
 -include tests/tests.mk

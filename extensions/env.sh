@@ -13,6 +13,9 @@ if [ ! -e "$link/galaxy.yml" ]; then
   mkdir -p "$(dirname "$link")"
   ln -sfn ../../.. "$link"
 fi
+# Beside a playbook Ansible finds it from any directory, without the ansible.cfg of the checkout.
+[ -e collections ] || ln -sfn .collections collections
+[ -e playbooks/collections ] || ln -sfn ../.collections playbooks/collections
 if [ -e "$stamp" ]; then
   exit 0
 fi

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shlex
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,39 @@ def test_ansible_gets_a_locale_that_it_takes(locale: str, tmp_path: Path) -> Non
         check=True,
     )
     assert done.stdout.strip() == "UTF-8"
+
+
+@pytest.mark.parametrize("playbook", ["site.yml", "playbooks/assess.yml", "playbooks/remove.yml"])
+def test_a_playbook_of_the_checkout_is_found_from_any_directory(
+    playbook: str, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "a checkout"
+    (checkout / "extensions").mkdir(parents=True)
+    for name in ("galaxy.yml", "site.yml", "plugins", "roles", "meta"):
+        (checkout / name).symlink_to(ROOT / name)
+    for folder in ("extensions/env.sh", "playbooks"):
+        source = ROOT / folder
+        if source.is_dir():
+            shutil.copytree(source, checkout / folder, ignore=shutil.ignore_patterns("collections"))
+        else:
+            shutil.copy(source, checkout / folder)
+    (checkout / "requirements.txt").write_text("")
+    empty = hashlib.sha256(b"").hexdigest()[:16]
+    (checkout / ".venv").mkdir()
+    (checkout / ".venv" / f".complete-{empty}").touch()
+    subprocess.run([checkout / "extensions" / "env.sh", "requirements.txt"], check=True)
+    (tmp_path / "hosts.yml").write_text("control: {hosts: {ctl1: {}}}\n")
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).parent / "ansible-playbook"),
+            "--syntax-check",
+            f"-i{tmp_path / 'hosts.yml'}",
+            str(checkout / playbook),
+        ],
+        cwd="/",
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
