@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -17,6 +18,9 @@ import pytest
 import yaml
 from ansible.module_utils import basic
 from ansible.module_utils.testing import patch_module_args
+
+from .postgresql_programs import Programs, installed, unpacked
+from .postgresql_server import PostgresqlServer
 
 ROOT = Path(__file__).parents[2]
 SERVER = ROOT / "extensions/molecule/shared/s3_server.py"
@@ -94,3 +98,62 @@ def storage(company: dict[str, Any]) -> Any:
         client.create_bucket(Bucket=bucket)
     client.put_bucket_versioning(Bucket="artifacts", VersioningConfiguration={"Status": "Enabled"})
     return client
+
+
+@pytest.fixture(scope="session")
+def programs_of() -> Iterator[Callable[[int], Programs]]:
+    """The programs of a major version of PostgreSQL, unpacked where they are not installed."""
+    known: dict[int, Programs] = {}
+    with tempfile.TemporaryDirectory(prefix="postgresql-programs-") as place:
+        Path(place).chmod(0o755)
+
+        def find(major: int) -> Programs:
+            if major not in known:
+                known[major] = installed(major) or unpacked(major, Path(place))
+            return known[major]
+
+        yield find
+
+
+@pytest.fixture(scope="session")
+def postgresql_of(
+    programs_of: Callable[[int], Programs],
+) -> Iterator[Callable[..., PostgresqlServer]]:
+    """A server of a major version and an encoding, one for all tests."""
+    running: dict[tuple[int, str], PostgresqlServer] = {}
+    with tempfile.TemporaryDirectory(prefix="postgresql-") as place:
+        Path(place).chmod(0o755)
+
+        def start(major: int, encoding: str = "UTF8") -> PostgresqlServer:
+            if (major, encoding) not in running:
+                programs = programs_of(major)
+                where = Path(place) / f"{major}-{encoding}"
+                server = PostgresqlServer(where, programs.path, free_port(), encoding)
+                server.environment = german(programs, Path(place))
+                running[major, encoding] = server
+                server.create()
+            return running[major, encoding]
+
+        try:
+            yield start
+        finally:
+            for server in running.values():
+                server.stop()
+
+
+def german(programs: Programs, place: Path) -> dict[str, str]:
+    """An environment in which a server can speak German, where its packages bring that."""
+    if programs.root is None:
+        return {}
+    locales = place / "locales"
+    if not locales.exists():
+        locales.mkdir()
+        locales.chmod(0o755)
+        program = programs.find("localedef")
+        assert program is not None
+        subprocess.run(
+            [program, "-i", "de_DE", "-f", "UTF-8", locales / "de_DE.UTF-8"],
+            check=True,
+            env={"PATH": "/usr/bin:/bin", "I18NPATH": f"{programs.root}/usr/share/i18n"},
+        )
+    return {"LOCPATH": str(locales)}

@@ -5,10 +5,8 @@ from __future__ import annotations
 
 import os
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -24,14 +22,9 @@ from ansible_collections.mlops.onprem.plugins.modules import (
     postgresql_probe,
 )
 
-from tests.integration.postgresql_server import PostgresqlServer, newest_programs
+from tests.integration.postgresql_server import PostgresqlServer
 
 RunModule = Callable[..., dict[str, Any]]
-PROGRAMS = newest_programs()
-pytestmark = pytest.mark.skipif(
-    PROGRAMS is None, reason="needs a PostgreSQL server installed here: apt install postgresql"
-)
-
 DATABASES = [
     {
         "name": "mlflow",
@@ -62,19 +55,8 @@ ALL_STEPS = [
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[PostgresqlServer]:
-    assert PROGRAMS is not None
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
-    with tempfile.TemporaryDirectory(prefix="postgresql-") as place:
-        Path(place).chmod(0o755)
-        server = PostgresqlServer(Path(place) / "server", PROGRAMS, port)
-        try:
-            server.create()
-            yield server
-        finally:
-            server.stop()
+def running(postgresql_of: Callable[..., PostgresqlServer]) -> PostgresqlServer:
+    return postgresql_of(15)
 
 
 @pytest.fixture
@@ -300,14 +282,14 @@ def test_a_first_run_creates_everything_and_a_second_nothing(
 def test_passwords_never_reach_the_servers_log(
     run_module: RunModule, server: PostgresqlServer
 ) -> None:
+    before = len(server.log)
     apply(run_module, server)
     changed = [{**DATABASES[0], "password": "another-secret"}, DATABASES[1]]
     result = apply(run_module, server, databases=changed)
     assert result["steps"] == ["set password of mlflow"]
-    assert "CREATE ROLE" in server.log
-    assert "-secret" not in server.log.replace("'dba-secret'", "").replace(
-        "'clerk-secret'", ""
-    ).replace("'company-secret'", "").replace("'postgres-secret'", "")
+    written = server.log[before:]
+    assert "CREATE ROLE" in written
+    assert "-secret" not in written
 
 
 def test_other_roles_may_not_enter(run_module: RunModule, server: PostgresqlServer) -> None:
