@@ -145,8 +145,23 @@ capacity_facts:
       returned: always
     filesystems:
       description:
-        - Mounts that can hold data, with C(mount), C(source), C(type), C(device), C(read_only),
-          C(size_mib), C(available_mib), C(inodes), C(inodes_available), C(holds_root).
+        - Mounts that can hold data, with C(mount), C(source), C(type), C(device), C(root) (the part
+          of the file system that is mounted), C(read_only), C(size_mib), C(available_mib),
+          C(inodes), C(inodes_available), C(holds_root).
+        - By C(server), C(fsid), C(uuid), C(wwn) and C(pool) it is known which of them are one
+          storage.
+      type: list
+      elements: dict
+      returned: always
+    uncounted:
+      description:
+        - Mounts whose room is not counted, with C(mount), C(type), C(source) and the C(reason),
+          such as memory, or a network file system that did not answer within three seconds.
+      type: list
+      elements: dict
+      returned: always
+    pools:
+      description: Thin pools under the file systems, with C(name), C(size_mib), C(available_mib).
       type: list
       elements: dict
       returned: always
@@ -168,7 +183,8 @@ capacity_facts:
       description:
         - C(source) (C(nvml), C(nvidia-smi), C(device-tree), C(pci) or C(none)), C(driver_version),
           C(cuda_version), C(problem), and C(gpus) with model, memory, architecture, PCI link,
-          MIG mode and instances, ECC and page health of each card.
+          MIG mode and instances, ECC, page and fabric health, compute mode and use of each card.
+          C(memory_shared) is true where a card works in the memory of the host.
       type: dict
       returned: always
     listeners:

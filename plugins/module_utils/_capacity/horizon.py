@@ -17,7 +17,7 @@ from .._demand.growth import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth
 from .._demand.workloads import Spec
 from .._planner.mig.geometry import card
 from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
-from .question import CPU, EDGE, GPU, MEMORY, Place, Problem
+from .question import CPU, EDGE, GPU, MEMORY, Place, Problem, memory_of
 
 ALL, DISK = "all", "disk"
 
@@ -152,8 +152,12 @@ def runouts(
             MEMORY: sum(place.memory.free for place in places),
         }
         for place in places:
-            for figures in place.disks.values():
-                supply[DISK] = supply.get(DISK, 0.0) + figures.free
+            for label, figures in place.disks.items():
+                if label in place.stores:  # there once, however many hosts reach it
+                    name = place.stores[label]
+                    supply[name] = problem.storages[name].figures.free
+                else:
+                    supply[DISK] = supply.get(DISK, 0.0) + figures.free
             for device in place.cards:
                 key = f"{GPU} {device.model}"
                 supply[key] = supply.get(key, 0.0) + 1
@@ -172,9 +176,14 @@ def runouts(
             weight = 1.0 if whole else spec.replicas / replicas[spec.name]
             use(CPU, spec.growth, spec.request.cpu_cores * weight)
             use(MEMORY, spec.growth, spec.request.memory_mib * weight)
-            if spec.request.disks:
-                use(DISK, spec.growth, sum(need.mib for need in spec.request.disks) * weight)
-            cards = problem.places[one.host].cards
+            here = problem.places[one.host]
+            cards = here.cards
+            of_gpu = memory_of(spec, cards) - spec.request.memory_mib
+            if of_gpu:
+                use(MEMORY, NO_GROWTH if whole else spec.growth, of_gpu * weight)
+            for need in spec.request.disks:
+                system = here.system(need.path, need.mount)
+                use(here.stores.get(system or "", DISK), spec.growth, need.mib * weight)
             for position, part in gpu_parts(problem, one, spec).items():
                 key = f"{GPU} {cards[position].model}"
                 use(key, NO_GROWTH if whole else spec.growth, part * weight)

@@ -10,20 +10,34 @@ For every host and resource: ``free = total - reserved - foreign - demanded``, w
   whether they run already or not;
 * ``demanded`` is the sum over all services placed on the host.
 
-Paths are mapped to the file system that holds them; several paths on one file system add up.
+Paths are mapped to the file system that holds them; several paths on one file system add up. What
+several file systems or hosts take their room from (see `stores`) is one sum over all of them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from .._findings.finding import ANY_ADDRESS, ERROR, FAIL, PASS, WARN, Demand, Finding, PortNeed
+from .._findings.finding import (
+    ANY_ADDRESS,
+    ANY_MOUNT,
+    ERROR,
+    FAIL,
+    PASS,
+    SITE,
+    WARN,
+    Demand,
+    Finding,
+    PortNeed,
+)
 from .._findings.sentence import amount, brief
+from .gpu_state import unsound
 from .margins import Margins, check_facts
-from .mounts import by_device, holding
+from .mounts import by_device, holding, uncounted
+from .stores import NEAR, Store, stores_of
 
 FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
 EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
@@ -94,6 +108,7 @@ class _Host:
     demand: Sequence[Demand]
     margins: Margins
     hints: Hints
+    pooled: frozenset[str] = frozenset()
     rows: list[Row] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
 
@@ -240,7 +255,7 @@ class _Host:
         for device, mounts in by_device(systems).items():
             label = "disk " + ", ".join(mounts)
             kept = self.kept_on(mounts, systems)
-            if device in space:
+            if device in space and not self.pooled.intersection(mounts):
                 self.disk(label, mounts, systems, space[device], kept)
             self.inodes(label, systems[mounts[0]], inodes.get(device, []), kept)
 
@@ -250,12 +265,25 @@ class _Host:
         """Space and files that are asked of each file system."""
         space: dict[str, list[Part]] = {}
         inodes: dict[str, list[Part]] = {}
+        aside = uncounted(self.facts)
         wanted = [(demand, need) for demand in self.demand for need in demand.disks]
         for demand, need in wanted:
-            mount = holding(need.path, systems)
+            mount = holding(need.path, {**systems, **aside})
             if mount is None:
                 self.missing("filesystems")
                 continue
+            if mount in aside:
+                self.not_counted(demand, need.path, mount, aside[mount])
+                continue
+            if need.mount and (mount == "/" or need.mount not in (ANY_MOUNT, mount)):
+                self.add(
+                    "not_mounted",
+                    FAIL,
+                    f"{need.path} lies on {mount}",
+                    f"a mount of its own for {demand.service}"
+                    + ("" if need.mount == ANY_MOUNT else f" on {need.mount}"),
+                    f"mount it, or take mount from the need of {demand.role or demand.service}",
+                )
             if systems[mount].get("read_only"):
                 self.add(
                     "read_only",
@@ -273,14 +301,42 @@ class _Host:
                 )
         return space, inodes
 
+    def not_counted(self, demand: Demand, path: str, mount: str, row: Mapping[str, Any]) -> None:
+        """A need that lies on memory, or on what is not there or did not answer."""
+        kind = str(row.get("type") or "file system of unknown type")
+        lies = f"{path} lies on {mount} ({kind})" if path != mount else f"{path} is a {kind}"
+        self.add(
+            "not_counted",
+            FAIL,
+            f"{lies}, whose room is not counted: {brief(row.get('reason') or 'it is no storage')}",
+            f"a file system on a disk for {demand.service}",
+            f"mount a disk on {path}, or unmount what is on {mount}, then assess again",
+        )
+
     def kept_on(self, mounts: Sequence[str], systems: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """The directories of the platform on a file system."""
         ours = self.facts.get("ours") or {}
         return [
             part
             for part in ours.get("directories") or []
-            if holding(str(part["path"]), systems) in mounts
+            if holding(str(part["path"]), {**systems, **uncounted(self.facts)}) in mounts
         ]
+
+    def kept_in(
+        self, mounts: Sequence[str], systems: Mapping[str, Mapping[str, Any]]
+    ) -> Iterable[tuple[object, float]]:
+        """What the platform keeps in a storage, with a key that is alike on all its hosts."""
+        for part in self.kept_on(mounts, systems):
+            path = str(part["path"])
+            mount = holding(path, systems) or "/"
+            row = systems[mount]
+            inside = path[len(mount.rstrip("/")) :]
+            yield (row.get("source"), row.get("root"), inside), float(part["mib"])
+        if holding("/usr", systems) in mounts:
+            yield (
+                (self.name, "packages"),
+                float((self.facts.get("ours") or {}).get("packages_mib") or 0),
+            )
 
     def disk(
         self,
@@ -354,7 +410,8 @@ class _Host:
             )
         if not parts:
             return
-        usable = [] if report.get("source") == "pci" else list(report.get("gpus") or [])
+        known = [] if report.get("source") == "pci" else list(report.get("gpus") or [])
+        usable = [row for row in known if unsound(row) is None]
         row = self.sum_up("GPU", "GPUs", float(len(usable)), 0.0, 0.0, 0.0, parts)
         self.judge(row, "gpu", "gpu", "add")
 
@@ -469,6 +526,98 @@ def sums(
     return tuple(work.rows)
 
 
+def pooled_mounts(name: str, facts: Mapping[str, Any], stores: Sequence[Store]) -> dict[str, Store]:
+    """The mounts of a host whose room is that of a storage, and not less by a limit of their own.
+
+    A limit of its own is a quota of a data set: it is summed up besides.
+    """
+    systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
+    return {
+        mount: store
+        for store in stores
+        for mount in store.mounts(name)
+        if mount in systems
+        and float(systems[mount]["available_mib"]) >= store.available_mib * (1 - NEAR)
+    }
+
+
+def store_rows(
+    stores: Sequence[Store],
+    supply: Mapping[str, Mapping[str, Any]],
+    demand: Mapping[str, Sequence[Demand]],
+    margins: Mapping[str, Margins] | Margins,
+) -> dict[str, tuple[Store, Row, tuple[str, ...]]]:
+    """One row for each storage that is asked for something, by its name, and the hosts that ask.
+
+    What is in use is counted once, and what all hosts ask for adds up.
+    """
+    found = {}
+    for store in stores:
+        parts: list[Part] = []
+        asking: list[str] = []
+        kept: dict[object, float] = {}
+        for name in store.hosts:
+            facts = supply[name]
+            own = margins if isinstance(margins, Margins) else margins[name]
+            work = _Host(name, facts, demand.get(name) or (), own, {})
+            systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
+            space, _inodes = work.asked_of(systems)
+            mounts = store.mounts(name)
+            devices = {str(systems[mount].get("device") or mount) for mount in mounts}
+            here = [part for device in sorted(devices) for part in space.get(device, ())]
+            asking += [name] * bool(here)
+            parts += [
+                replace(part, service=f"{part.service} on {name}") if len(store.hosts) > 1 else part
+                for part in here
+            ]
+            for key, mib in work.kept_in(mounts, systems):
+                kept[key] = max(kept.get(key, 0.0), mib)
+        if not parts:
+            continue
+        first = store.hosts[0]
+        own = margins if isinstance(margins, Margins) else margins[first]
+        reserve = max(own.disk_reserve_mib, store.size_mib * own.disk_reserve_percent / 100)
+        among = first if len(store.hosts) == 1 else ", ".join(store.hosts[:3])
+        if len(store.hosts) > 3:
+            among += f" and {len(store.hosts) - 3} more"
+        row = _Host(among, {}, (), own, {}).sum_up(
+            store.name,
+            "MiB",
+            store.size_mib,
+            reserve,
+            store.size_mib - store.available_mib,
+            sum(kept.values()),
+            parts,
+        )
+        found[store.name] = (store, row, tuple(asking))
+    return found
+
+
+def _judge_stores(
+    found: Mapping[str, tuple[Store, Row, tuple[str, ...]]],
+    margins: Mapping[str, Margins] | Margins,
+    hints: Hints,
+) -> tuple[list[Finding], set[str]]:
+    """Findings of the storages, and the hosts that ask more of one than it has."""
+    findings: list[Finding] = []
+    short: set[str] = set()
+    for store, row, asking in found.values():
+        first = store.hosts[0]
+        own = margins if isinstance(margins, Margins) else margins[first]
+        work = _Host(first if len(store.hosts) == 1 else SITE, {}, (), own, hints)
+        work.judge(row, "disk", "disk", "free or add")
+        if row.short > 0:
+            short.update(asking)
+        if len(store.members) > 1:
+            work.add(
+                "one_storage",
+                PASS,
+                f"{store.name} is one storage, counted once: {brief(store.seen_as, 200)}",
+            )
+        findings += work.findings
+    return findings, short
+
+
 def plan(
     supply: Mapping[str, Mapping[str, Any]],
     demand: Mapping[str, Sequence[Demand]],
@@ -480,6 +629,15 @@ def plan(
     hosts: dict[str, str] = {}
     rows: list[Row] = []
     findings: list[Finding] = []
+    usable = {
+        name: facts
+        for name, facts in supply.items()
+        if check_facts(name, facts, margins if isinstance(margins, Margins) else margins[name], now)
+        is None
+    }
+    stores = stores_of(usable)
+    shared = store_rows(stores, usable, demand, margins)
+    told, too_much = _judge_stores(shared, margins, hints or {})
     for name in sorted(set(supply) | set(demand)):
         needs = demand.get(name) or ()
         own = margins if isinstance(margins, Margins) else margins[name]
@@ -502,7 +660,8 @@ def plan(
             findings.append(refused)
             hosts[name] = UNDECIDED
             continue
-        work = _Host(name, facts, needs, own, hints or {})
+        pooled = frozenset(pooled_mounts(name, facts, stores))
+        work = _Host(name, facts, needs, own, hints or {}, pooled)
         work.cpu()
         work.memory()
         work.disks()
@@ -510,13 +669,19 @@ def plan(
         work.ports()
         severities = {finding.severity for finding in work.findings}
         hosts[name] = (
-            INFEASIBLE if FAIL in severities else UNDECIDED if ERROR in severities else FEASIBLE
+            INFEASIBLE
+            if FAIL in severities or name in too_much
+            else UNDECIDED
+            if ERROR in severities
+            else FEASIBLE
         )
         if hosts[name] == FEASIBLE:
             count = len(needs)
             work.add("fits", PASS, f"{count} service{'' if count == 1 else 's'} fit on this host")
         rows.extend(work.rows)
         findings.extend(work.findings)
+    rows += [row for _store, row, _asking in shared.values()]
+    findings += told
     verdicts = set(hosts.values())
     verdict = (
         INFEASIBLE if INFEASIBLE in verdicts else UNDECIDED if UNDECIDED in verdicts else FEASIBLE

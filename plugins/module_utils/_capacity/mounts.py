@@ -19,6 +19,16 @@ def holding(path: str, systems: Mapping[str, Any]) -> str | None:
     return best
 
 
+def uncounted(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The mounts of a host whose room is not counted, such as memory, by their path."""
+    counted = {str(row["mount"]) for row in facts.get("filesystems") or []}
+    return {
+        str(row["mount"]): row
+        for row in facts.get("uncounted") or []
+        if str(row["mount"]) not in counted
+    }
+
+
 def by_device(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Mounts by file system: one that is mounted twice has its room once."""
     found: dict[str, list[str]] = {}

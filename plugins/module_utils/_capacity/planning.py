@@ -37,9 +37,11 @@ from .horizon import Horizon, last_day, lasts, runouts
 from .margins import Margins, check_facts
 from .question import Earlier, Place, Problem, measured, offered
 from .request import Written, parse_earlier, read_request
+from .shared import draws_of, misplaced, storages_of
 from .shortages import loads, shortages
 from .site_plan import Planning, Site, SitePlan
 from .staying import place, search_on
+from .stores import stores_of
 
 
 @dataclass(frozen=True)
@@ -98,14 +100,16 @@ def plan_workloads(
                 "nothing to do: everything is placed anew; the file is written again",
             )
         )
-    offers = tuple((shape, offered(shape, margins)) for shape in shapes)
-    site = replace(
-        site_of(written, hosts, supply, demand, margins, specs, earlier, now, findings),
-        offers=offers,
-    )
+    site = site_of(written, hosts, supply, demand, margins, specs, earlier, now, findings)
+
+    def new_host(shape: Shape) -> Place:
+        return offered(shape, margins, site.storages)
+
+    site = replace(site, offers=tuple((shape, new_host(shape)) for shape in shapes))
+    findings += misplaced(site.places, specs)
     change = None
     if what_if.wanted:
-        change = what_if, changed_site(site, what_if, lambda shape: offered(shape, margins))
+        change = what_if, changed_site(site, what_if, new_host)
     plan = plan_site(site, planning, Budget(planning.seconds, clock, cancelled, tell), change)
     return Planned(plan, tuple(findings))
 
@@ -132,13 +136,25 @@ def site_of(
     running: dict[str, list[Earlier]] = {}
     for row in earlier:
         running.setdefault(row.host, []).append(row)
+    usable = {
+        host: facts
+        for host in hosts
+        if (facts := supply.get(host)) is not None
+        and check_facts(host, facts, margins, now) is None
+    }
+    placed = {
+        host: [by_name[row.workload] for row in rows if row.workload in by_name]
+        for host, rows in running.items()
+    }
+    stores = stores_of(usable)
+    storages = storages_of(stores, usable, demand, placed, margins, paths)
     places = []
     unmeasured = []
     for host in hosts:
-        facts = supply.get(host)
-        if facts is None or check_facts(host, facts, margins, now) is not None:
+        if host not in usable:
             unmeasured.append(host)
             continue
+        facts = usable[host]
         here = [row for row in running.get(host, ()) if row.workload in by_name]
         place, told = measured(
             host,
@@ -150,6 +166,7 @@ def site_of(
             frozenset(index for row in here for index in row.gpus),
             frozenset(groups.get(host, ())),
             frozenset(labels.get(host, ())),
+            draws_of(host, facts, stores, storages),
         )
         findings += told
         if place is None:
@@ -157,7 +174,15 @@ def site_of(
         else:
             places.append(place)
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
-    return Site(tuple(places), specs, today, (), earlier, tuple(unmeasured))
+    return Site(
+        tuple(places),
+        specs,
+        today,
+        (),
+        earlier,
+        tuple(unmeasured),
+        tuple(storages[name] for name in sorted(storages)),
+    )
 
 
 def plan_site(

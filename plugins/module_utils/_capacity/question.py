@@ -9,7 +9,12 @@ less the needs of the roles, which stay where the inventory puts them.
 Disks. A path lies on whichever file system holds it, and that differs between hosts. For every
 set of paths that share a file system somewhere there is one resource: where they share one, its
 supply is the room of that file system; on all other hosts it does not bind, so its supply is all
-that is asked for. This is exact: each file system of each host is one constraint.
+that is asked for, or the room of the file system that holds more than these. This is exact: each
+file system of each host is one constraint. A storage that several file systems or hosts take their
+room from (see `stores`) is one resource more, of which all its hosts draw the same supply.
+
+Memory. Where GPUs work in the memory of the host, one resource more holds what processors and
+GPUs take together.
 """
 
 from __future__ import annotations
@@ -17,22 +22,35 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .._demand.growth import REPLICAS
 from .._demand.offers import Shape
 from .._demand.workloads import Spec
-from .._findings.finding import WARN, Demand, DiskNeed, Finding
-from .._findings.sentence import amount, brief
+from .._findings.finding import ANY_MOUNT, WARN, Demand, DiskNeed, Finding
 from .._planner.mig.geometry import card_of
-from .._planner.model import Assignment, Device, GpuNeed, Host, Instance, Offer, Vector, Workload
+from .._planner.model import (
+    Assignment,
+    Device,
+    GpuNeed,
+    Host,
+    Instance,
+    Offer,
+    Pool,
+    Vector,
+    Workload,
+)
+from .._supply.gpu import has_no_memory
+from .cards import Card, cards_of
 from .host_sums import Row, sums
 from .margins import Margins
-from .mounts import by_device, holding
+from .mounts import by_device, holding, uncounted
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"
-DISK_FOR = "disk for "
+DISK_FOR, SHARED_FOR = "disk for ", "shared disk for "
+MOUNTED = " (mounted)"
+ONE_MEMORY = "memory of processors and GPUs"
 EDGE = "edge"
 # Tags that stand for more than one group.
 NOT_EDGE = "!edge"
@@ -54,19 +72,11 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Card:
-    """A GPU that may be planned. ``index`` and ``uuid`` are the driver's names for it."""
-
-    index: int
-    uuid: str
-    model: str
-    memory_mib: float
-    mig: str = ""
-
-
-@dataclass(frozen=True)
 class Place:
-    """A host that there is or could be. ``disks`` are by file system, ``mounts`` lead to them."""
+    """A host that there is or could be. ``disks`` are by file system, ``mounts`` lead to them.
+
+    ``stores`` names the storage that a file system takes its room from, where it is shared.
+    """
 
     name: str
     cpu: Figures
@@ -76,11 +86,48 @@ class Place:
     cards: tuple[Card, ...] = ()
     groups: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
+    stores: Mapping[str, str] = field(default_factory=dict)
 
-    def system(self, path: str) -> str | None:
-        """The file system that holds a path."""
+    def system(self, path: str, mounted: str = "") -> str | None:
+        """The file system that holds a path; None if it is not on the mount it must be on."""
         mount = holding(path, self.mounts)
-        return None if mount is None else self.mounts[mount]
+        if mount is None or (mounted and mounted not in (ANY_MOUNT, mount)):
+            return None
+        found = self.mounts[mount]
+        return None if mounted and found == self.mounts.get("/") else found
+
+    @property
+    def gpu_memory_mib(self) -> float:
+        """The memory of a GPU that is the host's own; 0 where every GPU has its own."""
+        return max((card.memory_mib for card in self.cards if card.shared), default=0.0)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A storage of several file systems or hosts: what of it may be planned, and where it is.
+
+    ``remote`` storage can be mounted by new hosts; one that ``outlives`` any host is no part of it.
+    """
+
+    name: str
+    figures: Figures
+    mounts: tuple[str, ...] = ()
+    remote: bool = False
+    outlives: bool = False
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How a host draws on storages: by mount, the name and the figures of the storage.
+
+    The figures are None where the file system has a limit of its own.
+    """
+
+    storages: Mapping[str, Storage] = field(default_factory=dict)
+    limited: frozenset[str] = frozenset()
+
+
+NO_DRAWS = Draws()
 
 
 @dataclass(frozen=True)
@@ -109,19 +156,21 @@ def measured(
     kept: frozenset[int] = frozenset(),
     groups: frozenset[str] = frozenset(),
     labels: frozenset[tuple[str, str]] = frozenset(),
+    draws: Draws = NO_DRAWS,
 ) -> tuple[Place | None, list[Finding]]:
     """A host from its facts, and what of it cannot be planned; None if it was not measured.
 
     ``running`` are the replicas that an earlier run placed here, one entry each: what they use
     now is ours, not foreign. ``kept`` are the GPUs that they have.
     """
+    cards, findings = cards_of(name, facts, margins, kept, sum(need.gpus for need in demand))
     work = [
         Demand("workloads", disks=tuple(DiskNeed(path, 0.0) for path in paths)),
         *(
             Demand(
                 "workloads",
                 cpu_cores=spec.request.cpu_cores,
-                memory_mib=spec.request.memory_mib,
+                memory_mib=memory_of(spec, cards),
                 disks=spec.request.disks,
             )
             for spec in running
@@ -141,8 +190,9 @@ def measured(
             )
         ]
     systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
-    mounts = {}
+    mounts: dict[str, str] = {}
     disks = {}
+    stores = {}
     for mounted in by_device(systems).values():
         label = "disk " + ", ".join(mounted)
         if label not in rows:
@@ -156,81 +206,56 @@ def measured(
             if holding(need.path, systems) in mounted
         )
         full = any(systems[mount].get("read_only") for mount in mounted)
-        disks[label] = Figures(0.0) if full else _figures(rows[label], placed)
+        storage = next((draws.storages[m] for m in mounted if m in draws.storages), None)
+        own = storage is None or not draws.limited.isdisjoint(mounted)
+        figures = _figures(rows[label], placed) if own or storage is None else storage.figures
+        disks[label] = Figures(0.0) if full else figures
+        if storage is not None:
+            stores[label] = storage.name
     # A path may lie on a file system that no workload uses: that one must still win over ``/``.
-    for mount in systems:
+    for mount in (*systems, *uncounted(facts)):
         mounts.setdefault(mount, "")
-    cards, findings = _cards(name, facts, margins, kept, sum(need.gpus for need in demand))
+    memory = _figures(rows[MEMORY], sum(memory_of(spec, cards) for spec in running))
+    if any(card.shared for card in cards):
+        # The larger of the two reserves, since there is one memory to keep it in.
+        of_gpu = memory.total * margins.gpu_memory_reserve_percent / 100
+        memory = replace(memory, reserved=max(memory.reserved, of_gpu))
     return (
         Place(
             name,
             _figures(rows[CPU], sum(spec.request.cpu_cores for spec in running)),
-            _figures(rows[MEMORY], sum(spec.request.memory_mib for spec in running)),
+            memory,
             disks,
             mounts,
             cards,
             groups,
             labels,
+            stores,
         ),
         findings,
     )
 
 
-def _cards(
-    name: str,
-    facts: Mapping[str, Any],
-    margins: Margins,
-    kept: frozenset[int],
-    roles: int,
-) -> tuple[tuple[Card, ...], list[Finding]]:
-    """The GPUs that may be planned; those that are in use, broken or unknown are told."""
-    report = facts.get("gpus") or {}
-    if report.get("source") == "pci":  # no driver: host_sums says so
-        return (), []
-    cards = []
-    findings = []
-    for row in report.get("gpus") or []:
-        index = int(row.get("index") or 0)
-        model = str(row.get("model") or "unknown")
-        memory = float(row.get("memory_mib") or 0.0)
-        mig = str(row.get("mig_mode") or "").lower() == "enabled"
-        key = card_of(model, memory or None) if mig else ""
-        busy = int(row.get("processes") or 0)
-        refused = ""
-        if row.get("remapped_rows_failure"):
-            refused = "its memory has failed (row remapping failure); have it replaced"
-        elif row.get("retired_pages_pending"):
-            refused = "memory pages wait to be retired; reset it or restart the host"
-        elif busy and index not in kept:
-            used = float(row.get("memory_used_mib") or 0.0)
-            refused = (
-                f"{busy} process{'' if busy == 1 else 'es'} that no plan placed there use it "
-                f"({amount(used, 0)} MiB); stop them: nvidia-smi lists them"
-            )
-        elif mig and not key:
-            refused = (
-                "MIG is on, and its geometry is not known; turn MIG off with: nvidia-smi -mig 0"
-            )
-        if refused:
-            why, _semicolon, remedy = refused.partition("; ")
-            findings.append(
-                Finding(
-                    "capacity.unplanned_gpu",
-                    name,
-                    WARN,
-                    f"GPU {index} ({brief(model, 80)}) is not planned: {why}",
-                    "a GPU that is free and sound",
-                    remedy,
-                )
-            )
-            continue
-        usable = memory * (1 - margins.gpu_memory_reserve_percent / 100)
-        cards.append(Card(index, str(row.get("uuid") or ""), model, usable, key))
-    return tuple(cards[roles:]), findings
+def memory_of(spec: Spec, cards: Sequence[Card]) -> float:
+    """What a replica takes of the memory of a host with these GPUs, in MiB.
+
+    A GPU that works in the host's memory takes its part there. Of a whole one it is not known how
+    much that is: what it needs is what is written as memory.
+    """
+    shared = max((card.memory_mib for card in cards if card.shared), default=0.0)
+    return spec.request.memory_mib + _gpu_part(spec, shared)
 
 
-def offered(shape: Shape, margins: Margins) -> Place:
+def _gpu_part(spec: Spec, memory_mib: float) -> float:
+    if not memory_mib:
+        return 0.0
+    return spec.gpu.memory_mib + spec.gpu.share * memory_mib
+
+
+def offered(shape: Shape, margins: Margins, storages: Sequence[Storage] = ()) -> Place:
     """A host that could be bought, with the margins of every host taken off.
+
+    It mounts the network storages that the others mount, where it brings no disk of its own.
 
     What the operating system and the platform's own agents use on it is not known before it is
     there; the margins stand for it.
@@ -240,7 +265,10 @@ def offered(shape: Shape, margins: Margins) -> Place:
     if gpus is not None:
         key = card_of(gpus.model, gpus.memory_mib or None) if gpus.mig else ""
         usable = gpus.memory_mib * (1 - margins.gpu_memory_reserve_percent / 100)
-        cards = tuple(Card(index, "", gpus.model, usable, key) for index in range(gpus.count))
+        shared = has_no_memory(gpus.model, None, True)
+        cards = tuple(
+            Card(index, "", gpus.model, usable, key, shared) for index in range(gpus.count)
+        )
     disks = {
         f"disk {need.path}": Figures(
             need.mib,
@@ -248,15 +276,24 @@ def offered(shape: Shape, margins: Margins) -> Place:
         )
         for need in shape.disks
     }
+    mounts = {need.path: f"disk {need.path}" for need in shape.disks}
+    stores = {}
+    for storage in storages:
+        for mount in storage.mounts if storage.remote else ():
+            if mount not in mounts:
+                mounts[mount] = f"disk {mount}"
+                disks[f"disk {mount}"] = storage.figures
+                stores[f"disk {mount}"] = storage.name
     return Place(
         shape.name,
         Figures(shape.cpu_cores * margins.cpu_overcommit, margins.cpu_reserve_cores),
         Figures(shape.memory_mib, margins.memory_reserve_mib),
         disks,
-        {need.path: f"disk {need.path}" for need in shape.disks},
+        mounts,
         cards,
         frozenset(shape.groups),
         frozenset(shape.labels),
+        stores,
     )
 
 
@@ -303,6 +340,7 @@ class Problem:
     instance: Instance
     offers: tuple[Offer, ...]
     places: Mapping[str, Place]
+    storages: Mapping[str, Storage] = field(default_factory=dict)
 
     def gpus(self, found: Assignment) -> tuple[int, ...]:
         """The driver's index of each device of a replica."""
@@ -332,6 +370,7 @@ def build(
     offers: Sequence[tuple[Shape, Place]],
     specs: Sequence[Spec],
     factor: Callable[[Spec], float] = lambda _spec: 1.0,
+    storages: Sequence[Storage] = (),
 ) -> Problem:
     """The planner's question for hosts, offers and workloads, grown by a factor each.
 
@@ -340,29 +379,28 @@ def build(
     that is asked for stays what it is.
     """
     everywhere = [*places, *(place for _shape, place in offers)]
-    paths = sorted({path for spec in specs for path in spec.paths})
-    shared: set[frozenset[str]] = set()
-    lying: list[dict[frozenset[str], float]] = []
-    for place in everywhere:
-        systems: dict[str | None, set[str]] = {}
-        for path in paths:
-            systems.setdefault(place.system(path), set()).add(path)
-        room = {
-            frozenset(here): place.disks.get(system or "", Figures(0.0)).free
-            for system, here in systems.items()
-        }
-        lying.append(room)
-        shared |= room.keys()
-    sets = sorted(shared, key=sorted)
-    resources = (CPU, MEMORY, *(DISK_FOR + ", ".join(sorted(some)) for some in sets))
+    needs = sorted({(need.path, need.mount) for spec in specs for need in spec.request.disks})
+    free = {storage.name: storage.figures.free for storage in storages}
+    lying = [_lying(place, needs, free) for place in everywhere]
+    sets = sorted({some for room in lying for some in room}, key=_order)
+    one_memory = sorted({place.gpu_memory_mib for place in everywhere if place.gpu_memory_mib})
+    resources = (
+        CPU,
+        MEMORY,
+        *(_disk_name(some) for some in sets),
+        *(ONE_MEMORY if len(one_memory) == 1 else _of(size) for size in one_memory),
+    )
     models = sorted({card.model for place in everywhere for card in place.cards})
 
     def demand(spec: Spec, times: float) -> Vector:
         on = [
-            sum(need.mib for need in spec.request.disks if need.path in some) * times
+            sum(n.mib for n in spec.request.disks if (n.path, n.mount) in some.needs) * times
             for some in sets
         ]
-        return (spec.request.cpu_cores * times, spec.request.memory_mib * times, *on)
+        memory = spec.request.memory_mib * times
+        # Where requests grow, a GPU that is asked for stays what it is.
+        both = [memory + _gpu_part(spec, size) for size in one_memory]
+        return (spec.request.cpu_cores * times, memory, *on, *both)
 
     works = []
     for spec in specs:
@@ -381,14 +419,18 @@ def build(
             )
         )
     asked = [
-        sum(work.demand[2 + position] * work.replicas for work in works)
-        for position in range(len(sets))
+        sum(work.demand[position] * work.replicas for work in works)
+        for position in range(len(resources))
     ]
     tags = sorted({tag for work in works for tag in work.tags})
 
-    def vector(place: Place, room: Mapping[frozenset[str], float]) -> Vector:
-        disks = (room.get(some, most) for some, most in zip(sets, asked))
-        return (place.cpu.free, place.memory.free, *disks)
+    def vector(place: Place, room: Mapping[Lying, float]) -> Vector:
+        disks = (_room(some, room, most) for some, most in zip(sets, asked[2:]))
+        both = (
+            place.memory.free if size == place.gpu_memory_mib else most
+            for size, most in zip(one_memory, asked[2 + len(sets) :])
+        )
+        return (place.cpu.free, place.memory.free, *disks, *both)
 
     def devices(place: Place) -> tuple[Device, ...]:
         return tuple(Device(card.model, card.memory_mib, card.mig) for card in place.cards)
@@ -412,10 +454,86 @@ def build(
         for (shape, place), room in zip(offers, lying[len(places) :])
     )
     units = ("cores", *("MiB" for _resource in resources[1:]))
+    columns = {some: 2 + position for position, some in enumerate(sets)}
+    pools = tuple(
+        Pool(
+            storage.name,
+            "MiB",
+            storage.figures.free,
+            _members(storage, places, lying, columns),
+            _members(storage, [p for _s, p in offers], lying[len(places) :], columns),
+        )
+        for storage in storages
+        if storage.outlives
+    )
     return Problem(
-        Instance(resources, units, hosts, tuple(works)),
+        Instance(resources, units, hosts, tuple(works), tuple(p for p in pools if p.columns)),
         bought,
         {place.name: place for place in places},
+        {storage.name: storage for storage in storages},
+    )
+
+
+@dataclass(frozen=True)
+class Lying:
+    """Needs (path, and the mount it must be on) that lie on one file system or one storage."""
+
+    needs: frozenset[tuple[str, str]]
+    store: str = ""
+
+
+def _of(memory_mib: float) -> str:
+    return f"{ONE_MEMORY} ({memory_mib:,.0f} MiB)"
+
+
+def _order(some: Lying) -> tuple[str, list[tuple[str, str]]]:
+    return some.store, sorted(some.needs)
+
+
+def _disk_name(some: Lying) -> str:
+    paths = sorted({path + (MOUNTED if mount else "") for path, mount in some.needs})
+    return (SHARED_FOR if some.store else DISK_FOR) + ", ".join(paths)
+
+
+def _lying(
+    place: Place, needs: Sequence[tuple[str, str]], free: Mapping[str, float]
+) -> dict[Lying, float]:
+    """What lies together on a host, and the room for it."""
+    systems: dict[str | None, set[tuple[str, str]]] = {}
+    drawn: dict[str, set[tuple[str, str]]] = {}
+    for path, mounted in needs:
+        system = place.system(path, mounted)
+        systems.setdefault(system, set()).add((path, mounted))
+        if system is not None and system in place.stores:
+            drawn.setdefault(place.stores[system], set()).add((path, mounted))
+    room = {
+        Lying(frozenset(here)): place.disks.get(system or "", Figures(0.0)).free
+        for system, here in systems.items()
+    }
+    room.update({Lying(frozenset(here), name): free[name] for name, here in drawn.items()})
+    return room
+
+
+def _room(some: Lying, room: Mapping[Lying, float], most: float) -> float:
+    """The room for needs on a host: where they lie together, else where more than these do."""
+    if some in room:
+        return room[some]
+    if some.store:
+        return most
+    return min([most, *(free for other, free in room.items() if some.needs <= other.needs)])
+
+
+def _members(
+    storage: Storage,
+    places: Sequence[Place],
+    lying: Sequence[Mapping[Lying, float]],
+    columns: Mapping[Lying, int],
+) -> tuple[tuple[str, int], ...]:
+    return tuple(
+        (place.name, columns[some])
+        for place, room in zip(places, lying)
+        for some in room
+        if some.store == storage.name
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._demand.workloads import Spec
+from .._findings.finding import ANY_MOUNT
 from .._planner.model import (
     Assignment,
     Certificate,
@@ -19,7 +20,16 @@ from .._planner.model import (
     Workload,
 )
 from .horizon import gpu_parts
-from .question import CPU, DISK_FOR, MEMORY, Figures, Problem
+from .question import (
+    CPU,
+    DISK_FOR,
+    MOUNTED,
+    SHARED_FOR,
+    Figures,
+    Place,
+    Problem,
+    memory_of,
+)
 
 
 @dataclass(frozen=True)
@@ -95,7 +105,12 @@ def loads(problem: Problem, result: Result, specs: Sequence[Spec]) -> tuple[Load
     for name, here in problem.places.items():
         rows = by_host.get(name, [])
         cpu = sum(works[one.workload].demand[0] for one in rows)
-        memory = sum(works[one.workload].demand[1] for one in rows)
+        memory = sum(
+            works[one.workload].demand[1]
+            + memory_of(by_name[one.workload], here.cards)
+            - by_name[one.workload].request.memory_mib
+            for one in rows
+        )
         gpus = sum(
             sum(gpu_parts(problem, one, by_name[one.workload]).values())
             for one in rows
@@ -156,32 +171,33 @@ def _shortage(
 ) -> Shortage:
     named = set(found.shapes)
     works = [work for work in problem.instance.workloads if work.name in named]
-    rows = []
+    rows: list[Local] = []
+    counted: list[Local] = []
+    seen: set[str] = set()
     for host in problem.instance.hosts:
         if works and not any(_allowed(work, host) for work in works):
             continue
         figures, taken = _figures(problem, host, found, works, used)
         if figures is not None:
-            rows.append(
-                Local(
-                    host.name,
-                    figures.total,
-                    figures.reserved,
-                    tidy(figures.foreign + figures.roles),
-                    tidy(figures.free),
-                    tidy(max(0.0, figures.free - taken)),
-                )
-            )
+            rows.append(_local(host.name, figures, taken))
+            # One storage that several hosts reach is there once.
+            store = _store(problem.places[host.name], found.resource)
+            if store not in seen or not store:
+                counted.append(rows[-1])
+            seen.add(store)
+    if found.resource in problem.storages:
+        rows.append(_local(found.resource, problem.storages[found.resource].figures, 0.0))
+        counted = rows
     return Shortage(
         "host" if found.cause == "nowhere" else "cluster",
         found.cause,
         found.resource,
         found.unit,
         tidy(found.demand),
-        tidy(sum(row.reserved for row in rows)),
-        tidy(sum(row.used for row in rows)),
+        tidy(sum(row.reserved for row in counted)),
+        tidy(sum(row.used for row in counted)),
         tidy(found.short),
-        tidy(sum(row.free for row in rows) if rows else found.supply),
+        tidy(sum(row.free for row in counted) if counted else found.supply),
         tuple(work.name for work in works),
         tuple(rows),
         found.steps,
@@ -190,6 +206,33 @@ def _shortage(
 
 def _allowed(work: Workload, host: Host) -> bool:
     return work.tags <= host.tags and (work.hosts is None or host.name in work.hosts)
+
+
+def _local(name: str, figures: Figures, taken: float) -> Local:
+    return Local(
+        name,
+        figures.total,
+        figures.reserved,
+        tidy(figures.foreign + figures.roles),
+        tidy(figures.free),
+        tidy(max(0.0, figures.free - taken)),
+    )
+
+
+def _store(here: Place, resource: str) -> str:
+    """The storage that a resource of disks lies on; empty if it is the host's own."""
+    if not resource.startswith((DISK_FOR, SHARED_FOR)):
+        return ""
+    return here.stores.get(_system(here, resource), "")
+
+
+def _system(here: Place, resource: str) -> str:
+    """The file system of a host on which all paths of a resource lie; empty if there is none."""
+    systems = set()
+    for path in resource.partition(DISK_FOR)[2].split(", "):
+        must = path.endswith(MOUNTED)
+        systems.add(here.system(path[: -len(MOUNTED)] if must else path, ANY_MOUNT if must else ""))
+    return (systems.pop() or "") if len(systems) == 1 else ""
 
 
 def _figures(
@@ -207,12 +250,11 @@ def _figures(
     resource = found.resource
     if resource in problem.instance.resources:
         taken = used.get((host.name, resource), 0.0)
-        if resource in (CPU, MEMORY):
+        if not resource.startswith((DISK_FOR, SHARED_FOR)):
             return (here.cpu if resource == CPU else here.memory), taken
-        paths = resource.partition(DISK_FOR)[2].split(", ")
-        systems = {here.system(path) for path in paths}
-        system = systems.pop() if len(systems) == 1 else None
-        return here.disks.get(system or "", Figures(0.0)), taken
+        return here.disks.get(_system(here, resource), Figures(0.0)), taken
+    if resource in problem.storages:
+        return None, 0.0
     if found.unit != "GPUs":
         return None, 0.0
     cards = [

@@ -19,7 +19,7 @@ from .._planner.model import (
     Survival,
 )
 from .horizon import Horizon
-from .question import Earlier, Place, Problem, build
+from .question import CPU, DISK_FOR, MEMORY, Earlier, Place, Problem, Storage, build
 from .shortages import Load, Shortage, tidy
 
 SCHEMA = 1
@@ -49,6 +49,7 @@ class Site:
     offers: tuple[tuple[Shape, Place], ...] = ()
     earlier: tuple[Earlier, ...] = ()
     unmeasured: tuple[str, ...] = ()
+    storages: tuple[Storage, ...] = ()
 
     def problem(self, day: datetime.date) -> Problem:
         """The planner's question on a day."""
@@ -57,6 +58,7 @@ class Site:
             self.offers,
             self.specs,
             lambda spec: spec.growth.factor(self.today, day),
+            self.storages,
         )
 
 
@@ -126,7 +128,12 @@ class SitePlan:
                     "kind": spec.kind,
                     "replicas": work.replicas,
                     "placed": placed[work.name],
-                    "needs": dict(zip(instance.resources, map(tidy, work.demand))),
+                    "needs": {
+                        resource: tidy(amount)
+                        for resource, amount in zip(instance.resources, work.demand)
+                        # The others say the same once more, for what is shared.
+                        if resource in (CPU, MEMORY) or resource.startswith(DISK_FOR)
+                    },
                     "gpu": gpu_text(spec),
                     "priority": spec.priority,
                 }

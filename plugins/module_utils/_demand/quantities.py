@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from .._findings.finding import DiskNeed, parse_path
+from .._findings.finding import ANY_MOUNT, DiskNeed, parse_path
 from .._findings.shape import (
     ShapeError,
     each,
@@ -19,6 +19,7 @@ from .._findings.shape import (
     known_keys,
     mapping,
     number,
+    optional,
     shown,
     whole,
 )
@@ -160,12 +161,27 @@ def day(value: object) -> datetime.date:
 
 def _disk(data: object) -> DiskNeed:
     given = mapping(data)
-    known_keys(given, ("path", *size_keys("size")))
+    known_keys(given, ("path", *size_keys("size"), "mount"))
     path = field(given, "path", parse_path)
+    mount = optional(given, "mount", lambda value: _mount(value, path), "")
     found = size(given, "size")
     if found is None:
         raise ShapeError("is missing", "size")
-    return DiskNeed(path, found)
+    return DiskNeed(path, found, mount=mount)
+
+
+def _mount(value: object, path: str) -> str:
+    """Which mount must hold a path: true for any but the root's, or where it is mounted."""
+    if isinstance(value, bool):
+        return ANY_MOUNT if value else ""
+    if not isinstance(value, str) or not value.startswith("/"):
+        raise ShapeError(
+            f"must be true, or the path of the mount such as /mnt/nas, but is {shown_any(value)}"
+        )
+    found = parse_path(value)
+    if found == "/" or not (path == found or path.startswith(found + "/")):
+        raise ShapeError(f"must be a mount that {path} lies below, but is {found}")
+    return found
 
 
 def disks(value: object) -> tuple[DiskNeed, ...]:

@@ -32,6 +32,7 @@ SITE = "site"  # in place of a host where a finding is about all of them
 UNDEFINED = re.compile(r"'(?P<name>[a-z_][a-z0-9_]*)' is undefined")
 NOT_SET = re.compile(r"failed: (?P<said>(?P<name>[a-z][a-z0-9_]*) is not set[^:;]*)")
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
+ANY_MOUNT = "true"  # any mount but the one of the root
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_-]+)+")
 
 
@@ -89,12 +90,16 @@ def parse_finding(data: object, host: str = "") -> Finding:
 
 @dataclass(frozen=True)
 class DiskNeed:
-    """Space under a path, in MiB, and how many files."""
+    """Space under a path, in MiB, and how many files.
+
+    ``mount`` is the mount that must hold the path: ``true`` is any but the root's, empty is any.
+    """
 
     path: str
     mib: float
     why: str = ""
     inodes: int = 0
+    mount: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,13 +156,20 @@ def parse_path(value: object) -> str:
 
 def _disk(data: object) -> DiskNeed:
     given = mapping(data)
-    known_keys(given, ("path", "mib", "why", "inodes"))
+    known_keys(given, ("path", "mib", "why", "inodes", "mount"))
     return DiskNeed(
         path=field(given, "path", parse_path),
         mib=field(given, "mib", number),
         why=optional(given, "why", lambda value: str(value).strip(), ""),
         inodes=optional(given, "inodes", whole, 0),
+        mount=optional(given, "mount", _mount, ""),
     )
+
+
+def _mount(value: object) -> str:
+    if isinstance(value, bool) or value in ("", ANY_MOUNT):
+        return ANY_MOUNT if value else ""
+    return parse_path(value)
 
 
 def _port_number(value: object) -> int:

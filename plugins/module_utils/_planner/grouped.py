@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
@@ -41,6 +42,18 @@ class Group:
 
     hosts: list[int]
     kinds: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """A pool in whole numbers, with its member hosts and the column of each."""
+
+    name: str
+    unit: str
+    hosts: Ints
+    columns: Ints
+    supply: int
+    real_supply: float
 
 
 @dataclass
@@ -78,6 +91,24 @@ class Problem:
     rules: Bools
     spreads: list[str]
     gpu: Bools
+    pools: tuple[Shared, ...] = ()
+    # For each host, the columns that are drawn from a pool, and the numbers of these pools.
+    pooled: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+    def drawn(self, group: int) -> tuple[tuple[int, int], ...]:
+        """Columns and pools of the hosts of a group."""
+        return self.pooled[self.groups[group].hosts[0]]
+
+    def counted(self, hosts: Iterable[int], column: int) -> list[int]:
+        """The hosts whose supplies of a resource add up: of those that draw on one pool, one."""
+        seen: set[int] = set()
+        found = []
+        for host in hosts:
+            drawn = [pool for at, pool in self.pooled[host] if at == column] if self.pools else []
+            if not seen.issuperset(drawn) or not drawn:
+                found.append(host)
+            seen.update(drawn)
+        return found
 
     @cached_property
     def apart(self) -> Ints:
@@ -133,6 +164,7 @@ def check(instance: Instance) -> None:
         raise ValueError(f"{width} resources have {len(instance.units)} units")
     _check_rows(instance, width)
     _check_devices(instance)
+    _check_pools(instance, width)
     for workload in instance.workloads:
         _check_workload(workload)
 
@@ -149,6 +181,18 @@ def _check_rows(instance: Instance, width: int) -> None:
             raise ValueError(f"{kind} {name} has {len(vector)} figures, not {width}")
         if not all(0 <= figure < math.inf for figure in vector):
             raise ValueError(f"{kind} {name} has a figure that is no amount: {vector}")
+
+
+def _check_pools(instance: Instance, width: int) -> None:
+    supplies = {host.name: host.supply for host in instance.hosts}
+    for pool in instance.pools:
+        names = [name for name, _column in pool.columns]
+        if len(set(names)) < len(names):
+            raise ValueError(f"pool {pool.name} is drawn from twice by one host")
+        if not all(0 <= column < width for _name, column in (*pool.columns, *pool.offers)):
+            raise ValueError(f"pool {pool.name} has a column that is none of the resources")
+        if any(supplies[n][c] != pool.supply for n, c in pool.columns if n in supplies):
+            raise ValueError(f"pool {pool.name} has another supply than one of its hosts")
 
 
 def _check_devices(instance: Instance) -> None:
@@ -184,7 +228,8 @@ def group(instance: Instance, apart: frozenset[str] = frozenset()) -> Problem:
     kinds, group_list, group_of, device_kind = _groups(instance, apart)
     real_demand = _matrix([shape.demand for shape in shapes], width)
     real_supply = _matrix([host.supply for host in instance.hosts], width)
-    supply, demand = whole_columns(real_supply, real_demand)
+    supply, demand = _whole(instance, real_supply, real_demand)
+    pools, pooled = _pools(instance, supply)
     streams_of: list[list[int]] = [[] for _shape in shapes]
     for number, stream in enumerate(streams):
         streams_of[stream.shape].append(number)
@@ -198,7 +243,41 @@ def group(instance: Instance, apart: frozenset[str] = frozenset()) -> Problem:
         instance, shapes, streams, streams_of, group_list, group_of, kinds, demand, supply,
         real_demand, real_supply, count, whole, part, part2, usable, full, full2, device_kind,
         rule_of, rules, spreads, np.array([shape.gpu.wanted for shape in shapes], dtype=bool),
+        pools, pooled,
     )  # fmt: skip
+
+
+def _whole(instance: Instance, supplies: Floats, demands: Floats) -> tuple[Ints, Ints]:
+    """Both tables in whole numbers; columns of one pool are counted in the same unit."""
+    have, want = whole_columns(supplies, demands)
+    alike: list[set[int]] = []
+    for pool in instance.pools:
+        columns = {column for _name, column in pool.columns}
+        near = [other for other in alike if other & columns]
+        alike = [other for other in alike if not other & columns] + [columns.union(*near)]
+    for some in alike:
+        at = sorted(some)
+        one, other = whole_columns(supplies[:, at].reshape(-1, 1), demands[:, at].reshape(-1, 1))
+        have[:, at], want[:, at] = one.reshape(-1, len(at)), other.reshape(-1, len(at))
+    return have, want
+
+
+def _pools(
+    instance: Instance, supply: Ints
+) -> tuple[tuple[Shared, ...], tuple[tuple[tuple[int, int], ...], ...]]:
+    at = {host.name: index for index, host in enumerate(instance.hosts)}
+    pooled: list[list[tuple[int, int]]] = [[] for _host in instance.hosts]
+    pools: list[Shared] = []
+    for pool in instance.pools:
+        members = [(at[name], column) for name, column in pool.columns if name in at]
+        if not members:
+            continue
+        hosts, columns = (np.array(row, dtype=np.int64) for row in zip(*members))
+        least = int(supply[hosts, columns].min())
+        for host, column in members:
+            pooled[host].append((column, len(pools)))
+        pools.append(Shared(pool.name, pool.unit, hosts, columns, least, pool.supply))
+    return tuple(pools), tuple(tuple(row) for row in pooled)
 
 
 def _shapes(instance: Instance) -> tuple[list[Workload], list[Stream], list[str]]:
@@ -240,6 +319,10 @@ def _groups(
                 named[at[name]].append(number)
     kind_of: dict[Device, int] = {}
     found: dict[object, int] = {}
+    drawn: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for number, pool in enumerate(instance.pools):
+        for name, column in pool.columns:
+            drawn[name].append((number, column))
     groups: list[Group] = []
     group_of = np.zeros(len(instance.hosts), dtype=np.int64)
     widest = max((len(host.devices) for host in instance.hosts), default=0)
@@ -253,6 +336,7 @@ def _groups(
             host.tags & tags,
             tuple(named[index]),
             host.name in apart and host.name,
+            tuple(drawn.get(host.name, ())),
         )
         number = found.setdefault(key, len(groups))
         if number == len(groups):

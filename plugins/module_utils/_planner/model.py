@@ -81,6 +81,22 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """A supply that several hosts draw from, such as a network file system.
+
+    ``columns`` name the resource of each host that is drawn from it, by its place in
+    ``Instance.resources``; a host has at most one, and each of them has the pool's supply.
+    ``offers`` are those of hosts that could be bought. What is in the pool outlives every host.
+    """
+
+    name: str
+    unit: str
+    supply: float
+    columns: tuple[tuple[str, int], ...]
+    offers: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Instance:
     """The whole question."""
 
@@ -88,6 +104,7 @@ class Instance:
     units: tuple[str, ...]
     hosts: tuple[Host, ...]
     workloads: tuple[Workload, ...]
+    pools: tuple[Pool, ...] = ()
 
 
 class Assignment(NamedTuple):

@@ -134,10 +134,10 @@ class _Buyer:
 
     def _one_each(self, instance: Instance) -> Problem:
         """The question with one host of each offer besides, to be taken as often as wanted."""
-        ones = self._with(np.ones(len(self.offers), dtype=np.int64), old=False).hosts
+        ones = self._with(np.ones(len(self.offers), dtype=np.int64), old=False)
         return group(
-            replace(instance, hosts=(*instance.hosts, *ones)),
-            frozenset(host.name for host in ones),
+            replace(instance, hosts=(*instance.hosts, *ones.hosts), pools=ones.pools),
+            frozenset(host.name for host in ones.hosts),
         )
 
     def _without(self, hopeless: tuple[str, ...]) -> Purchase:
@@ -156,7 +156,29 @@ class _Buyer:
             for at, offer in enumerate(self.offers)
             for n in range(int(counts[at]))
         ]
-        return replace(self.instance, hosts=(*(self.instance.hosts if old else ()), *hosts))
+        names = [
+            (offer.name, self._name(offer, n))
+            for at, offer in enumerate(self.offers)
+            for n in range(int(counts[at]))
+        ]
+        pools = tuple(
+            replace(
+                pool,
+                columns=(
+                    *pool.columns,
+                    *(
+                        (name, column)
+                        for offer, name in names
+                        for member, column in pool.offers
+                        if member == offer
+                    ),
+                ),
+            )
+            for pool in self.instance.pools
+        )
+        return replace(
+            self.instance, hosts=(*(self.instance.hosts if old else ()), *hosts), pools=pools
+        )
 
     def _name(self, offer: Offer, n: int) -> str:
         name = f"{offer.name}-{n + 1}"
@@ -340,8 +362,15 @@ class _Buyer:
         for at, resource in enumerate(instance.resources):
             demands = problem.real_demand[:, at].tolist()
             asked = sum((read(d) * n for d, n in zip(demands, counts)), Fraction(0))
-            have = sum(map(read, problem.real_supply[:old, at].tolist()), Fraction(0))
-            each = [read(figure) for figure in problem.real_supply[old:, at].tolist()]
+            there = problem.counted(range(old), at)
+            have = sum(map(read, problem.real_supply[there, at].tolist()), Fraction(0))
+            each = [
+                # A new host reaches a storage that is there, and brings none of it.
+                Fraction(0) if any(column == at for column, _pool in drawn) else read(figure)
+                for figure, drawn in zip(
+                    problem.real_supply[old:, at].tolist(), problem.pooled[old:]
+                )
+            ]
             if asked <= have * (1 + TOLERANCE) or not any(each):
                 continue
             short = asked - have * (1 + TOLERANCE)

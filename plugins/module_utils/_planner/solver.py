@@ -208,6 +208,9 @@ def _by_prices(problem: Problem, relaxed: Relaxed, weights: Floats, out: int) ->
             + (f" (parts: {', '.join(parts)})" if parts else "")
             + f"; together worth {relaxed.worth[at]:.6g}"
         )
+    for name, worth in relaxed.pools:
+        if worth > 1e-9:
+            yield f"{name}, one storage for all hosts that reach it, is worth {worth:.6g}"
     demand = 0.0
     for shape in np.argsort(-weights * problem.count, kind="stable").tolist():
         amount = float(weights[shape]) * int(problem.count[shape])
@@ -224,7 +227,7 @@ def _by_prices(problem: Problem, relaxed: Relaxed, weights: Floats, out: int) ->
             f" so all of them at most {times:,}: where these cost less than they count, that is at"
             f" most {amount:.6g}"
         )
-    supply = sum(relaxed.worth)
+    supply = sum(relaxed.worth) + sum(worth for _name, worth in relaxed.pools)
     yield (
         f"all replicas count {demand:.6g}, all hosts are worth {supply:.6g}"
         + (f" and limits of single hosts {relaxed.limits:.6g}" if relaxed.limits > 1e-9 else "")

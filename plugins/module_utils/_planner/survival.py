@@ -22,10 +22,11 @@ def survive(
 ) -> tuple[Survival, ...]:
     """For each host, the replicas on it that would find no other place if it were lost.
 
-    All other replicas stay where they are, MIG instances included. A replica counts as stranded
-    when neither of two orders (hardest first, and each to where most is free) finds it a place.
-    Raises Cancelled where the caller wants so; when the time of the budget is over, the hosts not
-    yet looked at are missing from the answer.
+    All other replicas stay where they are, MIG instances included. What is in a pool outlives the
+    host and does not move: its replicas go on where the same pool is reached. A replica counts as
+    stranded when neither of two orders (hardest first, and each to where most is free) finds it a
+    place. Raises Cancelled where the caller wants so; when the time of the budget is over, the
+    hosts not yet looked at are missing from the answer.
     """
     problem = group(instance)
     packing = Packing(problem)
@@ -67,12 +68,25 @@ class _Refuge:
 
     def _hosts(self, shape: int) -> Ints:
         """Hosts with room for the shape before anything is lost, the fullest first."""
+        if self.packing.problem.pools:  # a lost host leaves its part of a pool to the others
+            return self._with_room(shape)
         if shape not in self.able:
-            hosts = self.best_fit.hosts(shape)
-            hosts = hosts[self.packing.room(shape, hosts) > 0]
-            order = np.argsort(self.best_fit.score(hosts), kind="stable")
-            self.able[shape] = hosts[order]
+            self.able[shape] = self._with_room(shape)
         return self.able[shape]
+
+    def _with_room(self, shape: int) -> Ints:
+        hosts = self.best_fit.hosts(shape)
+        hosts = hosts[self.packing.room(shape, hosts) > 0]
+        return hosts[np.argsort(self.best_fit.score(hosts), kind="stable")]
+
+    def _reaches(self, shape: int, lost: int, other: int) -> bool:
+        """Whether a host reaches the pools that hold what the shape has on the lost host."""
+        problem = self.packing.problem
+        there = {number for _column, number in problem.pooled[other]}
+        return all(
+            number in there or not problem.demand[shape, column]
+            for column, number in problem.pooled[lost]
+        )
 
     def stranded(self, host: int, rank: Ints) -> list[int]:
         """The streams whose replicas find no place, one entry for each replica."""
@@ -101,7 +115,11 @@ class _Refuge:
             spread = problem.streams[stream].spread >= 0
             for place in range(0 if spread else start, len(hosts)):
                 other = int(hosts[place])
-                if other != host and packing.put(shape, other, stream):
+                if (
+                    other != host
+                    and self._reaches(shape, host, other)
+                    and packing.put(shape, other, stream)
+                ):
                     placed.append((other, packing.items[other][-1]))
                     at[shape] = place
                     break

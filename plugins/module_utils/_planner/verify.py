@@ -62,6 +62,10 @@ def verify(instance: Instance, placement: Iterable[Assignment]) -> tuple[str, ..
         instance,
         {name: [workloads[one.workload] for one in here] for name, here in by_host.items()},
     )
+    wrong += _pools(
+        instance,
+        {name: [workloads[one.workload] for one in here] for name, here in by_host.items()},
+    )
     for name, here in by_host.items():
         host = hosts[name]
         pairs = [(one, workloads[one.workload]) for one in here]
@@ -102,6 +106,25 @@ def _resources(instance: Instance, by_host: Mapping[str, list[Workload]]) -> lis
                     f"{host.name}: {_short(Fraction(used, unit_))} {unit} of {resource} used, "
                     f"has {_short(exact[host.supply[at]])}"
                 )
+    return wrong
+
+
+def _pools(instance: Instance, by_host: Mapping[str, list[Workload]]) -> list[str]:
+    wrong = []
+    for pool in instance.pools:
+        used = sum(
+            (
+                _exact(workload.demand[at])
+                for name, at in pool.columns
+                for workload in by_host.get(name, ())
+            ),
+            Fraction(0),
+        )
+        if used > _exact(pool.supply) * MORE:
+            wrong.append(
+                f"{pool.name}: {_short(used)} {pool.unit} used by all hosts, "
+                f"has {_short(_exact(pool.supply))}"
+            )
     return wrong
 
 

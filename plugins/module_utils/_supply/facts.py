@@ -59,8 +59,22 @@ FACTS = table(
         "memory": table({}, {"total_mib": number, "available_mib": number}),
         "filesystems": rows(
             {"mount": text, "size_mib": number, "available_mib": number},
-            {"device": word, "inodes": number, "inodes_available": number},
+            {
+                "device": word,
+                "type": word,
+                "source": word,
+                "root": word,
+                "server": word,
+                "fsid": word,
+                "uuid": word,
+                "wwn": word,
+                "pool": word,
+                "inodes": number,
+                "inodes_available": number,
+            },
         ),
+        "uncounted": rows({"mount": text}, {"type": word, "reason": word}),
+        "pools": rows({"name": text, "size_mib": number}, {"available_mib": number}),
         "services": table({}, {"foreign": SERVICES, "ours": SERVICES}),
         "ours": table(
             {},

@@ -20,9 +20,18 @@ from dataclasses import asdict
 from typing import Any
 
 from . import nvml, procfs
-from .gpu import GpuError, GpuReport, PciDevice, from_device_tree, from_pci, parse_nvidia_smi
+from .gpu import (
+    GpuError,
+    GpuReport,
+    PciDevice,
+    from_device_tree,
+    from_pci,
+    parse_nvidia_smi,
+    with_main_memory,
+)
 from .installed import ours, packages
 from .running import listeners, main_processes, processes
+from .storage import filesystems, pools
 from .tree import Host
 
 SCHEMA = 1
@@ -85,35 +94,6 @@ def memory(host: Host) -> dict[str, Any]:
         if found.available_mib is not None and used is not None:
             result["available_mib"] = min(found.available_mib, max(0.0, limit - used))
     return result
-
-
-def filesystems(host: Host) -> list[dict[str, Any]]:
-    """Mounts that can hold data, with what is left for us in bytes and in files."""
-    found = []
-    for mount in procfs.parse_mountinfo(host.read("/proc/self/mountinfo", "filesystems")):
-        try:
-            room = os.statvfs(host.path(mount.path))
-        except OSError as error:
-            host.note(f"filesystems {mount.path}", error)
-            continue
-        if room.f_blocks == 0:
-            continue
-        has_inodes = room.f_files > 0
-        found.append(
-            {
-                "mount": mount.path,
-                "source": mount.source,
-                "type": mount.type,
-                "device": mount.device,
-                "read_only": mount.read_only,
-                "size_mib": round(room.f_blocks * room.f_frsize / 2**20, 1),
-                "available_mib": round(room.f_bavail * room.f_frsize / 2**20, 1),
-                "inodes": room.f_files if has_inodes else None,
-                "inodes_available": room.f_favail if has_inodes else None,
-                "holds_root": mount.path == "/",
-            }
-        )
-    return found
 
 
 def disks(host: Host) -> list[dict[str, Any]]:
@@ -201,40 +181,54 @@ def interface_addresses(host: Host) -> dict[str, list[str]]:
     return found
 
 
-def gpus(host: Host, ask_driver: bool) -> GpuReport:
-    """Ask the driver's library, else its program, else look at the bus."""
-    reasons = []
-    if ask_driver:
-        try:
-            return nvml.read_nvml(nvml.open_library())
-        except OSError:
-            pass
-        except nvml.NvmlError as error:
-            reasons.append(str(error))
-        except AttributeError as error:
-            reasons.append(f"NVML is too old: {error}")
-        smi = next(
-            (p for p in ("/usr/bin/nvidia-smi", "/usr/local/bin/nvidia-smi") if host.exists(p)),
-            None,
+def gpus(host: Host, ask_driver: bool, memory_mib: float | None) -> GpuReport:
+    """Ask the driver's library, else its program, else look at the bus.
+
+    ``memory_mib`` is the memory of the host, which is that of GPUs without memory of their own.
+    """
+    reasons: list[str] = []
+    report = _ask_driver(host, reasons) if ask_driver else None
+    if report is None or not report.gpus:
+        tree = from_device_tree(
+            host.read("/proc/device-tree/model"),
+            host.read("/proc/device-tree/compatible"),
+            memory_mib,
         )
-        if smi:
-            try:
-                done = subprocess.run(
-                    [smi, "-q", "-x"], capture_output=True, timeout=20, check=False
-                )
-                if done.returncode == 0:
-                    return parse_nvidia_smi(done.stdout.decode("utf-8", "replace"))
-                said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-                reasons.append(f"nvidia-smi ended with {done.returncode}: {said[:200]}")
-            except (OSError, subprocess.TimeoutExpired, GpuError) as error:
-                reasons.append(str(error))
-    tree = from_device_tree(
-        host.read("/proc/device-tree/model"),
-        host.read("/proc/device-tree/compatible"),
-        procfs.parse_meminfo(host.read("/proc/meminfo")).total_mib,
+        report = tree or report
+    if report is None:
+        report = from_pci(_pci_devices(host))
+        for reason in reasons:
+            host.note("gpus", reason)
+    return with_main_memory(report, memory_mib)
+
+
+def _ask_driver(host: Host, reasons: list[str]) -> GpuReport | None:
+    """What the library or the program answers; None, with reasons, where neither does."""
+    try:
+        return nvml.read_nvml(nvml.open_library())
+    except OSError:
+        pass
+    except nvml.NvmlError as error:
+        reasons.append(str(error))
+    except AttributeError as error:
+        reasons.append(f"NVML is too old: {error}")
+    smi = next(
+        (p for p in ("/usr/bin/nvidia-smi", "/usr/local/bin/nvidia-smi") if host.exists(p)), None
     )
-    if tree is not None:
-        return tree
+    if smi is None:
+        return None
+    try:
+        done = subprocess.run([smi, "-q", "-x"], capture_output=True, timeout=20, check=False)
+        if done.returncode == 0:
+            return parse_nvidia_smi(done.stdout.decode("utf-8", "replace"))
+        said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
+        reasons.append(f"nvidia-smi ended with {done.returncode}: {said[:200]}")
+    except (OSError, subprocess.TimeoutExpired, GpuError) as error:
+        reasons.append(str(error))
+    return None
+
+
+def _pci_devices(host: Host) -> list[PciDevice]:
     devices = []
     for address in host.names("/sys/bus/pci/devices"):
         base = f"/sys/bus/pci/devices/{address}"
@@ -247,10 +241,7 @@ def gpus(host: Host, ask_driver: bool) -> GpuReport:
                 driver=host.link(f"{base}/driver"),
             )
         )
-    report = from_pci(devices)
-    for reason in reasons:
-        host.note("gpus", reason)
-    return report
+    return devices
 
 
 def clock_state(host: Host, now: float) -> dict[str, Any]:
@@ -338,10 +329,11 @@ def gather(
         host.note("host_id", "/etc/machine-id is empty or missing")
     facts["cpu"] = cpu(host)
     facts["memory"] = memory(host)
-    facts["filesystems"] = filesystems(host)
+    facts["filesystems"], facts["uncounted"] = filesystems(host)
+    facts["pools"] = pools(host, facts["filesystems"])
     facts["disks"] = disks(host)
     facts["network"] = network(host, interface_addresses(host))
-    facts["gpus"] = gpus(host, ask_driver).as_dict()
+    facts["gpus"] = gpus(host, ask_driver, facts["memory"]["total_mib"]).as_dict()
     uptime = host.read("/proc/uptime").split()
     running = processes(
         host, os.sysconf("SC_CLK_TCK"), float(uptime[0]) if uptime else time.monotonic()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
 
@@ -19,6 +19,11 @@ VENDORS = {NVIDIA_VENDOR: "NVIDIA", AMD_VENDOR: "AMD", INTEL_VENDOR: "Intel"}
 NOT_THERE = frozenset(
     ("", "n/a", "[n/a]", "not supported", "[not supported]", "none", "unknown error")
 )
+
+
+# Chips without memory of their own: their driver gives no size, or that of the whole machine.
+SHARED_MEMORY = re.compile(r"\b(nvgpu|tegra|jetson|orin|xavier|thor|gb10|n1x?)\b", re.IGNORECASE)
+LOST = re.compile(r"gpu is lost|card is lost|requires? reset|fallen off", re.IGNORECASE)
 
 
 class GpuError(Exception):
@@ -38,7 +43,11 @@ class MigInstance:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One card. None is unknown or not there, as listed in `unknown`."""
+    """One card. None is unknown or not there, as listed in `unknown`.
+
+    ``memory_shared``: its memory is that of the host. ``memory_used_mib`` is without what the
+    driver keeps (``memory_reserved_mib``) where that is known. ``lost``: it no longer answers.
+    """
 
     index: int
     vendor: str
@@ -49,6 +58,8 @@ class Gpu:
     memory_mib: float | None = None
     memory_used_mib: float | None = None
     memory_free_mib: float | None = None
+    memory_reserved_mib: float | None = None
+    memory_shared: bool = False
     pcie_generation_now: int | None = None
     pcie_generation_max: int | None = None
     pcie_width_now: int | None = None
@@ -60,6 +71,12 @@ class Gpu:
     ecc_uncorrected: int | None = None
     retired_pages_pending: bool | None = None
     remapped_rows_failure: bool | None = None
+    remapped_rows_pending: bool | None = None
+    repair_pending: bool | None = None
+    recovery_action: str | None = None
+    fabric_problem: str | None = None
+    addressing_mode: str | None = None
+    lost: bool = False
     compute_mode: str | None = None
     utilisation_percent: float | None = None
     temperature_celsius: float | None = None
@@ -125,8 +142,11 @@ class _Row:
         return None if value is None else int(value)
 
     def yes(self, *paths: str) -> bool | None:
-        value = self.text(*paths)
-        return None if value is None else value.lower() in ("yes", "pending")
+        """Whether any of these says yes; None if none says yes or no."""
+        said = {value.lower() for path in paths if (value := self.text(path)) is not None}
+        if said & {"yes", "pending", "true"}:
+            return True
+        return False if said & {"no", "false"} else None
 
 
 def parse_nvidia_smi(text: str) -> GpuReport:
@@ -157,17 +177,20 @@ def parse_nvidia_smi(text: str) -> GpuReport:
 def _gpu(index: int, element: ElementTree.Element, driver: str | None) -> Gpu:
     row = _Row(element)
     link = "pci/pci_gpu_link_info"
-    processes = element.find("processes")
+    model = row.text("product_name")
+    memory = row.number("memory_mib", "fb_memory_usage/total")
     return Gpu(
         index=index,
         vendor="NVIDIA",
-        model=row.text("product_name"),
+        model=model,
         uuid=row.text("uuid"),
         pci_bus_id=row.text("pci/pci_bus_id") or element.get("id"),
         architecture=row.text("product_architecture"),
-        memory_mib=row.number("memory_mib", "fb_memory_usage/total"),
+        memory_mib=memory,
         memory_used_mib=row.number("memory_used_mib", "fb_memory_usage/used"),
         memory_free_mib=row.number("memory_free_mib", "fb_memory_usage/free"),
+        memory_reserved_mib=_figure(element, "fb_memory_usage/reserved"),
+        memory_shared=has_no_memory(model, row.text("addressing_mode"), memory is not None),
         pcie_generation_now=row.whole("pcie_generation_now", f"{link}/pcie_gen/current_link_gen"),
         pcie_generation_max=row.whole("pcie_generation_max", f"{link}/pcie_gen/max_link_gen"),
         pcie_width_now=row.whole("pcie_width_now", f"{link}/link_widths/current_link_width"),
@@ -180,7 +203,22 @@ def _gpu(index: int, element: ElementTree.Element, driver: str | None) -> Gpu:
         retired_pages_pending=row.yes(
             "retired_pages/pending_retirement", "retired_pages/pending_blacklist"
         ),
-        remapped_rows_failure=row.yes("remapped_rows/remapped_row_failure"),
+        remapped_rows_failure=row.yes(
+            "remapped_rows/remapped_row_failure",
+            "ecc_errors/unrepairable_memory",
+            "ecc_errors/aggregate/unrepairable_memory",
+        ),
+        remapped_rows_pending=row.yes("remapped_rows/remapped_row_pending"),
+        repair_pending=row.yes(
+            "ecc_errors/channel_repair_pending",
+            "ecc_errors/tpc_repair_pending",
+            "ecc_errors/aggregate/channel_repair_pending",
+            "ecc_errors/aggregate/tpc_repair_pending",
+        ),
+        recovery_action=row.text("gpu_recovery_action"),
+        fabric_problem=_fabric(row),
+        addressing_mode=row.text("addressing_mode"),
+        lost=any(LOST.search(part.text or "") for part in element.iter()),
         compute_mode=row.text("compute_mode"),
         utilisation_percent=row.number("utilisation_percent", "utilization/gpu_util"),
         temperature_celsius=row.number("temperature_celsius", "temperature/gpu_temp"),
@@ -191,10 +229,40 @@ def _gpu(index: int, element: ElementTree.Element, driver: str | None) -> Gpu:
             "power_readings/enforced_power_limit",
             "power_readings/power_limit",
         ),
-        processes=None if processes is None else len(processes.findall("process_info")),
+        processes=_processes(element),
         driver=driver,
         unknown=tuple(row.unknown),
     )
+
+
+def _figure(element: ElementTree.Element, path: str) -> float | None:
+    match = re.match(r"(\d+(?:\.\d+)?)\s*MiB", (element.findtext(path) or "").strip())
+    return float(match.group(1)) if match else None
+
+
+def _processes(element: ElementTree.Element) -> int | None:
+    """How many processes use the card; None where the driver does not show them."""
+    found = element.find("processes")
+    if found is None or (found.text or "").strip().lower() in ("n/a", "not supported"):
+        return None
+    return len(found.findall("process_info"))
+
+
+def _fabric(row: _Row) -> str | None:
+    """What is wrong between the card and the others of its fabric; None where nothing is."""
+    state, status = row.text("fabric/state"), row.text("fabric/status")
+    wrong = []
+    if state is not None and state.lower() not in ("completed", "not supported"):
+        wrong.append(f"state {state}")
+    if status is not None and status.lower() not in ("success", "nvml_success"):
+        wrong.append(f"status {status}")
+    health = row.element.find("fabric/health")
+    for part in [] if health is None else list(health):
+        said = (part.text or "").strip().lower()
+        if said in NOT_THERE or said in ("full", "healthy", "false", "no", "ok"):
+            continue
+        wrong.append(f"{part.tag} {(part.text or '').strip()}")
+    return ", ".join(wrong) or None
 
 
 def _mig(element: ElementTree.Element) -> MigInstance:
@@ -280,7 +348,28 @@ def from_device_tree(model: str, compatible: str, memory_mib: float | None) -> G
         pci_bus_id=None,
         architecture=chip.partition(",")[2],
         memory_mib=memory_mib,
+        memory_shared=True,
         driver=None,
         unknown=("memory_free_mib: shared with the processors",),
     )
     return GpuReport("device-tree", None, None, (gpu,))
+
+
+def has_no_memory(model: str | None, addressing: str | None, told: bool) -> bool:
+    """Whether a card works in the memory of the host: known by its name, or by what it tells.
+
+    A card in one address space with the host (ATS) may still have memory of its own, which its
+    driver then tells.
+    """
+    return bool(SHARED_MEMORY.search(model or "")) or (addressing == "ATS" and not told)
+
+
+def with_main_memory(report: GpuReport, memory_mib: float | None) -> GpuReport:
+    """The report with the machine's memory as that of the cards that have none of their own."""
+    return replace(
+        report,
+        gpus=tuple(
+            replace(gpu, memory_mib=memory_mib) if gpu.memory_shared and not gpu.lost else gpu
+            for gpu in report.gpus
+        ),
+    )

@@ -10,9 +10,10 @@ those of NVML's C interface, whose version 1 structures never change.
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from typing import Any
 
-from .gpu import Gpu, GpuReport, MigInstance
+from .gpu import Gpu, GpuReport, MigInstance, has_no_memory
 
 LIBRARY = "libnvidia-ml.so.1"
 SUCCESS = 0
@@ -40,6 +41,21 @@ ERRORS = {
 }
 
 
+LOST = 15
+COMPUTE_MODES = {0: "Default", 1: "Exclusive_Thread", 2: "Prohibited", 3: "Exclusive_Process"}
+FABRIC_COMPLETED = 3
+# The two bits of each statement of a fabric's health mask: 1 is yes.
+FABRIC_ILLS = {
+    0: "bandwidth degraded",
+    2: "route recovery in progress",
+    4: "route unhealthy",
+    6: "access timeout recovery",
+}
+RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
+RECOVERY_ACTIONS = {0: "None", 1: "Reset", 2: "Reboot", 3: "Drain P2P", 4: "Drain and Reset"}
+ADDRESSING_MODES = {1: "HMM", 2: "ATS"}
+
+
 class Memory(ctypes.Structure):
     """nvmlMemory_t."""
 
@@ -47,6 +63,45 @@ class Memory(ctypes.Structure):
         ("total", ctypes.c_ulonglong),
         ("free", ctypes.c_ulonglong),
         ("used", ctypes.c_ulonglong),
+    ]
+
+
+class MemoryWithReserve(ctypes.Structure):
+    """nvmlMemory_v2_t: what the driver keeps for itself is no use by processes here."""
+
+    _fields_ = [
+        ("version", ctypes.c_uint),
+        ("total", ctypes.c_ulonglong),
+        ("reserved", ctypes.c_ulonglong),
+        ("free", ctypes.c_ulonglong),
+        ("used", ctypes.c_ulonglong),
+    ]
+
+
+class Fabric(ctypes.Structure):
+    """nvmlGpuFabricInfo_v2_t."""
+
+    _fields_ = [
+        ("version", ctypes.c_uint),
+        ("cluster", ctypes.c_ubyte * 16),
+        ("status", ctypes.c_uint),
+        ("clique", ctypes.c_uint),
+        ("state", ctypes.c_ubyte),
+        ("health", ctypes.c_uint),
+    ]
+
+
+class FieldValue(ctypes.Structure):
+    """nvmlFieldValue_t."""
+
+    _fields_ = [
+        ("field", ctypes.c_uint),
+        ("scope", ctypes.c_uint),
+        ("timestamp", ctypes.c_longlong),
+        ("latency", ctypes.c_longlong),
+        ("type", ctypes.c_uint),
+        ("code", ctypes.c_uint),
+        ("value", ctypes.c_ulonglong),
     ]
 
 
@@ -91,6 +146,16 @@ class _Device:
         self._library = library
         self._handle = handle
         self.unknown: list[str] = []
+        self.lost = False
+
+    def _ask(self, function: str, *arguments: Any) -> bool:
+        """Call what only newer drivers or some cards have: nothing is noted where they have not."""
+        call = getattr(self._library, function, None)
+        if call is None:
+            return False
+        code = call(self._handle, *arguments)
+        self.lost = self.lost or code == LOST
+        return bool(code == SUCCESS)
 
     def _call(self, name: str, function: str, *arguments: Any) -> bool:
         try:
@@ -98,6 +163,7 @@ class _Device:
         except AttributeError:
             self.unknown.append(f"{name}: this driver is too old to say")
             return False
+        self.lost = self.lost or code == LOST
         if code != SUCCESS:
             self.unknown.append(f"{name}: {ERRORS.get(code, f'error {code} of the driver')}")
             return False
@@ -126,7 +192,11 @@ class _Device:
             return None
         return int(first.value), int(second.value)
 
-    def memory(self) -> Memory | None:
+    def memory(self) -> Memory | MemoryWithReserve | None:
+        newer = MemoryWithReserve()
+        newer.version = ctypes.sizeof(MemoryWithReserve) | (2 << 24)
+        if self._ask("nvmlDeviceGetMemoryInfo_v2", ctypes.byref(newer)):
+            return newer
         value = Memory()
         found = self._call("memory_mib", "nvmlDeviceGetMemoryInfo", ctypes.byref(value))
         return value if found else None
@@ -137,17 +207,81 @@ class _Device:
         return bytes(value.bus_id).decode() if found else None
 
     def processes(self) -> int | None:
+        """Those that compute and those that draw, as nvidia-smi lists them."""
+        counts = [self._count_of("Compute"), self._count_of("Graphics")]
+        known = [count for count in counts if count is not None]
+        if counts[0] is None and not sum(known):
+            self.unknown.append("processes: the driver does not report it")
+            return None
+        return sum(known)
+
+    def _count_of(self, kind: str) -> int | None:
         """The call says how many there are when it is given no room for them."""
-        count = ctypes.c_uint(0)
         for function in (
-            "nvmlDeviceGetComputeRunningProcesses_v3",
-            "nvmlDeviceGetComputeRunningProcesses",
+            f"nvmlDeviceGet{kind}RunningProcesses_v3",
+            f"nvmlDeviceGet{kind}RunningProcesses",
         ):
+            count = ctypes.c_uint(0)
             call = getattr(self._library, function, None)
-            if call is not None and call(self._handle, ctypes.byref(count), None) in (SUCCESS, 7):
+            if call is None:
+                continue
+            code = call(self._handle, ctypes.byref(count), None)
+            self.lost = self.lost or code == LOST
+            if code in (SUCCESS, 7):
                 return int(count.value)
-        self.unknown.append("processes: the driver does not report it")
         return None
+
+    def utilisation(self) -> float | None:
+        values = (ctypes.c_uint * 2)()
+        found = self._call(
+            "utilisation_percent", "nvmlDeviceGetUtilizationRates", ctypes.byref(values)
+        )
+        return float(values[0]) if found else None
+
+    def remapped_rows(self) -> tuple[bool, bool] | None:
+        """Whether rows wait to be remapped, and whether remapping has failed."""
+        values = [ctypes.c_uint() for _value in range(4)]
+        if not self._ask("nvmlDeviceGetRemappedRows", *(ctypes.byref(value) for value in values)):
+            return None
+        return bool(values[2].value), bool(values[3].value)
+
+    def repair_pending(self) -> bool | None:
+        """Whether the memory waits for a repair that needs a restart."""
+        value = (ctypes.c_uint * 3)(12 | (1 << 24), 0, 0)  # version, channel, processing cluster
+        asked = self._ask("nvmlDeviceGetRepairStatus", ctypes.byref(value))
+        return bool(value[1] or value[2]) if asked else None
+
+    def fabric_problem(self) -> str | None:
+        """What is wrong between the card and the others of its fabric."""
+        value = Fabric()
+        value.version = ctypes.sizeof(Fabric) | (2 << 24)
+        if not self._ask("nvmlDeviceGetGpuFabricInfoV", ctypes.byref(value)) or not value.state:
+            return None
+        wrong = []
+        if value.state != FABRIC_COMPLETED:
+            wrong.append(f"state {value.state}")
+        elif value.status != SUCCESS:
+            wrong.append(f"status {ERRORS.get(value.status, f'error {value.status}')}")
+        wrong += [ill for at, ill in FABRIC_ILLS.items() if value.health >> at & 3 == 1]
+        if value.health >> 8 & 15 > 1:
+            wrong.append("incorrect configuration")
+        return ", ".join(wrong) or None
+
+    def recovery_action(self) -> str | None:
+        """What the driver wants done before the card is used again."""
+        value = FieldValue()
+        value.field = RECOVERY_FIELD
+        if not self._ask("nvmlDeviceGetFieldValues", ctypes.c_int(1), ctypes.byref(value)):
+            return None
+        if value.code != SUCCESS:
+            return None
+        return RECOVERY_ACTIONS.get(int(value.value) & 0xFFFFFFFF)
+
+    def addressing_mode(self) -> str | None:
+        """How the card sees the memory of the host: ATS where the two are one address space."""
+        value = (ctypes.c_uint * 2)(8 | (1 << 24), 0)  # version, mode
+        asked = self._ask("nvmlDeviceGetAddressingMode", ctypes.byref(value))
+        return ADDRESSING_MODES.get(int(value[1])) if asked else None
 
     def mig_instances(self) -> tuple[MigInstance, ...]:
         room = self.whole("mig_instances", "nvmlDeviceGetMaxMigDeviceCount") or 0
@@ -191,16 +325,23 @@ def _gpu(library: Any, index: int, handle: ctypes.c_void_p, driver: str | None) 
     architecture = device.whole("architecture", "nvmlDeviceGetArchitecture")
     pending = device.whole("retired_pages_pending", "nvmlDeviceGetRetiredPagesPendingStatus")
     limit = device.whole("power_limit_watts", "nvmlDeviceGetEnforcedPowerLimit")
-    return Gpu(
+    model = device.text("model", "nvmlDeviceGetName")
+    rows, addressing = device.remapped_rows(), device.addressing_mode()
+    mode = device.whole("compute_mode", "nvmlDeviceGetComputeMode")
+    found = Gpu(
         index=index,
         vendor="NVIDIA",
-        model=device.text("model", "nvmlDeviceGetName"),
+        model=model,
         uuid=device.text("uuid", "nvmlDeviceGetUUID"),
         pci_bus_id=device.bus_id(),
         architecture=ARCHITECTURES.get(architecture) if architecture is not None else None,
         memory_mib=memory.total // 2**20 if memory else None,
         memory_used_mib=memory.used // 2**20 if memory else None,
         memory_free_mib=memory.free // 2**20 if memory else None,
+        memory_reserved_mib=(
+            memory.reserved // 2**20 if isinstance(memory, MemoryWithReserve) else None
+        ),
+        memory_shared=has_no_memory(model, addressing, memory is not None),
         pcie_generation_now=device.whole(
             "pcie_generation_now", "nvmlDeviceGetCurrPcieLinkGeneration"
         ),
@@ -220,14 +361,22 @@ def _gpu(library: Any, index: int, handle: ctypes.c_void_p, driver: str | None) 
         if ecc and ecc[0]
         else None,
         retired_pages_pending=None if pending is None else bool(pending),
+        remapped_rows_pending=None if rows is None else rows[0],
+        remapped_rows_failure=None if rows is None else rows[1],
+        repair_pending=device.repair_pending(),
+        recovery_action=device.recovery_action(),
+        fabric_problem=device.fabric_problem(),
+        addressing_mode=addressing,
+        compute_mode=None if mode is None else COMPUTE_MODES.get(mode, f"mode {mode}"),
+        utilisation_percent=device.utilisation(),
         temperature_celsius=device.whole(
             "temperature_celsius", "nvmlDeviceGetTemperature", ctypes.c_int(0)
         ),
         power_limit_watts=None if limit is None else limit / 1000,
         processes=device.processes(),
         driver=driver,
-        unknown=tuple(device.unknown),
     )
+    return replace(found, lost=device.lost, unknown=tuple(device.unknown))
 
 
 def open_library() -> Any:

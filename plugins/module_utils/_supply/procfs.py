@@ -131,6 +131,14 @@ class Mount:
     type: str
     source: str
     read_only: bool
+    root: str = "/"
+    options: tuple[str, ...] = ()
+
+    def option(self, name: str) -> str | None:
+        """The value of an option, such as the address of a server; None without it."""
+        start = f"{name}="
+        found = (word[len(start) :] for word in self.options if word.startswith(start))
+        return next(found, None)
 
 
 # File systems that hold no data of services.
@@ -165,7 +173,12 @@ VIRTUAL_TYPES = frozenset(
 
 
 def parse_mountinfo(text: str) -> tuple[Mount, ...]:
-    """Mounts that can hold data. Of several mounts on one path the last one counts."""
+    """Mounts that can hold data."""
+    return tuple(mount for mount in every_mount(text) if mount.type not in VIRTUAL_TYPES)
+
+
+def every_mount(text: str) -> tuple[Mount, ...]:
+    """All mounts. Of several mounts on one path the last one counts."""
     found: dict[str, Mount] = {}
     for line in text.splitlines():
         before, separator, after = line.partition(" - ")
@@ -181,8 +194,33 @@ def parse_mountinfo(text: str) -> tuple[Mount, ...]:
             type=right[0],
             source=_unescape(right[1]),
             read_only="ro" in options,
+            root=_unescape(left[3]),
+            options=tuple(_unescape(right[2]).split(",")),
         )
-    return tuple(mount for mount in found.values() if mount.type not in VIRTUAL_TYPES)
+    return tuple(found.values())
+
+
+def parse_nfs_volumes(text: str) -> dict[str, str]:
+    """What the servers call their file systems, by the client's device number.
+
+    From /proc/fs/nfsfs/volumes: version, server, port, device, file system.
+    """
+    rows = (line.split() for line in text.splitlines()[1:])
+    return {words[3]: words[4] for words in rows if len(words) >= 5 and ":" in words[3]}
+
+
+def parse_thin_pools(text: str) -> dict[str, float]:
+    """Which part of each thin pool is in use, from ``dmsetup status --target thin-pool``."""
+    found = {}
+    for line in text.splitlines():
+        name, colon, rest = line.partition(": ")
+        words = rest.split()
+        if not colon or len(words) < 6 or words[2] != "thin-pool":
+            continue
+        used, _slash, total = words[5].partition("/")
+        if used.isdecimal() and total.isdecimal() and int(total):
+            found[name] = int(used) / int(total)
+    return found
 
 
 def _unescape(text: str) -> str:

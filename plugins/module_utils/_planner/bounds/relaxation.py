@@ -39,7 +39,8 @@ class Relaxed:
     last column that of a device. ``bought`` are the (broken) numbers of offered hosts.
     ``worth`` is what all hosts of each group are worth at these prices, ``limits`` what the limits
     of single hosts add (``limited``: shape, group, and how much each adds), and ``parts`` the
-    prices of parts: group, kind, share of a device, price.
+    prices of parts: group, kind, share of a device, price. ``pools`` are the names of what several
+    hosts draw from, with what each is worth.
     """
 
     bound: float
@@ -53,6 +54,7 @@ class Relaxed:
     limits: float = 0.0
     limited: tuple[tuple[int, int, float], ...] = ()
     parts: tuple[tuple[int, int, float, float], ...] = ()
+    pools: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ class Program:
         at += len(self.devices)
         parts = [(*pair, size) for pair, stock in self.stocks.items() for size in stock.sizes]
         self.part_row = {part: at + n for n, part in enumerate(parts)}
-        self.height = at + len(parts)
+        self.pool_row = at + len(parts)
+        self.height = self.pool_row + len(problem.pools)
 
     def _resource_row(self, group: int, resource: int) -> int:
         resources = len(self.problem.instance.resources)
@@ -158,6 +161,7 @@ class Program:
         entries = _Entries([], [], [])
         self._enter_devices(entries)
         self._enter_patterns(entries)
+        self._enter_pools(entries)
         self._enter_offers(entries, right, supply, first_offer)
         width = first_offer + len(self.offers)
         objective, upper = self._objective_and_upper(width, first_offer)
@@ -175,6 +179,7 @@ class Program:
                 (self.sizes[:, None] * supply).reshape(-1),
                 np.array(devices),
                 np.zeros(len(self.part_row)),
+                np.ones(len(problem.pools)),
             ]
         )
         return right
@@ -190,6 +195,18 @@ class Program:
             else:
                 size = (int(problem.part[shape, kind]), int(problem.part2[shape, kind]))
                 entries.add(self.part_row[group, kind, size], n, 1.0)
+
+    def _enter_pools(self, entries: _Entries) -> None:
+        """The part of a pool that each replica draws from it."""
+        problem = self.problem
+        if not problem.pools:
+            return
+        for n, (shape, group, _kind) in enumerate(self.columns):
+            for column, pool in problem.drawn(group):
+                if problem.demand[shape, column]:
+                    supply = max(1, problem.pools[pool].supply)
+                    part = float(problem.demand[shape, column]) / supply
+                    entries.add(self.pool_row + pool, n, part)
 
     def _enter_patterns(self, entries: _Entries) -> None:
         """The device that each pattern cuts up, and the parts that it gives."""
@@ -362,6 +379,10 @@ class Program:
                 for n in np.flatnonzero(slack[:count] * finite[:count] < -1e-9).tolist()
             ),
             parts=parts,
+            pools=tuple(
+                (pool.name, float(duals[self.pool_row + number]))
+                for number, pool in enumerate(problem.pools)
+            ),
         )
 
 

@@ -77,7 +77,8 @@ def certificates(problem: Problem, where: Places) -> tuple[list[Certificate], bo
         found += _sums(problem, shapes, groups, "types")
         found += _cut_up(problem, shapes, groups)
     found += _spread(problem, where)
-    return found, fit
+    drawn = list(_drawn(problem, where))
+    return found + drawn, fit and not drawn
 
 
 def names_of(problem: Problem, shapes: Iterable[int]) -> tuple[str, ...]:
@@ -188,11 +189,12 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
     for at, (resource, unit) in enumerate(zip(problem.instance.resources, problem.instance.units)):
         demands = problem.demand[chosen, at].tolist()
         demand = sum(one * count for one, count in zip(demands, counts))
-        supply = sum(problem.supply[hosts, at].tolist())
+        counted = problem.counted(hosts, at)
+        supply = sum(problem.supply[counted, at].tolist())
         if demand <= supply:
             continue
         asked = float(problem.real_demand[chosen, at] @ problem.count[chosen])
-        have = float(problem.real_supply[hosts, at].sum())
+        have = float(problem.real_supply[counted, at].sum())
         out = left_out(zip(demands, counts), demand - supply)
         needing = [shape for shape, one in zip(chosen.tolist(), demands) if one]
         yield Certificate(
@@ -201,6 +203,7 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
                 f"{sum(counts)} replicas that may run on {what} need"
                 f" {number(asked)} {unit} of {resource}",
                 f"{what} have {number(have)}: {number(asked - have)} short",
+                *_counted_once(problem, hosts, at),
                 f"at least {out} replicas must be left out, even if the largest are",
             ),
         )  # fmt: skip
@@ -218,6 +221,58 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
                     f"at least {out} replicas must be left out, even if the largest are",
                 ),
             )  # fmt: skip
+
+
+def _counted_once(problem: Problem, hosts: list[int], at: int) -> Iterator[str]:
+    """The pools that a sum counts once, by name."""
+    inside = set(hosts)
+    for pool in problem.pools:
+        members = [
+            host
+            for host, column in zip(pool.hosts.tolist(), pool.columns.tolist())
+            if column == at and host in inside
+        ]
+        if len(members) > 1:
+            names = listed([problem.instance.hosts[host].name for host in members], 3)
+            yield f"{pool.name} is one storage, counted once for {names}"
+
+
+def _drawn(problem: Problem, where: Places) -> Iterator[Certificate]:
+    """Where more must be drawn from a pool than is in it, wherever each replica goes."""
+    table = where.eligible if where.eligible is not None else problem.rules[problem.rule_of]
+    for pool in problem.pools:
+        column_of = dict(zip(pool.hosts.tolist(), pool.columns.tolist()))
+        groups = [column_of.get(group.hosts[0]) for group in problem.groups]
+        weights: list[tuple[int, int]] = []
+        asked, shapes = 0.0, []
+        for shape in range(len(problem.shapes)):
+            if shape in where.nowhere:
+                continue
+            columns = {groups[group] for group in np.flatnonzero(table[shape]).tolist()}
+            if None in columns or not columns:
+                continue
+            least = min((column for column in columns if column is not None),
+                        key=lambda column: int(problem.demand[shape, column]))  # fmt: skip
+            if problem.demand[shape, least]:
+                count = int(problem.count[shape])
+                weights.append((int(problem.demand[shape, least]), count))
+                asked += float(problem.real_demand[shape, least]) * count
+                shapes.append(shape)
+        excess = sum(weight * count for weight, count in weights) - pool.supply
+        if excess <= 0:
+            continue
+        out = left_out(weights, excess)
+        yield Certificate(
+            "sum", pool.name, pool.unit, asked, pool.real_supply, asked - pool.real_supply, out,
+            names_of(problem, shapes),
+            (
+                f"{sum(count for _weight, count in weights)} replicas need {number(asked)}"
+                f" {pool.unit} of {pool.name}, wherever they run",
+                f"it is one storage, however many hosts reach it, and has"
+                f" {number(pool.real_supply)}: {number(asked - pool.real_supply)} short",
+                f"at least {out} replicas must be left out, even if the largest are",
+            ),
+        )  # fmt: skip
 
 
 @dataclass

@@ -121,6 +121,8 @@ class BestFit:
         plain = not problem.gpu[shape]
         for host, fits in zip(hosts.tolist(), room.tolist()):
             times = min(fits, todo)
+            if problem.pools:  # what was placed on another host may have taken the room
+                times = min(times, int(packing.room(shape, np.array([host]))[0]))
             if plain:
                 packing.put_plain(shape, host, times)
                 todo -= times
@@ -148,7 +150,8 @@ class BestFit:
     def run(self, order: Ints) -> None:
         """Place all shapes in this order, as far as they fit and time allows."""
         problem, packing = self.packing.problem, self.packing
-        if len(problem.shapes) * len(problem.instance.hosts) > LARGE:
+        large = len(problem.shapes) * len(problem.instance.hosts) > LARGE
+        if large and not problem.pools:
             plain = [not problem.gpu[shape] and not packing.mixed_streams[shape] for shape in order]
             self._each(order[np.logical_not(plain)], windows=True)
             self._few_at_a_time(order[plain])

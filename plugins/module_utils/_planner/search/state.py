@@ -161,7 +161,7 @@ class Packing:
     def put_plain(self, shape: int, host: int, times: int) -> None:
         """Place many replicas of a shape with one stream, no GPU and no spread; they must fit."""
         stream = self.problem.streams_of[shape][0]
-        self.free[host] -= self.problem.demand[shape] * times
+        self._draw(host, self.problem.demand[shape] * times)
         self.items[host].extend([(stream, ())] * times)
         self.left[stream] -= times
         self.todo[shape] -= times
@@ -193,7 +193,7 @@ class Packing:
         problem = self.problem
         one = problem.streams[stream]
         shape = one.shape
-        self.free[host] -= sign * problem.demand[shape]
+        self._draw(host, sign * problem.demand[shape])
         for device in devices:
             if problem.whole[shape]:
                 self.dev[host, device] = 0 if sign > 0 else self.full[host, device]
@@ -205,6 +205,16 @@ class Packing:
         self.todo[shape] -= sign
         if one.spread >= 0:
             self.kept_apart[one.spread][host] = sign > 0
+
+    def _draw(self, host: int, amounts: Ints) -> None:
+        """Take amounts from a host; what is drawn from a pool is gone for all its members."""
+        self.free[host] -= amounts
+        for column, number in self.problem.pooled[host] if self.problem.pools else ():
+            amount = int(amounts[column])
+            if amount:
+                pool = self.problem.pools[number]
+                self.free[pool.hosts, pool.columns] -= amount
+                self.free[host, column] += amount
 
     def read(self, placement: Iterable[Assignment], pin: bool = True) -> None:
         """Take over a placement; it must be sound, as `verify` says."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.cards import Card
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.horizon import (
     first_day,
     last_day,
@@ -16,7 +17,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.horizon imp
     runouts,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
-    Card,
     Figures,
     Place,
     build,

@@ -9,6 +9,7 @@ import copy
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
     Earlier,
@@ -27,9 +28,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads imp
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Demand, DiskNeed
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Assignment,
+    Budget,
     Device,
     GpuNeed,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import solve
 
 from tests import example_site
 
@@ -141,6 +144,41 @@ def test_a_host_that_was_not_measured_is_none_and_told() -> None:
         ({"remapped_rows_failure": True}, "its memory has failed (row remapping failure)"),
         ({"retired_pages_pending": True}, "memory pages wait to be retired"),
         ({"mig_mode": "Enabled"}, "MIG is on, and its geometry is not known"),
+        (
+            {"processes": 0, "memory_used_mib": 9184.0, "memory_reserved_mib": 400.0},
+            "9,184 MiB of it are in use, and no process is seen (an idle one holds at most "
+            "128 MiB)",
+        ),
+        (
+            {"processes": 0, "memory_used_mib": 9184.0},
+            "9,184 MiB of it are in use, and no process is seen (an idle one holds at most "
+            "700 MiB)",
+        ),
+        (
+            {"processes": None, "memory_used_mib": 3000.0},
+            "3,000 MiB of it are in use, whose processes cannot be seen (an idle one holds at "
+            "most 700 MiB)",
+        ),
+        (
+            {"processes": None, "memory_used_mib": None},
+            "whether it is in use cannot be seen (neither processes nor memory in use are told)",
+        ),
+        ({"lost": True}, "it is lost: it no longer answers"),
+        (
+            {"memory_mib": None, "unknown": ["memory_mib: the driver says GPU is lost"]},
+            "it is lost: it no longer answers",
+        ),
+        (
+            {"memory_mib": None, "unknown": ["memory_mib: the driver says Unknown Error"]},
+            "its memory is not known (the driver says Unknown Error)",
+        ),
+        ({"memory_mib": None}, "its memory is not known (the driver does not tell it)"),
+        ({"remapped_rows_pending": True}, "memory rows wait to be remapped"),
+        ({"repair_pending": True}, "its memory waits for a repair"),
+        ({"recovery_action": "Reset"}, "the driver asks for a recovery (Reset)"),
+        ({"fabric_problem": "bandwidth Degraded"}, "its fabric is degraded (bandwidth Degraded)"),
+        ({"compute_mode": "Prohibited"}, "its compute mode is Prohibited"),
+        ({"compute_mode": "Exclusive_Process"}, "its compute mode is Exclusive_Process"),
     ],
 )
 def test_a_gpu_that_cannot_be_planned_is_left_out_and_told(change: Any, said: str) -> None:
@@ -151,6 +189,105 @@ def test_a_gpu_that_cannot_be_planned_is_left_out_and_told(change: Any, said: st
     assert [card.index for card in found.cards] == [1]
     assert finding.found == f"GPU 0 (NVIDIA L40S) is not planned: {said}"
     assert finding.remedy
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"processes": 0, "memory_used_mib": 480.0},
+        {"processes": None, "memory_used_mib": 12.0, "memory_reserved_mib": 460.0},
+        {"processes": 0, "memory_used_mib": None},
+        {"compute_mode": "Default", "recovery_action": "None"},
+    ],
+)
+def test_a_gpu_that_is_idle_and_sound_is_planned(change: Any) -> None:
+    facts = host()
+    facts["gpus"]["gpus"][0].update(change)
+    assert [card.index for card in place(facts).cards] == [0, 1]
+
+
+def test_a_broken_gpu_is_none_for_roles_either() -> None:
+    facts = host()
+    for card in facts["gpus"]["gpus"]:
+        card["lost"] = True
+    found = host_sums.plan({"h1": facts}, {"h1": [Demand("llm", gpus=1)]}, NONE, example_site.NOW)
+    assert found.verdict == "INFEASIBLE"
+
+
+# -- GPUs that work in the memory of the host ---------------------------------------------------
+
+
+def jetson(available: float = 62464.0, **card: Any) -> dict[str, Any]:
+    """An AGX Orin: 61 GiB for processors and GPU together."""
+    one = {
+        "index": 0,
+        "model": "NVIDIA Jetson AGX Orin",
+        "memory_mib": 62464.0,
+        "memory_used_mib": None,
+        "processes": None,
+        "memory_shared": True,
+        **card,
+    }
+    return host(
+        memory={"total_mib": 62464.0, "available_mib": available},
+        gpus={"source": "device-tree", "gpus": [one]},
+    )
+
+
+def fits_on(facts: dict[str, Any], *rows: dict[str, Any], margins: Margins = NONE) -> str:
+    problem = build([place(facts, margins=margins)], (), specs(*rows))
+    budget = Budget(5.0, example_site.steady_clock())
+    return solve(problem.instance, budget).verdict
+
+
+@pytest.mark.parametrize(
+    ("rows", "verdict"),
+    [
+        ([{"requests": {"memory_gib": 45}, "gpu": {"memory_gib": 50}}], "INFEASIBLE"),
+        ([{"requests": {"memory_gib": 10}, "gpu": {"memory_gib": 50}}], "FEASIBLE"),
+        ([{"requests": {"memory_gib": 45}}, {"gpu": {"memory_gib": 50}}], "INFEASIBLE"),
+        ([{"requests": {"memory_gib": 45}}, {"gpu": {"memory_gib": 15}}], "FEASIBLE"),
+        ([{"requests": {"memory_gib": 45}, "gpu": {"share": 0.5}}], "INFEASIBLE"),
+        ([{"requests": {"memory_gib": 25}, "gpu": {"share": 0.5}}], "FEASIBLE"),
+        ([{"requests": {"memory_gib": 60}, "gpu": {"count": 1}}], "FEASIBLE"),
+        ([{"requests": {"memory_gib": 60}, "gpu": {"count": 1}}] * 2, "INFEASIBLE"),
+    ],
+)
+@pytest.mark.parametrize(
+    "card",
+    [{}, {"memory_shared": None}, {"model": "NVIDIA GB10", "processes": 0}],
+)
+def test_one_memory_is_planned_once(
+    rows: list[dict[str, Any]], verdict: str, card: dict[str, Any]
+) -> None:
+    assert fits_on(jetson(**card), *rows) == verdict
+
+
+def test_reserves_and_foreign_use_reach_both_sides_of_one_memory() -> None:
+    thirty = {"gpu": {"memory_gib": 30}}
+    assert fits_on(jetson(), thirty) == "FEASIBLE"
+    assert fits_on(jetson(available=28000.0), thirty) == "INFEASIBLE"
+    all_but_a_little = {"requests": {"memory_gib": 60}}
+    assert fits_on(jetson(), all_but_a_little) == "FEASIBLE"
+    five_percent = Margins(0, 0, 1, 0, 0, 0, 3600, 5)
+    assert fits_on(jetson(), all_but_a_little, margins=five_percent) == "INFEASIBLE"
+    found = place(jetson(), margins=five_percent)
+    assert found.memory.reserved == pytest.approx(62464.0 * 0.05)
+
+
+def test_a_card_with_memory_of_its_own_leaves_that_of_the_host_alone() -> None:
+    rows = {"requests": {"memory_gib": 30}, "gpu": {"memory_gib": 40}}
+    assert fits_on(host(), rows) == "FEASIBLE"
+
+
+def test_a_shared_memory_that_could_be_bought_is_counted_once() -> None:
+    found, problems = parse_shapes(
+        [{"name": "orin", "cpu_cores": 12, "memory_gib": 61,
+          "gpus": {"model": "Jetson AGX Orin", "count": 1, "memory_gib": 61}}],
+        frozenset(),
+    )  # fmt: skip
+    assert problems == ()
+    assert offered(found[0], NONE).cards[0].shared
 
 
 def test_a_gpu_in_use_by_placed_work_stays_planned() -> None:

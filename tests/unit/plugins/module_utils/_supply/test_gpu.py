@@ -15,6 +15,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
     from_device_tree,
     from_pci,
     parse_nvidia_smi,
+    with_main_memory,
 )
 
 FIXTURES = Path(__file__).resolve().parents[4] / "fixtures" / "nvidia_smi"
@@ -115,3 +116,79 @@ def test_a_jetson_is_known_by_its_device_tree() -> None:
         "tegra234",
     )
     assert from_device_tree("Raspberry Pi 5", "raspberrypi,5\0", 8000.0) is None
+
+
+# Parts of the recordings named in tests/fixtures/nvidia_smi/README.md.
+RECORDED = """<nvidia_smi_log><driver_version>580.65.06</driver_version>
+<attached_gpus>1</attached_gpus>
+<gpu id="00000008:01:00.0"><product_name>{name}</product_name>
+<addressing_mode>{addressing}</addressing_mode>
+<gpu_recovery_action>{action}</gpu_recovery_action>
+<fb_memory_usage><total>{total}</total><reserved>{reserved}</reserved><used>{used}</used>
+<free>{total}</free></fb_memory_usage>
+<compute_mode>{mode}</compute_mode>
+<ecc_errors><channel_repair_pending>{repair}</channel_repair_pending>
+<unrepairable_memory>{unrepairable}</unrepairable_memory></ecc_errors>
+<remapped_rows><remapped_row_pending>{pending}</remapped_row_pending>
+<remapped_row_failure>{failure}</remapped_row_failure></remapped_rows>
+<fabric><state>{state}</state><status>{status}</status><health><bandwidth>{bandwidth}</bandwidth>
+<route_unhealthy>{route}</route_unhealthy></health></fabric>
+<processes>{processes}</processes></gpu></nvidia_smi_log>"""
+SOUND = {
+    "name": "NVIDIA GB200",
+    "addressing": "ATS",
+    "action": "None",
+    "total": "189471 MiB",
+    "reserved": "800 MiB",
+    "used": "0 MiB",
+    "mode": "Default",
+    "repair": "No",
+    "unrepairable": "No",
+    "pending": "No",
+    "failure": "No",
+    "state": "Completed",
+    "status": "Success",
+    "bandwidth": "Full",
+    "route": "False",
+    "processes": "",
+}
+
+
+def told(**changes: str) -> dict[str, object]:
+    return parse_nvidia_smi(RECORDED.format(**{**SOUND, **changes})).gpus[0].as_dict()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, {"lost": False, "fabric_problem": None, "recovery_action": None, "processes": 0}),
+        ({"total": "GPU is lost", "used": "GPU is lost"}, {"lost": True, "memory_mib": None}),
+        ({"total": "GPU requires reset"}, {"lost": True}),
+        ({"failure": "Yes"}, {"remapped_rows_failure": True}),
+        ({"unrepairable": "Yes"}, {"remapped_rows_failure": True}),
+        ({"pending": "Yes"}, {"remapped_rows_pending": True}),
+        ({"repair": "Yes"}, {"repair_pending": True}),
+        ({"action": "Drain and Reset"}, {"recovery_action": "Drain and Reset"}),
+        ({"mode": "Exclusive_Process"}, {"compute_mode": "Exclusive_Process"}),
+        ({"bandwidth": "Degraded"}, {"fabric_problem": "bandwidth Degraded"}),
+        ({"route": "True"}, {"fabric_problem": "route_unhealthy True"}),
+        ({"state": "In Progress"}, {"fabric_problem": "state In Progress"}),
+        ({"state": "N/A", "status": "N/A", "bandwidth": "N/A"}, {"fabric_problem": None}),
+        ({"processes": "N/A"}, {"processes": None}),
+        ({"name": "NVIDIA GB10", "total": "Not Supported"}, {"memory_shared": True}),
+        ({"name": "Orin (nvgpu)", "total": "[N/A]"}, {"memory_shared": True}),
+        ({"name": "NVIDIA GH200 480GB"}, {"memory_shared": False}),
+        ({"name": "NVIDIA N9", "total": "N/A"}, {"memory_shared": True}),
+        ({"name": "NVIDIA N9", "total": "N/A", "addressing": "None"}, {"memory_shared": False}),
+    ],
+)
+def test_the_health_of_a_card_is_read(changes: dict[str, str], said: dict[str, object]) -> None:
+    found = told(**changes)
+    assert {key: found[key] for key in said} == said
+
+
+def test_cards_without_memory_of_their_own_have_that_of_the_machine() -> None:
+    report = parse_nvidia_smi(RECORDED.format(**{**SOUND, "name": "NVIDIA GB10", "total": "N/A"}))
+    assert [gpu.memory_mib for gpu in with_main_memory(report, 122_000.0).gpus] == [122_000.0]
+    own = parse_nvidia_smi(RECORDED.format(**SOUND))
+    assert with_main_memory(own, 500_000.0) == own

@@ -24,7 +24,12 @@ SOURCE = r"""
 typedef void *dev;
 typedef struct { unsigned long long total, free, used; } memory;
 typedef struct { char legacy[16]; unsigned a, b, c, d, e; char bus[32]; } pci;
+typedef struct { unsigned version; unsigned long long total, reserved, free, used; } memory2;
 typedef struct { unsigned sm, v[7]; unsigned long long mib; } attributes;
+typedef struct { unsigned version; unsigned char id[16]; unsigned status, clique;
+  unsigned char state; unsigned health; } fabric;
+typedef struct { unsigned field, scope; long long time, latency; unsigned type, code;
+  union { unsigned ui; unsigned long long ull; } value; } field;
 int nvmlInit_v2(void) { return START; }
 int nvmlShutdown(void) { return 0; }
 int nvmlSystemGetDriverVersion(char *s, unsigned n) { strncpy(s, DRIVER, n); return 0; }
@@ -39,6 +44,32 @@ int nvmlDeviceGetMemoryInfo(dev d, memory *m) {
   if (d == (dev)1) { m->total = TOTAL * mib; m->free = FREE * mib; m->used = USED * mib; }
   else { m->total = 19968 * mib; m->free = 19955 * mib; m->used = 12 * mib; }
   return 0; }
+#ifndef OLD
+int nvmlDeviceGetMemoryInfo_v2(dev d, memory2 *m) {
+  unsigned long long mib = 1048576ULL;
+  if (m->version != (sizeof(memory2) | (2 << 24))) return 25;
+  if (d == (dev)1) { m->total = TOTAL * mib; m->free = FREE * mib; m->used = USED * mib;
+    m->reserved = RESERVED * mib; }
+  else { m->total = 19968 * mib; m->free = 19955 * mib; m->used = 12 * mib; }
+  return LOST ? 15 : 0; }
+int nvmlDeviceGetRemappedRows(dev d, unsigned *c, unsigned *u, unsigned *p, unsigned *f) {
+  *c = 1; *u = 2; *p = PENDING; *f = FAILED; return ROWS; }
+int nvmlDeviceGetRepairStatus(dev d, unsigned *v) {
+  if (v[0] != (12 | (1 << 24))) return 25;
+  v[1] = 0; v[2] = REPAIR; return REPAIR < 0 ? 3 : 0; }
+int nvmlDeviceGetGpuFabricInfoV(dev d, fabric *f) {
+  if (f->version != (sizeof(fabric) | (2 << 24))) return 25;
+  f->state = FABRIC; f->status = 0; f->health = HEALTH; return 0; }
+int nvmlDeviceGetFieldValues(dev d, int n, field *f) {
+  f->code = f->field == 230 && ACTION >= 0 ? 0 : 3; f->value.ui = ACTION; return 0; }
+int nvmlDeviceGetAddressingMode(dev d, unsigned *v) {
+  if (v[0] != (8 | (1 << 24))) return 25;
+  v[1] = ADDRESSING; return 0; }
+#endif
+int nvmlDeviceGetComputeMode(dev d, unsigned *v) { *v = MODE; return 0; }
+int nvmlDeviceGetUtilizationRates(dev d, unsigned *v) { return 3; }
+int nvmlDeviceGetGraphicsRunningProcesses_v3(dev d, unsigned *n, void *p) {
+  *n = DRAWING; return DRAWING ? 7 : 0; }
 int nvmlDeviceGetArchitecture(dev d, unsigned *v) { *v = 7; return 0; }
 int nvmlDeviceGetCurrPcieLinkGeneration(dev d, unsigned *v) { *v = 4; return 0; }
 int nvmlDeviceGetMaxPcieLinkGeneration(dev d, unsigned *v) { *v = 4; return 0; }
@@ -61,7 +92,7 @@ int nvmlDeviceGetComputeRunningProcesses_v3(dev d, unsigned *n, void *p) { *n = 
 """
 
 
-def library(folder: Path, start: int = 0) -> ctypes.CDLL:
+def library(folder: Path, start: int = 0, **more: int) -> ctypes.CDLL:
     compiler = shutil.which("cc") or shutil.which("gcc")
     if compiler is None:
         pytest.skip("no C compiler")
@@ -73,6 +104,19 @@ def library(folder: Path, start: int = 0) -> ctypes.CDLL:
         "USED": gpu.memory_used_mib,
         "CUDA": 12020,
         "START": start,
+        "RESERVED": gpu.memory_reserved_mib,
+        "ROWS": 0 if more else 3,
+        "PENDING": 0,
+        "FAILED": 0,
+        "REPAIR": -1,
+        "FABRIC": 0,
+        "HEALTH": 0,
+        "ACTION": -1,
+        "ADDRESSING": 0,
+        "MODE": 0,
+        "DRAWING": 0,
+        "LOST": 0,
+        **more,
     }
     source, target = folder / "nvml.c", folder / "libnvml.so"
     source.write_text(SOURCE)
@@ -88,9 +132,36 @@ def test_the_library_and_the_program_tell_the_same(tmp_path: Path) -> None:
     assert report.driver_version == recorded.driver_version
     assert report.cuda_version == recorded.cuda_version
     one, other = report.gpus[0].as_dict(), recorded.gpus[0].as_dict()
-    for key in ("compute_mode", "unknown"):
-        one.pop(key), other.pop(key)
+    one.pop("unknown"), other.pop("unknown")
     assert one == other
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"FAILED": 1}, {"remapped_rows_failure": True, "remapped_rows_pending": False}),
+        ({"PENDING": 1}, {"remapped_rows_failure": False, "remapped_rows_pending": True}),
+        ({"REPAIR": 1}, {"repair_pending": True}),
+        ({"REPAIR": 0}, {"repair_pending": False}),
+        ({"MODE": 2}, {"compute_mode": "Prohibited"}),
+        ({"MODE": 3}, {"compute_mode": "Exclusive_Process"}),
+        ({"ACTION": 1}, {"recovery_action": "Reset"}),
+        ({"ACTION": 0}, {"recovery_action": "None"}),
+        ({"FABRIC": 3, "HEALTH": 1}, {"fabric_problem": "bandwidth degraded"}),
+        ({"FABRIC": 3, "HEALTH": 0x22A}, {"fabric_problem": "incorrect configuration"}),
+        ({"FABRIC": 3, "HEALTH": 0x1AA}, {"fabric_problem": None}),
+        ({"FABRIC": 2}, {"fabric_problem": "state 2"}),
+        ({"ADDRESSING": 2}, {"addressing_mode": "ATS", "memory_shared": False}),
+        ({"DRAWING": 2}, {"processes": 2}),
+        ({"LOST": 1}, {"lost": True}),
+        ({"OLD": 1}, {"remapped_rows_failure": None, "memory_reserved_mib": None, "lost": False}),
+    ],
+)
+def test_the_library_is_asked_for_all_that_the_program_tells(
+    tmp_path: Path, more: dict[str, int], said: dict[str, object]
+) -> None:
+    gpu = nvml.read_nvml(library(tmp_path, **more)).gpus[0].as_dict()
+    assert {key: gpu[key] for key in said} == said
 
 
 def test_what_a_card_does_not_support_is_unknown_with_the_drivers_reason(tmp_path: Path) -> None:
