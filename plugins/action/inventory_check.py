@@ -45,6 +45,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.description imp
     Description,
     describe,
 )
+from ansible_collections.mlops.onprem.plugins.plugin_utils.controller import connecting
 from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import (
     files_that_set,
     unread,
@@ -108,7 +109,7 @@ def find(
     inventory, problems = read_inventory(
         variables, ignored, site.groups, vars_folders(variables, loader)
     )
-    problems += half_read + unread_variables(variables, loader)
+    problems += connecting(variables) + half_read + unread_variables(variables, loader)
     problems += check_values(
         variables["hostvars"],
         inventory,

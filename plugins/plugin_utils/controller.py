@@ -10,6 +10,7 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible import constants as C
 from ansible import context
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.controller_checks import (
     COLLECTIONS,
@@ -28,7 +30,15 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.controller_ch
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     did_you_mean,
 )
-from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import listed, unread
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    FAIL,
+    Finding,
+)
+from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import (
+    broken_variables,
+    listed,
+    unread,
+)
 
 COLLECTION = Path(__file__).resolve().parents[2]
 SSH = ("ssh", "smart", "ansible.builtin.ssh", "paramiko", "paramiko_ssh")
@@ -39,9 +49,10 @@ LOADED = ("psycopg",)
 def problems(variables: Mapping[str, Any], loader: Any, inventory: bool) -> list[str]:
     """Sentences about what stands against beginning at all."""
     found = []
-    machine = check_controller(look(variables))
+    machine = check_controller(look())
     if machine is not None:
         found.append(f"{machine.found[0].upper()}{machine.found[1:]}; {machine.remedy}")
+    found += broken_variables(variables, loader)
     hosts = (variables.get("groups") or {}).get("all") or []
     if inventory or not hosts:
         found += [row.sentence for row in unread(variables, loader)]
@@ -55,6 +66,45 @@ def problems(variables: Mapping[str, Any], loader: Any, inventory: bool) -> list
     return found
 
 
+def connecting(variables: Mapping[str, Any]) -> list[Finding]:
+    """What the connections of this inventory need on this machine, and do not find."""
+    machine = check_controller(look(_programs(variables)))
+    return [*([machine] if machine else []), *own_python(variables)]
+
+
+def own_python(variables: Mapping[str, Any]) -> list[Finding]:
+    """The finding about a localhost of the inventory whose Python lacks what this one has.
+
+    What is asked from this machine runs there with the Python of that host.
+    """
+    hostvars = variables.get("hostvars")
+    if hostvars is None or "localhost" not in ((variables.get("groups") or {}).get("all") or ()):
+        return []
+    given = (hostvars.raw_get("localhost") or {}).get("ansible_python_interpreter")
+    python = str(given or C.config.get_config_value("INTERPRETER_PYTHON") or "")
+    if "{{" in python or (python.startswith("/") and _has(python, "psycopg", "boto3")):
+        return []
+    name = python if python.startswith("/") else "the system's"
+    return [
+        Finding(
+            "assess.controller",
+            "localhost",
+            FAIL,
+            f"is this machine itself, and its Python ({name}) lacks psycopg or boto3",
+            "the Python that runs Ansible",
+            'set for it ansible_python_interpreter: "{{ ansible_playbook_python }}"',
+        )
+    ]
+
+
+def _has(python: str, *packages: str) -> bool:
+    command = [python, "-c", f"import {', '.join(packages)}"]
+    try:
+        return not subprocess.run(command, capture_output=True, check=False, timeout=60).returncode
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
 def no_hosts(sources: Sequence[str]) -> str:
     """The sentence about an inventory without hosts."""
     where = ", ".join(sources) or "no file at all"
@@ -64,8 +114,8 @@ def no_hosts(sources: Sequence[str]) -> str:
     )
 
 
-def look(variables: Mapping[str, Any]) -> Controller:
-    """What is there of what the platform needs on this machine."""
+def look(programs: Sequence[str] = ()) -> Controller:
+    """What is there of what the platform needs on this machine, with these programs."""
     lacking = [name for name in PACKAGES if not can_import(name)]
     if not _program("uv"):
         lacking.append("uv")
@@ -74,7 +124,7 @@ def look(variables: Mapping[str, Any]) -> Controller:
         prefix=sys.prefix,
         lacking=sorted(lacking),
         collections={name: version for name in COLLECTIONS if (version := installed(name))},
-        programs=[name for name in _programs(variables) if not _program(name)],
+        programs=[name for name in programs if not _program(name)],
         managed=sys.prefix == sys.base_prefix
         and (Path(sysconfig.get_path("stdlib")) / "EXTERNALLY-MANAGED").exists(),
         pip=importlib.util.find_spec("pip") is not None,

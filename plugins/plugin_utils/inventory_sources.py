@@ -15,6 +15,7 @@ import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.inventory.data import InventoryData
+from ansible.inventory.manager import InventoryManager
 from ansible.plugins.loader import inventory_loader
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_files import (
     VARS_FOLDERS,
@@ -27,6 +28,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_fil
     check_vars_folder,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import kind_of
 
 YAML_ENDINGS = (".yml", ".yaml", ".json")
 # Folders within an inventory that are looked through for misplaced variables.
@@ -61,6 +63,43 @@ def unread_variables(variables: Mapping[str, Any], loader: Any) -> list[Finding]
     for place in places:
         findings += check_folder_names(str(place), [each.name for each in _subfolders(place)])
     return findings + check_misplaced(_misplaced(variables, places), [str(each) for each in places])
+
+
+def broken_variables(variables: Mapping[str, Any], loader: Any) -> list[str]:
+    """Sentences about files of variables at which Ansible would stop without naming them."""
+    found = []
+    for folder in vars_folders(variables, loader):
+        for name in sorted(folder.read):
+            path = f"{folder.path}/{name}"
+            reason = why_unreadable(path, loader)
+            if reason:
+                found.append(f"{path} cannot be read: {reason}")
+    return found
+
+
+def why_unreadable(path: str, loader: Any) -> str:
+    """What is wrong with a file of variables, and what mends it; "" if nothing is."""
+    try:
+        page = loader.load_from_file(os.path.abspath(path), cache="none")
+    except Exception as error:  # of Ansible's parser, its vault, or the file system
+        said = " ".join(str(error).split()).rstrip(".")
+        if "vault" in said.lower() or "decrypt" in said.lower():
+            return f"{said}; give its password with --ask-vault-pass or --vault-password-file"
+        mark = getattr(getattr(error, "obj", None), "line_num", None) or _line(error)
+        return f"{said}{f' (line {mark})' if mark else ''}; mend the file"
+    if page is None or isinstance(page, Mapping):
+        return ""
+    return f"it holds {kind_of(page)}, wanted variables, each as NAME: VALUE; mend the file"
+
+
+def _line(error: BaseException | None) -> int | None:
+    """The line that a parser of YAML stopped at."""
+    while error is not None:
+        mark = getattr(error, "problem_mark", None)
+        if mark is not None:
+            return int(mark.line) + 1
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def vars_folders(variables: Mapping[str, Any], loader: Any) -> list[VarsFolder]:
@@ -144,11 +183,20 @@ def _source(path: str, ignored: bool, parsed: Collection[str] | None, loader: An
     if ignored:
         return Source(path, False, ignored=True)
     absolute = os.path.abspath(os.path.expanduser(path))
-    reason = "" if parsed is not None and absolute in parsed else _why_not(path, loader)
-    read = not reason if parsed is None else absolute in parsed
+    read = _parses(absolute, loader) if parsed is None else absolute in parsed
+    reason = "" if read else _why_not(path, loader)
     text = _text(path, loader) if path.endswith(YAML_ENDINGS) else ""
     page = _page(path, loader) if text else None
     return Source(path, read, page, reason, repeated=repeated_keys(text))
+
+
+def _parses(path: str, loader: Any) -> bool:
+    """Whether Ansible takes a source: asked where it does not tell any more what it did."""
+    manager = InventoryManager(loader=loader, sources=None, parse=False)
+    try:
+        return bool(manager.parse_source(path))
+    except AnsibleError:  # any_unparsed_is_failed
+        return False
 
 
 def _why_not(path: str, loader: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .._findings.finding import ERROR, FAIL, SITE, Finding
@@ -30,8 +31,26 @@ def fold(findings: Sequence[Finding]) -> list[Finding]:
     causes = [row for row in findings if row.id in CAUSES and row.severity == FAIL]
     broken = [row for row in findings if row.id.endswith(PREFLIGHT) and row.severity == ERROR]
     if not causes or not broken:
-        return list(findings)
+        return _joined(findings)
     return [*(row for row in findings if row not in broken), not_asked(broken, len(causes))]
+
+
+def _joined(findings: Sequence[Finding]) -> list[Finding]:
+    """What several roles were told in the same words is told once."""
+    broken: dict[tuple[str, str], list[Finding]] = {}
+    for row in findings:
+        if row.id.endswith(PREFLIGHT) and row.severity == ERROR:
+            broken.setdefault((row.found, row.remedy), []).append(row)
+    joined = {}
+    for rows in broken.values():
+        if len({row.id for row in rows}) > 1:
+            roles = listing(sorted({row.id.removesuffix(PREFLIGHT) for row in rows}))
+            place = rows[0].host if len({row.host for row in rows}) == 1 else SITE
+            told = replace(
+                rows[0], id="assess.roles", host=place, found=f"{rows[0].found} (asked for {roles})"
+            )
+            joined.update({id(row): told for row in rows})
+    return list(dict.fromkeys(joined.get(id(row), row) for row in findings))
 
 
 def not_asked(broken: Iterable[Finding], causes: int) -> Finding:

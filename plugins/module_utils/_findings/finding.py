@@ -30,6 +30,7 @@ SEVERITIES = (PASS, WARN, FAIL, ERROR)
 SITE = "site"  # in place of a host where a finding is about all of them
 # How Ansible, and how the site says it of a variable.
 UNDEFINED = re.compile(r"'(?P<name>[a-z_][a-z0-9_]*)' is undefined")
+OUR_SENTENCE = re.compile(r"The lookup plugin 'mlops\.onprem\.\w+' failed: (?P<said>.+)")
 NOT_SET = re.compile(r"failed: (?P<said>(?P<name>[a-z][a-z0-9_]*) is not set[^:;]*)")
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104, a name for it, nothing is bound
 ANY_MOUNT = "true"  # any mount but the one of the root
@@ -253,6 +254,18 @@ def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Findin
                 f"set {missing['name']} in the inventory, a secret in a file of ansible-vault",
             )
         ]
+    sentence = OUR_SENTENCE.search(" ".join(str(result.get("msg")).split()))
+    if sentence:
+        return [
+            Finding(
+                f"{role}.preflight",
+                host,
+                ERROR,
+                _once(sentence["said"]),
+                "an answer of every role",
+                "do what the sentence says, then assess again",
+            )
+        ]
     return [
         Finding(
             f"{role}.preflight",
@@ -264,3 +277,13 @@ def from_failure(role: str, host: str, result: Mapping[str, Any]) -> list[Findin
             f"mlops.onprem.{role}, to be reported with the sentence",
         )
     ]
+
+
+def _once(said: str) -> str:
+    """A sentence that Ansible repeats as its own cause, once and without a full stop."""
+    half = len(said) // 2
+    for middle in (half - 1, half, half + 1):
+        first, second = said[:middle].strip(" :."), said[middle:].strip(" :.")
+        if first and first == second:
+            return first
+    return said.rstrip(". ")

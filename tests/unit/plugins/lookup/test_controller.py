@@ -82,6 +82,50 @@ def test_a_package_that_cannot_be_loaded_ends_the_run_with_the_command(tmp_path:
     assert_clean(said)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: [1\n", "cannot be read: YAML parsing failed"),
+        ("a: 1\n\tb: 2\n", "cannot be read: YAML parsing failed: Tabs are usually invalid"),
+        ("- a\n", "cannot be read: it holds a list, wanted variables"),
+        ("just text\n", "cannot be read: it holds a text, wanted variables"),
+        ("$ANSIBLE_VAULT;1.1;AES256\n3130\n", "give its password with --ask-vault-pass"),
+    ],
+)
+@pytest.mark.parametrize("place", ["group_vars/control.yml", "host_vars/ctl1/main.yml"])
+def test_a_broken_file_of_variables_is_named(
+    place: str, text: str, reason: str, tmp_path: Path
+) -> None:
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text(text)
+    code, said = run(tmp_path)
+    [line] = refusals(said)
+    assert code == 1
+    assert f"{tmp_path}/{place} cannot be read: " in line
+    assert reason in line
+
+
+def test_a_localhost_with_another_python_gets_the_line_to_write(tmp_path: Path) -> None:
+    poor = tmp_path / "python3"
+    poor.write_text("#!/bin/sh\nexit 1\n")
+    poor.chmod(0o755)
+
+    def remedies(**variables: str) -> list[str]:
+        class Hosts(dict[str, dict[str, str]]):
+            raw_get = dict.__getitem__
+
+        hosts = Hosts(localhost={"ansible_connection": "local", **variables})
+        found = controller.own_python({"hostvars": hosts, "groups": {"all": list(hosts)}})
+        return [row.remedy for row in found]
+
+    wanted = 'set for it ansible_python_interpreter: "{{ ansible_playbook_python }}"'
+    assert remedies(ansible_python_interpreter=str(poor)) == [wanted]
+    assert remedies(ansible_python_interpreter="/nowhere/python3") == [wanted]
+    assert remedies(ansible_python_interpreter=sys.executable) == []
+    assert remedies(ansible_python_interpreter="{{ ansible_playbook_python }}") == []
+    assert controller.own_python({"hostvars": {}, "groups": {"all": ["ctl1"]}}) == []
+
+
 def test_a_misspelt_tag_ends_the_run(tmp_path: Path) -> None:
     code, said = run(tmp_path, "--tags", "monitring")
     assert code == 1

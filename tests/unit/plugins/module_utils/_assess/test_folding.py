@@ -10,9 +10,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.folding impor
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 
 BROKEN = [
-    Finding("gateway.preflight", "ctl1", "error", "no attribute", "", "x"),
-    Finding("monitoring.preflight", "ctl1", "error", "no attribute", "", "x"),
-    Finding("monitoring.preflight", "edge1", "error", "no attribute", "", "x"),
+    Finding("gateway.preflight", "ctl1", "error", "no tile", "", "x"),
+    Finding("monitoring.preflight", "ctl1", "error", "no target", "", "x"),
+    Finding("monitoring.preflight", "edge1", "error", "no target", "", "x"),
 ]
 OTHER = Finding("gateway.admin_password", "ctl1", "fail", "short", "", "longer")
 
@@ -72,3 +72,11 @@ def test_hosts_that_differ_by_name_and_address_only_are_one_line() -> None:
     [shown] = alike(rows)
     assert (shown["host"], shown["remedy"]) == ("e1 and e2", "take e1 out")
     assert len(alike([{**one, "id": "capacity.port"} for one in rows])) == 2
+
+
+def test_what_several_roles_are_told_in_the_same_words_is_told_once() -> None:
+    said = [Finding(f"{role}.preflight", "ctl1", "error", "no secrets", "", "x") for role in "ab"]
+    [told] = fold([*said, said[0]])
+    assert (told.id, told.host, told.severity) == ("assess.roles", "ctl1", "error")
+    assert told.found == "no secrets (asked for a and b)"
+    assert fold(said[:1]) == said[:1]

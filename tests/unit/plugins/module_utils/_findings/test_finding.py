@@ -166,6 +166,16 @@ def test_what_the_site_says_of_a_variable_is_told_once() -> None:
     assert (found.id, found.severity) == ("object_store.variables", "fail")
 
 
+@pytest.mark.parametrize("ending", ["", ": restore the secrets; see y.", "."])
+def test_a_sentence_of_a_lookup_stands_without_its_wrapping(ending: str) -> None:
+    sentence = "restore the secrets; see y"
+    message = (
+        f"Finalization failed: The lookup plugin 'mlops.onprem.secret' failed: {sentence}{ending}"
+    )
+    [found] = from_failure("trust", "ctl1", {"msg": message})
+    assert (found.severity, found.found) == ("error", sentence)
+
+
 @pytest.mark.parametrize("said", ["'__inner' is undefined", "object of type 'dict' has no x", ""])
 def test_no_remedy_sends_a_person_to_a_traceback(said: str) -> None:
     [found] = from_failure("gateway", "ctl1", {"msg": said})
