@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ VALUES = (
 )
 # What of an option says how its value has to look.
 SHAPE = ("type", "elements", "choices", "options", "no_log")
+# How a finding about the inventory speaks of a variable.
+NAMED = re.compile(r"(sets the variable|mend|set) (?P<name>[a-z]+(_[a-z0-9]+)+)")
 LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 
 
@@ -120,10 +123,23 @@ def find(
     known = check_inventory(inventory, interface, whole=not half_read)
     found = [
         *dict.fromkeys(problems),
-        *(row for row in known if row.found.split(" ", 1)[0] not in wrong),
+        *(
+            _with_file(row, variables, loader)
+            for row in known
+            if row.found.split(" ", 1)[0] not in wrong
+        ),
     ]
     skipped = () if is_whole(found) else ("every role",)
     return [*found, *not_asked(skipped or roles_not_to_ask(found, interface.roles))]
+
+
+def _with_file(finding: Finding, variables: Mapping[str, Any], loader: Any) -> Finding:
+    """The finding, with the files that set the variable that it speaks of."""
+    named = NAMED.search(f"{finding.found} {finding.remedy}")
+    files = files_that_set(named["name"], variables, loader) if named else []
+    if not files:
+        return finding
+    return replace(finding, remedy=f"{finding.remedy} (set in {listing(files)})")
 
 
 def roles_not_to_ask(findings: Sequence[Finding], roles: Sequence[str]) -> list[str]:
@@ -234,6 +250,8 @@ def _wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
     messages = ArgumentSpecValidator({name: shape}).validate({name: value}).error_messages
     if not messages:
+        if name.endswith("_port") and shape.get("type") == "int" and not 0 < int(value) < 65536:
+            return f"{name} is {value}, which is no port (1 to 65535)"
         return ""
     said = f"{name} is not a valid {shape.get('type', 'str')}"
     return said if secret else f"{said}: {brief(messages[0])}"

@@ -107,6 +107,32 @@ def test_every_role_has_variables_to_name_in_remedies() -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("model_serving_prot: 1", "sets the variable model_serving_prot"),
+        ("mlops_profile: produktion", "mlops_profile is 'produktion'"),
+        ("mlops_networks: {a: 10.0.0.0/33}", "mlops_networks.a is '10.0.0.0/33'"),
+        ("mlops_networks: {a: 10.0.0.7/24}", "mlops_networks.a is '10.0.0.7/24'"),
+    ],
+)
+def test_a_mistake_names_the_file_that_it_is_in(line: str, found: str, tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text(line + "\n")
+    [told] = said(tmp_path)
+    assert found in told
+    assert told.endswith(f"(set in {tmp_path}/group_vars/all.yml)")
+
+
+@pytest.mark.parametrize("port", ["0", "70000", "-1", "'65536'"])
+def test_a_number_that_is_no_port_is_named(port: str, tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE + f"all: {{vars: {{gateway_port: {port}}}}}\n")
+    [line] = said(tmp_path)
+    assert "which is no port (1 to 65535)" in line
+    assert line.startswith("site: gateway_port is ")
+
+
+@pytest.mark.parametrize(
     ("place", "where", "host"),
     [
         ("group_vars/all/site.yml", "group_vars/all/site.yml", "site"),
