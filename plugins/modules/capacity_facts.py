@@ -14,7 +14,8 @@ author: The mlops.onprem developers (@mlops-onprem)
 description:
   - Measures processors, memory, file systems, block devices, network, GPUs, listening ports and
     the use of memory and processors by service, the platform's own services apart from all others.
-  - Only reads, mostly C(/proc) and C(/sys), within about a second. Needs nothing on the host but
+  - Only reads, mostly C(/proc) and C(/sys), within about two seconds, over
+    which it is measured how busy the processors are. Needs nothing on the host but
     Python 3.9 or newer. GPUs are asked through the driver's library, else through C(nvidia-smi),
     else looked for on the bus.
   - Whatever could not be measured is V(null), and listed with the reason. It is never V(0).
@@ -196,8 +197,9 @@ capacity_facts:
       returned: always
     services:
       description:
-        - Units as C(ours) and C(foreign), each with C(memory_mib), C(cpu_cores) on average since
-          its start, and C(processes).
+        - Units as C(ours) and C(foreign), each with C(memory_mib), C(cpu_cores) on average over
+          C(window_seconds), and C(processes). What processes used that came and went meanwhile
+          is a foreign row of its own.
       type: dict
       returned: always
     ours:

@@ -159,7 +159,7 @@ class _Host:
         self.rows.append(row)
         return row
 
-    def judge(self, row: Row, check: str, kind: str, more: str) -> None:
+    def judge(self, row: Row, check: str, kind: str, more: str, now: str = "") -> None:
         if row.short <= 0:
             return
         rounded = 2 if row.unit == "cores" else 0
@@ -184,7 +184,7 @@ class _Host:
             f"{row.resource} has room for {amount(max(0.0, room), rounded)} {row.unit} "
             f"({amount(row.total, rounded)} in total, "
             f"{amount(row.foreign, rounded)} used by others, "
-            f"{amount(row.reserved, rounded)} kept for the system)",
+            f"{amount(row.reserved, rounded)} kept for the system{now})",
             f"{amount(row.demanded, rounded)} {row.unit} ({asked})",
             remedy,
         )
@@ -223,7 +223,23 @@ class _Host:
             0.0,
             parts,
         )
-        self.judge(row, "cpu", "cpu", "add")
+        self.judge(row, "cpu", "cpu", "add", self.busy())
+
+    def busy(self) -> str:
+        """Who uses the processors, and how long the queue for them is."""
+        services = self.facts.get("services") or {}
+        rows = sorted(
+            services.get("foreign") or [], key=lambda row: -float(row.get("cpu_cores") or 0)
+        )
+        said = [
+            f"{brief(row.get('unit') or 'unknown', 60)} {amount(float(row['cpu_cores']), 2)}"
+            for row in rows[:3]
+            if float(row.get("cpu_cores") or 0) >= 0.01
+        ]
+        load = (self.facts.get("cpu") or {}).get("load")
+        if isinstance(load, (list, tuple)) and load:
+            said.append(f"load {brief(load[0], 20)}")
+        return f"; now {', '.join(said)}" if said else ""
 
     def memory(self) -> None:
         parts = [Part(d.service, d.role, d.memory_mib) for d in self.demand if d.memory_mib]

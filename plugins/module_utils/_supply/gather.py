@@ -20,6 +20,7 @@ from dataclasses import asdict
 from typing import Any
 
 from . import nvml, procfs
+from .cpu_use import WINDOW_SECONDS, sample, use
 from .gpu import (
     GpuError,
     GpuReport,
@@ -63,7 +64,7 @@ def cpu(host: Host) -> dict[str, Any]:
         affinity = len(os.sched_getaffinity(0))
     except (AttributeError, OSError) as error:
         host.note("cpu.affinity_threads", error)
-    quota = procfs.parse_cpu_max(host.read("/sys/fs/cgroup/cpu.max"))
+    quota = _cpu_quota(host)
     limits = [value for value in (found.threads or None, affinity, quota) if value]
     load = host.read("/proc/loadavg").split()
     return {
@@ -80,19 +81,44 @@ def cpu(host: Host) -> dict[str, Any]:
     }
 
 
+def _cpu_quota(host: Host) -> float | None:
+    """Processors that control groups allow, of version 2 or 1; None is no limit."""
+    found = procfs.parse_cpu_max(host.read("/sys/fs/cgroup/cpu.max"))
+    for controller in ("cpu", "cpu,cpuacct"):
+        if found is None:
+            base = f"/sys/fs/cgroup/{controller}/cpu.cfs"
+            quota, period = host.line(f"{base}_quota_us"), host.line(f"{base}_period_us")
+            found = procfs.parse_cpu_max(f"{quota} {period}")
+    return found
+
+
 def memory(host: Host) -> dict[str, Any]:
-    """Memory, less where a control group limits the whole host."""
+    """Memory, less where a control group limits the whole host.
+
+    Page cache that can be dropped is not in use, and what is used under a limit must be known.
+    """
     found = procfs.parse_meminfo(host.read("/proc/meminfo", "memory"))
     if found.available_mib is None:
         host.note("memory.available_mib", "this kernel does not estimate MemAvailable")
-    limit = procfs.parse_limit_mib(host.read("/sys/fs/cgroup/memory.max"))
-    used = procfs.parse_limit_mib(host.read("/sys/fs/cgroup/memory.current"))
     result = asdict(found)
-    result["cgroup_limit_mib"] = limit
-    if limit is not None and found.total_mib is not None and limit < found.total_mib:
-        result["total_mib"] = limit
-        if found.available_mib is not None and used is not None:
-            result["available_mib"] = min(found.available_mib, max(0.0, limit - used))
+    result["cgroup_limit_mib"] = None
+    for base, limit_of, used_of in (
+        ("/sys/fs/cgroup", "memory.max", "memory.current"),
+        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit = procfs.parse_limit_mib(host.read(f"{base}/{limit_of}"))
+        if limit is None or (found.total_mib is not None and limit >= found.total_mib):
+            continue
+        result["cgroup_limit_mib"], result["total_mib"] = limit, limit
+        used = procfs.parse_limit_mib(host.read(f"{base}/{used_of}"))
+        if used is None:
+            host.note("memory.available_mib", f"{base}/{used_of} does not tell what is in use")
+            result["available_mib"] = None
+        elif found.available_mib is not None:
+            cache = procfs.parse_inactive_file_mib(host.read(f"{base}/memory.stat")) or 0.0
+            left = limit - max(0.0, used - cache)
+            result["available_mib"] = round(min(found.available_mib, max(0.0, left)), 1)
+        break
     return result
 
 
@@ -316,11 +342,21 @@ def system(host: Host) -> dict[str, Any]:
 
 
 def gather(
-    name: str, version: str, root: str = "/", ask_driver: bool = True, budget: float = 0.6
+    name: str,
+    version: str,
+    root: str = "/",
+    ask_driver: bool = True,
+    budget: float = 0.6,
+    window: float = WINDOW_SECONDS,
 ) -> dict[str, Any]:
-    """All that is known about this host, measured now."""
+    """All that is known about this host, measured now.
+
+    How busy it is is measured over ``window`` seconds, while everything else is looked at.
+    """
     started = time.monotonic()
     host = Host(root)
+    ticks = os.sysconf("SC_CLK_TCK")
+    before = sample(host, ticks)
     facts: dict[str, Any] = {"schema": SCHEMA, "tool_version": version, "host": name}
     facts["clock"] = clock_state(host, time.time())
     facts["measured_at"] = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(facts["clock"]["epoch"]))
@@ -334,16 +370,15 @@ def gather(
     facts["disks"] = disks(host)
     facts["network"] = network(host, interface_addresses(host))
     facts["gpus"] = gpus(host, ask_driver, facts["memory"]["total_mib"]).as_dict()
-    uptime = host.read("/proc/uptime").split()
-    running = processes(
-        host, os.sysconf("SC_CLK_TCK"), float(uptime[0]) if uptime else time.monotonic()
-    )
+    dead = [str(row["mount"]) for row in facts["uncounted"] if row.get("dead")]
+    facts["packages"], sizes = packages(host, dead)
+    facts["ours"] = ours(host, time.monotonic() + budget, time.monotonic, sizes, dead)
+    time.sleep(max(0.0, before.when + window - time.monotonic()))
+    running = processes(host, use(before, sample(host, ticks)))
     owners = running.pop("owners")
     units = {owner["unit"] for owner in owners.values() if not owner["ours"]}
     facts["listeners"] = listeners(host, owners, {} if host.root else main_processes(units))
     facts["services"] = running
-    facts["packages"], sizes = packages(host)
-    facts["ours"] = ours(host, time.monotonic() + budget, time.monotonic, sizes)
     facts["system_uids_free"] = procfs.parse_system_uids(
         host.read("/etc/passwd", "system_uids_free")
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from . import procfs
@@ -18,8 +18,18 @@ OUR_DIRECTORIES = ("/var/lib/mlops", "/opt/mlops", "/etc/mlops")
 LEDGER = "/var/lib/mlops/ledger.json"
 
 
-def usage(path: str, deadline: float, clock: Callable[[], float]) -> tuple[float, int, bool]:
-    """Bytes on disk and entries below a path, on its own file system, and whether all was seen."""
+def below(path: str, mounts: Iterable[str]) -> bool:
+    """Whether a path lies on one of these mounts."""
+    return any(path == mount or path.startswith(mount.rstrip("/") + "/") for mount in mounts)
+
+
+def usage(
+    path: str, deadline: float, clock: Callable[[], float], dead: Sequence[str] = ()
+) -> tuple[float, int, bool]:
+    """Bytes on disk and entries below a path, on its own file system, and whether all was seen.
+
+    What is mounted at ``dead`` is not looked at: whoever does waits for ever.
+    """
     total, entries, complete = 0, 0, True
     try:
         device = os.lstat(path).st_dev
@@ -33,6 +43,8 @@ def usage(path: str, deadline: float, clock: Callable[[], float]) -> tuple[float
         try:
             with os.scandir(here) as listing:
                 for entry in listing:
+                    if entry.path in dead:
+                        continue
                     status = entry.stat(follow_symlinks=False)
                     if status.st_dev != device:
                         continue
@@ -46,17 +58,24 @@ def usage(path: str, deadline: float, clock: Callable[[], float]) -> tuple[float
 
 
 def ours(
-    host: Host, deadline: float, clock: Callable[[], float], sizes: dict[str, float]
+    host: Host,
+    deadline: float,
+    clock: Callable[[], float],
+    sizes: dict[str, float],
+    dead: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """What the platform already keeps on this host: it is not needed a second time."""
+    """What the platform already keeps on this host: it is not needed a second time.
+
+    ``dead`` are mounts that do not answer.
+    """
     things: list[dict[str, Any]] = []
-    text = host.read(LEDGER)
+    text = "" if below(LEDGER, dead) else host.read(LEDGER)
     if text:
         try:
             things = list(json.loads(text).get("things", []))
         except (ValueError, AttributeError):
             host.note("ours", f"{LEDGER} is damaged")
-    wanted = [path for path in OUR_DIRECTORIES if host.exists(path)]
+    wanted = [path for path in OUR_DIRECTORIES if not below(path, dead) and host.exists(path)]
     for thing in things:
         name = str(thing.get("name", ""))
         if thing.get("kind") in ("directory", "trace") and not any(
@@ -74,8 +93,9 @@ def ours(
         children = (
             [f"{path}/{name}" for name in host.names(path)] if path in OUR_DIRECTORIES else []
         )
-        for part in children or [path]:
-            mib, entries, complete = usage(host.path(part), deadline, clock)
+        for part in (one for one in children or [path] if not below(one, dead)):
+            away = [host.path(mount) for mount in dead]
+            mib, entries, complete = usage(host.path(part), deadline, clock, away)
             directories.append(
                 {"path": part, "mib": round(mib, 1), "entries": entries, "complete": complete}
             )
@@ -88,7 +108,7 @@ def ours(
     }
 
 
-def packages(host: Host) -> tuple[dict[str, Any], dict[str, float]]:
+def packages(host: Host, dead: Sequence[str] = ()) -> tuple[dict[str, Any], dict[str, float]]:
     """The package manager's state: whether an installation can begin."""
     text = host.read("/var/lib/dpkg/status")
     if not text:
@@ -107,7 +127,7 @@ def packages(host: Host) -> tuple[dict[str, Any], dict[str, float]]:
         "lists": len(lists),
         "interrupted": any(name.isdecimal() for name in host.names("/var/lib/dpkg/updates")),
         # Packages of ours may be among the broken ones; the next run finishes them.
-        "ours": "ledger.json" in host.names("/var/lib/mlops"),
+        "ours": not below(LEDGER, dead) and "ledger.json" in host.names("/var/lib/mlops"),
     }, dict(state.sizes_mib)
 
 

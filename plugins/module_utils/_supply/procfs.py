@@ -264,6 +264,39 @@ def _socket_address(digits: str) -> str:
     return address[7:] if address.startswith("::ffff:") and "." in address else address
 
 
+def parse_busy_seconds(text: str, ticks: int) -> float | None:
+    """Seconds that all processors worked, from /proc/stat: neither idle nor waiting for a disk.
+
+    Time that a hypervisor took away counts: it cannot be had. Guests are in the user's time.
+    """
+    words = text.partition("\n")[0].split()
+    if len(words) < 5 or words[0] != "cpu" or not all(word.isdecimal() for word in words[1:]):
+        return None
+    user, nice, system, _idle, *rest = (int(word) for word in words[1:9])
+    return (user + nice + system + sum(rest[1:])) / ticks
+
+
+def parse_usage_seconds(text: str) -> float | None:
+    """Seconds that a control group used, from its cpu.stat."""
+    for line in text.splitlines():
+        key, _blank, value = line.partition(" ")
+        if key == "usage_usec" and value.strip().isdecimal():
+            return int(value) / 1e6
+    return None
+
+
+def parse_inactive_file_mib(text: str) -> float | None:
+    """Page cache of a control group that can be dropped, from its memory.stat.
+
+    Version 1 says it for the group alone and for all below, of which the latter is meant.
+    """
+    rows = dict(line.split(" ", 1) for line in text.splitlines() if " " in line)
+    for key in ("total_inactive_file", "inactive_file"):
+        if rows.get(key, "").strip().isdecimal():
+            return int(rows[key]) / 2**20
+    return None
+
+
 def parse_cgroup(text: str) -> str:
     """The path of systemd's hierarchy from /proc/PID/cgroup: version 2, or the named one of 1."""
     unified = ""

@@ -13,19 +13,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import procfs
+from .cpu_use import SHOWN_CORES, UNSEEN, Use
 from .tree import Host
 
-SHORT_LIVED_SECONDS = 60.0
 
-
-def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
+def processes(host: Host, use: Use) -> dict[str, Any]:
     """Who runs: memory and processors by unit, ours apart, and who owns which socket.
 
-    Processor use is the average over a process's life; those younger than a minute only count.
+    What the processes that are there do not account for is a foreign row of its own.
     """
     units: dict[tuple[bool, str], dict[str, float]] = {}
     owners: dict[int, dict[str, Any]] = {}
-    young = unread = hidden = 0
+    unread = hidden = 0
     for pid in (name for name in host.names("/proc") if name.isdecimal()):
         base = f"/proc/{pid}"
         stat = procfs.parse_process_stat(host.read(f"{base}/stat"))
@@ -42,11 +41,7 @@ def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
             unread += 1
         else:
             row["memory_mib"] += own / 1024
-        age = uptime - stat.started_ticks / ticks
-        if age < SHORT_LIVED_SECONDS:
-            young += 1
-        else:
-            row["cpu_cores"] += stat.busy_ticks / ticks / age
+        row["cpu_cores"] += use.by_process.get((int(pid), stat.started_ticks), 0.0)
         try:
             handles = os.listdir(host.path(f"{base}/fd"))
         except OSError:
@@ -67,6 +62,15 @@ def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
             "listeners", f"the open files of {hidden} processes could not be read; run as root"
         )
 
+    def cores(ours: bool) -> list[float]:
+        return [row["cpu_cores"] for (owned, _unit), row in units.items() if owned is ours]
+
+    unseen = use.unseen(cores(False), cores(True))
+    if unseen is None:
+        host.note("services", "the processor time of processes that have ended cannot be seen")
+    elif unseen >= SHOWN_CORES:
+        units[False, UNSEEN] = {"memory_mib": 0.0, "cpu_cores": unseen, "processes": 0}
+
     def rows(ours: bool) -> list[dict[str, Any]]:
         found = [
             {
@@ -80,7 +84,12 @@ def processes(host: Host, ticks: int, uptime: float) -> dict[str, Any]:
         ]
         return sorted(found, key=lambda row: (-row["memory_mib"], row["unit"]))
 
-    return {"foreign": rows(False), "ours": rows(True), "young_processes": young, "owners": owners}
+    return {
+        "foreign": rows(False),
+        "ours": rows(True),
+        "window_seconds": round(use.seconds, 2),
+        "owners": owners,
+    }
 
 
 def listeners(

@@ -141,7 +141,7 @@ def filesystems(host: Host) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]
     for mount, room in zip(mounts, answers):
         if isinstance(room, str):
             host.note(f"filesystems {mount.path}", room)
-            uncounted.append(_uncounted(mount, room))
+            uncounted.append({**_uncounted(mount, room), "dead": True})
             continue
         below = _upper_in_memory(mount, every)
         if below:

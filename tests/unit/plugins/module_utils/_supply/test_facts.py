@@ -23,7 +23,7 @@ def test_what_capacity_facts_measures_here_can_be_used() -> None:
 
 
 def test_a_host_of_which_nothing_is_known_can_be_used(tmp_path: Path) -> None:
-    facts = gather.gather("empty", TOOL_VERSION, root=str(tmp_path), ask_driver=False)
+    facts = gather.gather("empty", TOOL_VERSION, root=str(tmp_path), ask_driver=False, window=0)
     assert problem_of(facts) == ""
 
 
