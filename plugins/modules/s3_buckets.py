@@ -14,9 +14,17 @@ short_description: The buckets of a site at an S3 endpoint that is not ours
 description:
   - Creates the buckets that are missing, with the account that will use them, and writes down on
     the controller which ones it made. Or deletes exactly those, with everything in them.
-  - A bucket that was there before is used as it is and never deleted.
+  - A bucket that was there before is used as it is and never deleted. With O(site_id), one that
+    another site made is refused.
+  - Before a bucket is deleted, it is looked at again. One that was dropped and made anew, or that
+    bears another mark or none any more, is left, with a warning.
   - The note is written before a bucket is made, so a run that is killed can be run again.
 options:
+  addressing:
+    description: Whether a bucket is named in the path of a URL or in its host name.
+    type: str
+    choices: [path, virtual]
+    default: path
   record:
     description: File on the controller that says which buckets were made. Keep it with the site.
     type: path
@@ -68,15 +76,19 @@ steps:
   sample: ["create bucket mlops-models with account model_registry"]
 """
 
+from typing import Any
+
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline import Deadline
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3 import client
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.buckets import (
-    BucketError,
     Buckets,
-    Notes,
     Step,
+    forgotten,
     plan_absent,
     plan_present,
+    still_ours,
+    to_mark,
     work_off,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
@@ -84,36 +96,79 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge i
     EndpointError,
     locate,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.notes import (
+    BucketError,
+    Made,
+    Notes,
+)
+
+LOOK_SECONDS = 30
+"""For the questions before anything is done; how long a full bucket takes, nobody knows."""
 
 
-def run(module: AnsibleModule) -> tuple[Step, ...]:
-    wanted = module.params
-    url = wanted["endpoint"]
-    locate(url)
-    accounts = client.accounts_of(wanted)
+def opened(wanted: dict[str, Any], deadline: Deadline | None = None) -> Buckets:
+    """The buckets at the endpoint, with one client for each account."""
+    clients: dict[Account, client.Client] = {}
 
     def client_of(account: Account) -> client.Client:
-        keys = account.access_key, account.secret_key
-        return client.Client(
-            account, client.open_s3(url, wanted["region"], *keys, wanted["ca_file"])
-        )
+        if account not in clients:
+            s3 = client.open_s3(
+                wanted["endpoint"],
+                wanted["region"],
+                account.access_key,
+                account.secret_key,
+                wanted["ca_file"],
+                wanted["addressing"],
+                attempts=2 if deadline else client.ATTEMPTS,
+            )
+            clients[account] = client.Client(account, s3, deadline)
+        return clients[account]
 
-    buckets = Buckets(url, wanted["region"], client_of)
+    return Buckets(wanted["endpoint"], wanted["region"], client_of, wanted["site_id"])
+
+
+def run(module: AnsibleModule) -> tuple[tuple[Step, ...], list[str]]:
+    """The steps, and why buckets are left that were made once."""
+    wanted = module.params
+    locate(wanted["endpoint"])
+    accounts = client.accounts_of(wanted)
     notes = Notes(wanted["record"])
-    made = notes.read().get(url, [])
-    if wanted["state"] == "absent":
-        steps = plan_absent(url, accounts, made)
-    else:
-        try:
-            found = buckets.look(accounts)
-        except BucketError:
-            if not module.check_mode:
-                raise
-            found = {}
-        steps = plan_present(accounts, found)
+    made = notes.of(wanted["endpoint"])
+    looking = opened(wanted, Deadline(LOOK_SECONDS))
+    plan = absent if wanted["state"] == "absent" else present
+    try:
+        steps, left = plan(looking, accounts, made)
+    except BucketError as error:
+        if not module.check_mode or not error.unreachable:
+            raise
+        # What does not answer yet is taken as empty, or as it was noted.
+        wants = wanted["state"] == "present"
+        left = []
+        steps = (
+            plan_present(accounts, {}) if wants else plan_absent(wanted["endpoint"], accounts, made)
+        )
     if not module.check_mode:
-        work_off(steps, buckets, notes)
-    return steps
+        left += work_off(steps, opened(wanted), notes)
+    return steps, left
+
+
+def present(
+    buckets: Buckets, accounts: tuple[Account, ...], made: dict[str, Made]
+) -> tuple[tuple[Step, ...], list[str]]:
+    """Create what is missing, and mark what is ours and does not say so."""
+    found = buckets.look(accounts)
+    owners = buckets.owners(accounts, found)
+    buckets.refuse_foreign(owners)
+    steps = plan_present(accounts, found) + to_mark(buckets, accounts, found, owners, made)
+    return steps, []
+
+
+def absent(
+    buckets: Buckets, accounts: tuple[Account, ...], made: dict[str, Made]
+) -> tuple[tuple[Step, ...], list[str]]:
+    """Delete what was made and still is what was made."""
+    ours = {**made, **forgotten(buckets, accounts, made)}
+    return still_ours(buckets, plan_absent(buckets.url, accounts, ours), ours)
 
 
 def main() -> None:
@@ -121,6 +176,7 @@ def main() -> None:
         argument_spec=dict(
             **client.OPTIONS,
             record={"type": "path", "required": True},
+            addressing={"type": "str", "choices": ["path", "virtual"], "default": "path"},
             site_id={"type": "str", "default": ""},
             state={"type": "str", "choices": ["present", "absent"], "default": "present"},
         ),
@@ -129,9 +185,14 @@ def main() -> None:
     if client.BOTO_ERROR:
         module.fail_json(msg=missing_required_lib("boto3"), exception=client.BOTO_ERROR)
     try:
-        steps = run(module)
+        steps, left = run(module)
     except (BucketError, EndpointError) as error:
         module.fail_json(msg=str(error))
+    for why in left:
+        module.warn(
+            f"{module.params['endpoint']}: {why}, so it was left with everything in it; delete it "
+            "by hand if nobody needs it."
+        )
     texts = [step.text for step in steps]
     endpoint = module.params["endpoint"]
     module.exit_json(

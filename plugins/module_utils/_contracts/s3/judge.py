@@ -93,6 +93,11 @@ class Refusal:
         return self.code in codes
 
     @property
+    def is_missing(self) -> bool:
+        """Whether S3 itself says that there is no such bucket or object."""
+        return self.source == S3 and self.is_one_of((*MISSING, "NoSuchKey"))
+
+    @property
     def may_have_worked(self) -> bool:
         """Whether what was asked may have happened all the same, as after a lost answer."""
         if self.source == S3:
@@ -128,7 +133,7 @@ class BucketSeen:
     @property
     def missing(self) -> bool:
         refusal = self.outcomes.get("list")
-        return bool(refusal and refusal.source == S3 and refusal.is_one_of(MISSING))
+        return bool(refusal and refusal.is_missing)
 
 
 @dataclass(frozen=True)

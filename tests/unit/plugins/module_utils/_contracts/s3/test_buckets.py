@@ -9,12 +9,10 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.buckets import (
-    BucketError,
+    Act,
     Buckets,
     Found,
-    Notes,
     Step,
-    parse_record,
     plan_absent,
     plan_present,
     said,
@@ -23,6 +21,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.buckets
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
     Account,
     Refusal,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.notes import (
+    BucketError,
+    Made,
+    Notes,
+    parse_record,
 )
 
 A = Account("a", "AK", "SK", ("one", "two"))
@@ -42,8 +46,8 @@ def test_nothing_is_made_where_all_is_there() -> None:
 
 def test_only_what_was_made_is_deleted() -> None:
     steps = plan_absent("https://s3", [A, B], ["three"])
-    assert [(step.create, step.bucket, step.account.name) for step in steps] == [
-        (False, "three", "b")
+    assert [(step.act, step.bucket, step.account.name) for step in steps] == [
+        (Act.DELETE, "three", "b")
     ]
 
 
@@ -58,7 +62,7 @@ def test_a_damaged_record_is_named() -> None:
 
 
 def test_a_refusal_is_said_without_keys() -> None:
-    text = said("https://s3", A, "create bucket one", "AK may\nnot, SK")
+    text = said("https://s3", A, "create bucket one", Refusal("X", words="AK may\nnot, SK"))
     assert text.startswith("https://s3: could not create bucket one as account a: ******** may not")
     assert "AK" not in text
     assert "SK" not in text
@@ -78,14 +82,19 @@ class Endpoint:
 
     def call(self, operation: str, **arguments: Any) -> tuple[Any, Refusal | None]:
         self.asked.append((operation, arguments))
-        bucket = arguments["Bucket"]
+        bucket = arguments.get("Bucket", "")
         refusal = self.refusals.get(operation)
         if operation == "create_bucket" and "CreateBucketConfiguration" in arguments:
             refusal = self.refusals.get("create_with_region")
-        if operation == "head_bucket" and bucket not in self.buckets:
-            refusal = refusal or Refusal("404")
+        if operation == "list_objects_v2" and bucket not in self.buckets:
+            refusal = refusal or Refusal("NoSuchBucket")
         if refusal:
             return None, refusal
+        if operation in ("get_bucket_tagging", "get_object"):
+            missing = {"get_bucket_tagging": "NoSuchTagSet", "get_object": "NoSuchKey"}
+            return None, Refusal(missing[operation] if bucket in self.buckets else "NoSuchBucket")
+        if operation == "delete_object":
+            self.buckets[bucket].remove(arguments["VersionId"])
         if operation == "create_bucket":
             self.buckets[bucket], self.uploads[bucket] = [], []
         if operation == "delete_objects":
@@ -117,8 +126,9 @@ def at(endpoint: Endpoint) -> Buckets:
     return Buckets("https://s3", "eu-1", lambda _account: endpoint)
 
 
-CREATE = Step(True, "one", A)
-DELETE = Step(False, "one", A)
+NOTE = Made("one", plain=True)
+CREATE = Step(Act.CREATE, "one", A)
+DELETE = Step(Act.DELETE, "one", A)
 
 
 def test_what_is_there_is_told_from_what_is_missing() -> None:
@@ -127,10 +137,11 @@ def test_what_is_there_is_told_from_what_is_missing() -> None:
 
 def test_a_bucket_that_may_not_be_looked_at_is_no_missing_bucket() -> None:
     with pytest.raises(BucketError) as refusal:
-        at(Endpoint(head_bucket=DENIED)).look([A])
+        at(Endpoint(list_objects_v2=DENIED)).look([A])
     assert str(refusal.value) == (
         "https://s3: could not look at bucket one as account a: An error occurred (AccessDenied): "
-        "no; give it other keys in object_store_accounts, or another bucket."
+        "no; grant it the right, or set other keys: object_store_access_key and "
+        "object_store_secret_key, or the keys of a in object_store_accounts."
     )
 
 
@@ -144,19 +155,19 @@ def test_a_bucket_that_may_not_be_looked_at_is_no_missing_bucket() -> None:
 )
 def test_the_region_is_said_where_the_endpoint_wants_it(code: str, second: Any) -> None:
     endpoint = Endpoint(create_bucket=Refusal(code))
-    at(endpoint).apply(CREATE)
+    at(endpoint).create(CREATE)
     places = [asked.get("CreateBucketConfiguration") for _operation, asked in endpoint.asked]
     assert places == ([None, second] if second else [None])
 
 
 def test_a_bucket_is_emptied_of_all_versions_and_parts_before_it_goes() -> None:
     endpoint = Endpoint("one", "two")
-    at(endpoint).apply(DELETE)
+    at(endpoint).delete(DELETE, NOTE)
     assert sorted(endpoint.buckets) == ["two"]
 
 
 def test_a_bucket_that_is_gone_already_is_deleted() -> None:
-    at(Endpoint()).apply(DELETE)
+    at(Endpoint()).delete(DELETE, NOTE)
 
 
 @pytest.mark.parametrize(
@@ -165,27 +176,27 @@ def test_a_bucket_that_is_gone_already_is_deleted() -> None:
         "list_multipart_uploads",
         "abort_multipart_upload",
         "list_object_versions",
-        "delete_objects",
+        "delete_object",
         "delete_bucket",
     ],
 )
 def test_a_refused_removal_is_said(operation: str) -> None:
     with pytest.raises(BucketError, match="could not delete bucket one and everything in it"):
-        at(Endpoint("one", **{operation: DENIED})).apply(DELETE)
+        at(Endpoint("one", delete_objects=DENIED, **{operation: DENIED})).delete(DELETE, NOTE)
 
 
 def test_the_note_is_ahead_of_the_bucket_and_goes_with_it(tmp_path: Path) -> None:
     notes = Notes(str(tmp_path / "state" / "buckets.json"))
-    notes.write("https://other", ["theirs"])
+    notes.write("https://other", {"theirs": Made("theirs", plain=True)})
     seen: list[Any] = []
 
     class Watched(Endpoint):
         def call(self, operation: str, **arguments: Any) -> tuple[Any, Refusal | None]:
-            seen.append(notes.read().get("https://s3"))
+            seen.append(list(notes.of("https://s3")))
             return super().call(operation, **arguments)
 
     endpoint = Watched()
-    work_off([CREATE, Step(True, "two", A)], at(endpoint), notes)
+    work_off([CREATE, Step(Act.CREATE, "two", A)], at(endpoint), notes)
     assert seen == [["one"], ["one", "two"]]
     work_off([DELETE], at(endpoint), notes)
     assert json.loads(Path(notes.path).read_text()) == {
@@ -203,7 +214,7 @@ def test_a_bucket_that_could_not_be_made_is_not_noted(tmp_path: Path) -> None:
 
 def test_a_bucket_that_could_not_be_deleted_stays_noted(tmp_path: Path) -> None:
     notes = Notes(str(tmp_path / "buckets.json"))
-    notes.write("https://s3", ["one"])
+    notes.write("https://s3", {"one": NOTE})
     with pytest.raises(BucketError):
         work_off([DELETE], at(Endpoint("one", delete_bucket=DENIED)), notes)
-    assert notes.read() == {"https://s3": ["one"]}
+    assert list(notes.of("https://s3")) == ["one"]
