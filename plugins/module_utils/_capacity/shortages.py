@@ -117,9 +117,11 @@ def loads(problem: Problem, result: Result, specs: Sequence[Spec]) -> tuple[Load
             if one.devices
         )
         limits = sum(
-            most if (most := by_name[one.workload].limit.memory_mib) is not None else own
+            (most if (most := spec.limit.memory_mib) is not None else own) + of_gpu
             for one in rows
+            for spec in (by_name[one.workload],)
             for own in (works[one.workload].demand[1],)
+            for of_gpu in (memory_of(spec, here.cards) - spec.request.memory_mib,)
         )
         found.append(
             Load(

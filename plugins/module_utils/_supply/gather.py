@@ -29,6 +29,7 @@ from .gpu import (
     from_pci,
     parse_nvidia_smi,
     with_main_memory,
+    without_cards,
 )
 from .installed import ours, packages
 from .running import listeners, main_processes, processes
@@ -47,16 +48,15 @@ def cpu(host: Host) -> dict[str, Any]:
     nodes = []
     for name in host.names("/sys/devices/system/node"):
         if name.startswith("node") and name[4:].isdecimal():
-            memory = procfs.parse_meminfo(
-                host.read(f"/sys/devices/system/node/{name}/meminfo").replace(
-                    f"Node {name[4:]} ", ""
-                )
-            )
+            said = host.read(f"/sys/devices/system/node/{name}/meminfo")
+            said = said.replace(f"Node {name[4:]} ", "")
+            memory = procfs.parse_meminfo(said)
             nodes.append(
                 {
                     "id": int(name[4:]),
                     "cpus": host.line(f"/sys/devices/system/node/{name}/cpulist"),
                     "memory_mib": memory.total_mib,
+                    "free_mib": procfs.parse_free_mib(said),
                 }
             )
     affinity: int | None = None
@@ -369,7 +369,9 @@ def gather(
     facts["pools"] = pools(host, facts["filesystems"])
     facts["disks"] = disks(host)
     facts["network"] = network(host, interface_addresses(host))
-    facts["gpus"] = gpus(host, ask_driver, facts["memory"]["total_mib"]).as_dict()
+    cards = gpus(host, ask_driver, facts["memory"]["total_mib"])
+    facts["gpus"] = cards.as_dict()
+    facts["memory"].update(without_cards(facts["memory"], facts["cpu"]["numa_nodes"], cards.gpus))
     dead = [str(row["mount"]) for row in facts["uncounted"] if row.get("dead")]
     facts["packages"], sizes = packages(host, dead)
     facts["ours"] = ours(host, time.monotonic() + budget, time.monotonic, sizes, dead)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 from xml.etree import ElementTree
@@ -24,6 +24,10 @@ NOT_THERE = frozenset(
 # Chips without memory of their own: their driver gives no size, or that of the whole machine.
 SHARED_MEMORY = re.compile(r"\b(nvgpu|tegra|jetson|orin|xavier|thor|gb10|n1x?)\b", re.IGNORECASE)
 LOST = re.compile(r"gpu is lost|card is lost|requires? reset|fallen off", re.IGNORECASE)
+
+
+# Cards whose memory the kernel takes for a part of the host's, on nodes without processors.
+COHERENT = re.compile(r"\b(gh200|gb200|gb300)\b", re.IGNORECASE)
 
 
 class GpuError(Exception):
@@ -373,3 +377,34 @@ def with_main_memory(report: GpuReport, memory_mib: float | None) -> GpuReport:
             for gpu in report.gpus
         ),
     )
+
+
+def without_cards(
+    memory: Mapping[str, Any], nodes: Iterable[Mapping[str, Any]], gpus: Iterable[Gpu]
+) -> dict[str, float]:
+    """Total and available memory of a host without that of its cards, as far as it is in there.
+
+    With one address space for processors and cards (Grace Hopper) the kernel counts the memory of
+    the cards as the host's, on a node of its own for each card, which has no processors.
+    """
+    bare = [node for node in nodes if not node["cpus"] and node["memory_mib"]]
+    total, available = memory.get("total_mib"), memory.get("available_mib")
+    if total is None:
+        return {}
+    gone = kept = 0.0
+    for gpu in gpus:
+        coherent = gpu.addressing_mode == "ATS" or COHERENT.search(gpu.model or "")
+        if gpu.memory_shared or not coherent or not gpu.memory_mib:
+            continue
+        near = [n for n in bare if 0.8 <= n["memory_mib"] / gpu.memory_mib <= 1.1]
+        if near:
+            bare.remove(near[0])
+            gone += near[0]["memory_mib"]
+            free = near[0].get("free_mib")
+            kept += near[0]["memory_mib"] if free is None else free
+    if not gone:
+        return {}
+    found = {"total_mib": round(max(0.0, total - gone), 1)}
+    if available is not None:
+        found["available_mib"] = round(min(found["total_mib"], max(0.0, available - kept)), 1)
+    return found

@@ -122,6 +122,15 @@ def parse_meminfo(text: str) -> Memory:
     )
 
 
+def parse_free_mib(text: str) -> float | None:
+    """Memory that nothing is in, not even cache, from a meminfo; None if it does not say."""
+    for key, value in _colon_rows(text):
+        words = value.split()
+        if key == "MemFree" and words and words[0].isdecimal():
+            return round(int(words[0]) / 1024, 1)
+    return None
+
+
 @dataclass(frozen=True)
 class Mount:
     """One mount as /proc/self/mountinfo tells it."""

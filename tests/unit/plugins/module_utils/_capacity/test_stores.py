@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from typing import Any
 
 import pytest
@@ -484,3 +486,81 @@ def test_a_path_that_is_not_counted_is_a_finding_and_not_booked_on_the_root(kind
     work = dataset("d", "/var/lib/mlops/y", 40.0)
     assert verdict(supply, work) == "INFEASIBLE"
     assert "capacity.unmounted_path" in {row.id for row in plan(supply, work).findings}
+
+
+# -- every placement tried one by one -----------------------------------------------------------
+
+Where = tuple[object, float]  # a file system or storage, and its size
+Work = list[tuple[str, int, bool]]  # path, size, whether it must be its own mount
+MOUNTS, PATHS = ("/mnt/a", "/mnt/b"), ("/mnt/a/x", "/mnt/b/x", "/srv/x")
+
+
+def random_hosts(
+    rng: random.Random,
+) -> tuple[list[dict[str, Any]], list[dict[str, Where]]]:
+    sizes = {"nas:/s1": float(rng.randint(1, 8)), "nas2:/s2": float(rng.randint(9, 14))}
+    hosts, truth = [], []
+    for number in range(rng.randint(1, 3)):
+        mounts: list[dict[str, Any]] = []
+        lying: dict[str, Where] = {}
+        for at, path in enumerate(MOUNTS):
+            source = rng.choice([None, "local", *sizes])
+            if source == "local":
+                size = float(rng.randint(1, 6))
+                mounts.append(disk(path, f"8:{20 + at}", size, size, type="xfs", source="/dev/sdb"))
+                lying[path] = ((number, path), size)
+            elif source is not None:
+                more = {"source": source, "server": None, "device": f"0:{40 + at}"}
+                mounts.append(nas(path, sizes[source], **more))
+                lying[path] = (source, sizes[source])
+        root = float(rng.randint(1, 6))
+        lying["/"] = ((number, "/"), root)
+        hosts.append(host(f"h{number}", *mounts, root=root))
+        truth.append(lying)
+    return hosts, truth
+
+
+def holds(truth: list[dict[str, Where]], works: list[Work], hosts: tuple[int, ...]) -> bool:
+    used: dict[Where, int] = {}
+    for work, number in zip(works, hosts):
+        for path, size, mounted in work:
+            root = truth[number]["/"]
+            where = truth[number].get(path[:6], root)
+            if mounted and where == root:
+                return False
+            used[where] = used.get(where, 0) + size
+    return all(size <= where[1] for where, size in used.items())
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_verdict_on_random_sites_with_shared_storage_is_wrong(seed: int) -> None:
+    rng = random.Random(seed)
+    for _site in range(50):
+        hosts, truth = random_hosts(rng)
+        works = [
+            [
+                (path, rng.randint(1, 4), rng.random() < 0.25 and path != "/srv/x")
+                for path in rng.sample(PATHS, rng.randint(1, 2))
+            ]
+            for _work in range(rng.randint(1, 4))
+        ]
+        written = [
+            {
+                "name": f"w{number}",
+                "kind": "dataset",
+                "requests": {
+                    "disks": [
+                        {"path": path, "size_mib": size, "mount": mounted}
+                        for path, size, mounted in work
+                    ]
+                },
+            }
+            for number, work in enumerate(works)
+        ]
+        found = planned(site(*hosts), *written)
+        every = itertools.product(range(len(hosts)), repeat=len(works))
+        fits = any(holds(truth, works, where) for where in every)
+        assert found.verdict == ("FEASIBLE" if fits else "INFEASIBLE")
+        if fits:
+            placed = tuple(int(one.host[1:]) for one in sorted(found.result.placement))
+            assert holds(truth, works, placed)

@@ -16,6 +16,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
     from_pci,
     parse_nvidia_smi,
     with_main_memory,
+    without_cards,
 )
 
 FIXTURES = Path(__file__).resolve().parents[4] / "fixtures" / "nvidia_smi"
@@ -192,3 +193,28 @@ def test_cards_without_memory_of_their_own_have_that_of_the_machine() -> None:
     assert [gpu.memory_mib for gpu in with_main_memory(report, 122_000.0).gpus] == [122_000.0]
     own = parse_nvidia_smi(RECORDED.format(**SOUND))
     assert with_main_memory(own, 500_000.0) == own
+
+
+@pytest.mark.parametrize(
+    ("card", "total", "available"),
+    [
+        ({"name": "NVIDIA GH200 480GB", "total": "97871 MiB"}, 490_000, 480_000),
+        ({"name": "NVIDIA N9", "total": "97871 MiB"}, 490_000, 480_000),
+        ({"name": "NVIDIA GB200", "total": "97871 MiB", "addressing": "None"}, 490_000, 480_000),
+        ({"name": "NVIDIA H100", "total": "97871 MiB", "addressing": "None"}, None, None),
+        ({"name": "NVIDIA GB10", "total": "97871 MiB"}, None, None),
+        ({"name": "NVIDIA GH200 480GB", "total": "40000 MiB"}, None, None),
+        ({"name": "NVIDIA GH200 480GB", "total": "GPU is lost"}, None, None),
+    ],
+)
+def test_memory_of_cards_that_the_kernel_counts_as_the_hosts_is_theirs(
+    card: dict[str, str], total: float | None, available: float | None
+) -> None:
+    nodes: list[dict[str, object]] = [
+        {"id": 0, "cpus": "0-71", "memory_mib": 490_000.0, "free_mib": 400_000.0},
+        {"id": 1, "cpus": None, "memory_mib": 97_000.0, "free_mib": 90_000.0},
+    ]
+    gpus = parse_nvidia_smi(RECORDED.format(**{**SOUND, **card})).gpus
+    found = without_cards({"total_mib": 587_000.0, "available_mib": 570_000.0}, nodes, gpus)
+    wanted = {} if total is None else {"total_mib": total, "available_mib": available}
+    assert found == wanted
