@@ -27,6 +27,32 @@ options:
       title:
         description: Name of the check in the findings.
         type: str
+      otherwise:
+        description: What is said if the answer or output lacks the text of C(contains).
+        type: str
+      because:
+        description:
+          - Where a JSON document says why the check fails, asked only then. Its reason is added to
+            what was found.
+        type: dict
+        suboptions:
+          url:
+            description: Address of the document.
+            type: str
+            required: true
+          say:
+            description: Name of the value that is the reason.
+            type: str
+            required: true
+          where:
+            description: What the mapping that holds the value, or its C(labels), has to say too.
+            type: dict
+            default: {}
+      remedy:
+        description:
+          - What mends it. Default is the command that tells more about a unit, a port, a file or a
+            command.
+        type: str
       unit:
         description: systemd unit that shall be active.
         type: str
@@ -97,6 +123,15 @@ EXAMPLES = r"""
       - {unit: mlops-prometheus.service}
       - {url: "http://127.0.0.1:9090/-/ready"}
       - {tcp: "127.0.0.1:9093"}
+      - title: measurements of line1-cam1 (port 9443)
+        url: "http://127.0.0.1:9090/api/v1/query?query=up%7Bhost%3D%22line1-cam1%22%7D==1"
+        contains: '"__name__":"up"'
+        otherwise: Prometheus does not get them
+        because:
+          url: http://127.0.0.1:9090/api/v1/targets
+          say: lastError
+          where: {host: line1-cam1}
+        remedy: open port 9443 of line1-cam1 for this host
       - {file: /etc/mlops/monitoring/prometheus.yml, mode: "0640"}
     timeout: 30
 """
@@ -117,6 +152,9 @@ findings:
       type: str
     found:
       description: What is wrong, as a sentence. Empty if nothing is.
+      type: str
+    remedy:
+      description: What mends it. Empty if nothing is wrong.
       type: str
 """
 
@@ -145,14 +183,23 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             break
         time.sleep(pause)
         pause = min(2.0, pause * 1.5)
+    asked: dict[str, str] = {}
+    for number, said in wrong.items():
+        if said:
+            wrong[number] = probe.explained(checks[number], said, asked)
     findings = [
-        {"check": titles[number], "severity": "fail" if said else "pass", "found": said}
+        {
+            "check": titles[number],
+            "severity": "fail" if said else "pass",
+            "found": said,
+            "remedy": probe.remedy_of(checks[number]) if said else "",
+        }
         for number, said in wrong.items()
     ]
-    failed = [said for said in wrong.values() if said]
+    failed = [probe.sentence(checks[number], said) for number, said in wrong.items() if said]
     if failed and not module.check_mode:
         module.fail_json(
-            msg=f"{len(failed)} of {len(checks)} checks failed: " + "; ".join(failed) + ".",
+            msg="\n".join([f"{len(failed)} of {len(checks)} checks failed:", *failed]),
             findings=findings,
         )
     return {"changed": False, "findings": findings}
@@ -162,6 +209,16 @@ def main() -> None:
     options: dict[str, Any] = {
         **HEALTH,
         "title": {"type": "str"},
+        "otherwise": {"type": "str"},
+        "because": {
+            "type": "dict",
+            "options": {
+                "url": {"type": "str", "required": True},
+                "say": {"type": "str", "required": True},
+                "where": {"type": "dict", "default": {}},
+            },
+        },
+        "remedy": {"type": "str"},
         "unit": {"type": "str"},
         "state": {"type": "str", "default": "active"},
         "file": {"type": "path"},

@@ -15,6 +15,8 @@ description:
   - Activates it by switching a symbolic link, has the model server load it without losing a
     request, and goes back to the release before if the server cannot serve it or its answers are
     not those of the trainer.
+  - Files of the release that were damaged on the disk are fetched again. Nothing that is here is
+    removed before what replaces it is complete and verified.
   - A run killed at any point leaves the device serving; the next run goes on where it ended, also
     in the middle of a file.
   - Goes back to an older release by naming its digest, without the network if the device kept it.
@@ -25,9 +27,11 @@ author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
   digest:
-    description: Digest of the release's manifest, as the step publish of the pipeline prints it.
+    description:
+      - Digest of the release's manifest, as the step publish of the pipeline prints it.
+      - Without it, the release that the device has is looked at again, and what is damaged of it on
+        the disk is fetched anew. A device without a release is left as it is.
     type: str
-    required: true
   activate:
     description:
       - Serve the release. Without it, it is only fetched and verified, for an activation later.
@@ -60,9 +64,17 @@ EXAMPLES = r"""
   mlops.onprem.model_release:
     digest: sha256:29dee44eca6eb59f5165a13483c3d57dffbaf6a8e144ef2566cf02c77d075a80
     activate: false
+
+- name: Fetch again what is damaged of the release that the device has
+  mlops.onprem.model_release:
 """
 
 RETURN = r"""
+mended:
+  description: What was damaged and has been mended, as a sentence. Empty if nothing was.
+  returned: success
+  type: str
+  sample: ""
 digest:
   description: Digest of the release that is active now.
   returned: success
@@ -141,8 +153,9 @@ def report(
 def predict(device: Device, digest: str, activate: bool) -> dict[str, Any]:
     """Say what a real run would do, having judged the release."""
     before = device.state(patient=False)
-    wanted = plan(before, check_digest(digest), activate)
-    if wanted.pull:
+    damage = device.damage(digest) if check_digest(digest) in before.releases else ""
+    wanted = plan(before, digest, activate, damage=damage)
+    if wanted.pull or wanted.mend:
         release, _manifest, _signature = device.inspect(digest)
     else:
         release = device.verify(digest)
@@ -150,6 +163,7 @@ def predict(device: Device, digest: str, activate: bool) -> dict[str, Any]:
     releases = before.releases if digest in before.releases else (digest, *before.releases)
     return {
         "changed": wanted.needed,
+        "mended": wanted.mend,
         "bytes": 0,
         "model_name": release.model_name,
         "model_version": release.model_version,
@@ -162,6 +176,7 @@ def apply(device: Device, digest: str, activate: bool) -> dict[str, Any]:
     before, after, done, moved = device.release(digest, activate)
     return {
         "changed": done.needed,
+        "mended": done.mend,
         "bytes": moved,
         "model_name": after.served.model_name,
         "model_version": after.served.model_version,
@@ -169,11 +184,21 @@ def apply(device: Device, digest: str, activate: bool) -> dict[str, Any]:
     }
 
 
+NOTHING: dict[str, Any] = {
+    "changed": False,
+    "mended": "",
+    "bytes": 0,
+    "model_name": "",
+    "model_version": "",
+    **report(State(None, None, Served(None), ()), "", True, ()),
+}
+
+
 def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "digest": {"type": "str", "required": True},
+            "digest": {"type": "str"},
             "activate": {"type": "bool", "default": True},
             "timeout": {"type": "int", "default": 60},
             "settings": {"type": "path", "default": SETTINGS_FILE},
@@ -191,13 +216,20 @@ def main() -> None:
         if module.check_mode:
             none = State(None, None, Served(None), ())
             module.exit_json(
-                changed=True,
+                changed=params["digest"] is not None,
                 bytes=0,
+                mended="",
                 model_name="",
                 model_version="",
                 seconds=seconds(),
-                msg="Model serving is not installed here yet; the release would be activated.",
-                **report(none, params["digest"], params["activate"], (params["digest"],)),
+                msg="Model serving is not installed here yet"
+                + ("; the release would be activated." if params["digest"] else "."),
+                **report(
+                    none,
+                    params["digest"] or "",
+                    params["activate"],
+                    (params["digest"],) if params["digest"] else (),
+                ),
             )
         module.fail_json(
             msg=f"The file {path} is not there; apply the role model_serving to this device first.",
@@ -213,12 +245,14 @@ def main() -> None:
             float(params["timeout"]),
         )
         work = predict if module.check_mode else apply
-        result = work(device, params["digest"], params["activate"])
+        digest = params["digest"] or device.current
+        result = work(device, digest, params["activate"]) if digest else NOTHING
     except RegistryError as error:
         module.fail_json(msg=str(error), seconds=seconds())
     except (OSError, Interrupted) as error:
         module.fail_json(
-            msg=f"The release {params['digest']} was not activated: {error}.", seconds=seconds()
+            msg=f"The release {params['digest'] or 'of this device'} was not activated: {error}.",
+            seconds=seconds(),
         )
     module.exit_json(seconds=seconds(), **result)
 

@@ -459,7 +459,7 @@ class _Host:
                     else "a process that could not be identified"
                     + ("; assess with become: true" if blind else "")
                 )
-                names = self.variables((demand.role,), "port")
+                other_port = self.other_port(need, (demand.role,))
                 command = listener.get("command")
                 if command and command != process and not listener.get("main"):
                     holder += f": {command}"
@@ -469,8 +469,7 @@ class _Host:
                     f"port {need.port}/{need.protocol} on {listener['address']} "
                     f"is held by {holder}",
                     f"port {need.port} free for {demand.service}",
-                    how_to_free(listener)
-                    + (f", or choose another port by {names}" if names else ""),
+                    how_to_free(listener) + (f", or {other_port}" if other_port else ""),
                 )
         for index, (demand, need) in enumerate(wanted):
             for other, rival in wanted[:index]:
@@ -479,7 +478,7 @@ class _Host:
                 ):
                     continue
                 if clashes(need, rival.protocol, rival.port, rival.address):
-                    names = self.variables((other.role, demand.role), "port")
+                    other_port = self.other_port(need, (other.role, demand.role))
                     self.add(
                         "port",
                         FAIL,
@@ -487,8 +486,13 @@ class _Host:
                         f"{demand.service}",
                         "one service a port",
                         "place them on different hosts"
-                        + (f", or choose another port by {names}" if names else ""),
+                        + (f", or {other_port}" if other_port else ""),
                     )
+
+    def other_port(self, need: PortNeed, roles: tuple[str, ...]) -> str:
+        """What gives a service another port, as far as a variable does."""
+        names = self.variables(roles, "port")
+        return need.remedy or (f"choose another port by {names}" if names else "")
 
 
 # Units that carry logins, containers, other people's jobs or the host itself: whoever stops one to

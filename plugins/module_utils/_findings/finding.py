@@ -105,11 +105,15 @@ class DiskNeed:
 
 @dataclass(frozen=True)
 class PortNeed:
-    """A port to listen on. The address 0.0.0.0 or :: means all."""
+    """A port to listen on. The address 0.0.0.0 or :: means all.
+
+    ``remedy`` says what to set where somebody else has the port.
+    """
 
     port: int
     address: str = ANY_ADDRESS
     protocol: str = "tcp"
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -189,11 +193,12 @@ def _protocol(value: object) -> str:
 
 def _port(data: object) -> PortNeed:
     given = mapping(data)
-    known_keys(given, ("port", "address", "protocol"))
+    known_keys(given, ("port", "address", "protocol", "remedy"))
     return PortNeed(
         port=field(given, "port", _port_number),
         address=optional(given, "address", text, ANY_ADDRESS),
         protocol=optional(given, "protocol", _protocol, "tcp"),
+        remedy=optional(given, "remedy", lambda value: str(value).strip(), ""),
     )
 
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import grp
 import http.client
+import json
 import os
 import pwd
 import socket
 import ssl
 import stat
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,6 +22,8 @@ from .errors import HostError
 from .system import properties, run
 
 CA_BUNDLE = "/etc/mlops/tls/ca.crt"
+OK = 200
+LARGEST = 16 << 20  # bytes of an answer; Prometheus lists all its targets in one
 QUESTIONS = ("unit", "url", "tcp", "file", "command")
 
 
@@ -42,6 +45,68 @@ def title_of(check: Mapping[str, Any]) -> str:
     name = question_of(check)
     value = check[name]
     return f"{name} {' '.join(value) if isinstance(value, list) else value}"
+
+
+def remedy_of(check: Mapping[str, Any]) -> str:
+    """What mends a check that failed, or where to read more about it."""
+    if check.get("remedy"):
+        return str(check["remedy"])
+    name = question_of(check)
+    if name == "unit":
+        return f"read journalctl -u {check['unit']} -n 50"
+    if name == "file":
+        return "run the site again, which puts it back"
+    if name == "command":
+        return f"run it on the host: {' '.join(str(word) for word in check['command'])}"
+    return f"see on the host who listens: ss -ltnp sport = :{_port(check, name)}"
+
+
+def _port(check: Mapping[str, Any], name: str) -> int:
+    if name == "tcp":
+        return address_of(check["tcp"])[1]
+    parts = urlsplit(str(check["url"]))
+    return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def sentence(check: Mapping[str, Any], said: str) -> str:
+    """What a failed check is called, what was found, and what mends it."""
+    title = f"{check['title']}: " if check.get("title") else ""
+    return f"{title}{said.rstrip('.')}; {remedy_of(check)}."
+
+
+def explained(
+    check: Mapping[str, Any], said: str, asked: dict[str, str], timeout: float = 5.0
+) -> str:
+    """What was found, with the reason that the document named in C(because) gives for it.
+
+    ``asked`` keeps the documents, each of which is asked for once.
+    """
+    source = check.get("because")
+    if not source:
+        return said
+    url = str(source["url"])
+    if url not in asked:
+        status, body, _wrong = _fetch({"ca": check.get("ca"), "url": url}, timeout)
+        asked[url] = body if status == OK else ""
+    try:
+        why = reason_in(json.loads(asked[url]), source["say"], source.get("where") or {})
+    except ValueError:
+        return said
+    return f"{said}: {why}" if why else said
+
+
+def reason_in(value: object, say: str, where: Mapping[str, Any]) -> str:
+    """The first text called ``say`` in JSON, in a mapping that says what ``where`` says."""
+    inner: Iterable[object] = ()
+    if isinstance(value, dict):
+        labels = value.get("labels")
+        known = {**value, **(labels if isinstance(labels, dict) else {})}
+        if value.get(say) and all(str(known.get(key)) == str(where[key]) for key in where):
+            return " ".join(str(value[say]).split())
+        inner = value.values()
+    elif isinstance(value, list):
+        inner = value
+    return next(filter(None, (reason_in(entry, say, where) for entry in inner)), "")
 
 
 def ask(check: Mapping[str, Any], timeout: float) -> str:
@@ -118,13 +183,13 @@ def _context(check: Mapping[str, Any]) -> ssl.SSLContext:
     return context
 
 
-def _url(check: Mapping[str, Any], timeout: float) -> str:
+def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
+    """The status and the body of an answer, or 0, nothing, and why there is none."""
     url = str(check["url"])
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise HostError(f"{url!r} is not an http or https address.")
     port = parts.port or (443 if parts.scheme == "https" else 80)
-    wanted: Sequence[int] = check.get("status") or [200]
     name = check.get("server_name") or parts.hostname
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
     try:
@@ -141,20 +206,27 @@ def _url(check: Mapping[str, Any], timeout: float) -> str:
         path = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         connection.request(check.get("method") or "GET", path, headers=headers)
         answer = connection.getresponse()
-        body = answer.read(1 << 20).decode("utf-8", "replace")
+        body = answer.read(LARGEST).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        return f"{url} does not answer ({reason(error)})"
+        return 0, "", f"{url} does not answer ({reason(error)})"
     finally:
         connection.close()
-    if answer.status not in wanted:
-        expected = " or ".join(str(status) for status in wanted)
+    return answer.status, body, ""
+
+
+def _url(check: Mapping[str, Any], timeout: float) -> str:
+    url = str(check["url"])
+    wanted: Sequence[int] = check.get("status") or [OK]
+    status, body, wrong = _fetch(check, timeout)
+    if wrong:
+        return wrong
+    if status not in wanted:
+        expected = " or ".join(str(number) for number in wanted)
         hint = " ".join(body.split())[:200]
-        return f"{url} answers {answer.status} instead of {expected}" + (
-            f": {hint}" if hint else ""
-        )
+        return f"{url} answers {status} instead of {expected}" + (f": {hint}" if hint else "")
     text = check.get("contains")
     if text and text not in body:
-        return f"{url} answers without the text {text!r}"
+        return str(check.get("otherwise") or f"{url} answers without the text {text!r}")
     return ""
 
 
@@ -212,5 +284,5 @@ def _command(check: Mapping[str, Any], timeout: float) -> str:
         return f"{argv[0]} ended with {ran.rc}: {' '.join(ran.said.split())[-300:]}"
     text = check.get("contains")
     if text and text not in ran.out:
-        return f"{argv[0]} answers without the text {text!r}"
+        return str(check.get("otherwise") or f"{argv[0]} answers without the text {text!r}")
     return ""

@@ -1,10 +1,18 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one error of this package."""
+"""The errors of this package."""
 
 from __future__ import annotations
 
 
 class RegistryError(Exception):
     """Something about a release is not as it must be; the message is a sentence for people."""
+
+
+class DamagedError(RegistryError):
+    """The files of a release on the disk are not those that its digest names."""
+
+
+class UntrustedError(RegistryError):
+    """A release carries no signature of the key that is trusted here."""

@@ -13,7 +13,7 @@ from .site import Site
 
 Entry = dict[str, Any]
 METRICS_PORT = 9443
-UP = '"__name__":"up"'
+POSTGRESQL_PORT = 5432
 
 
 def metrics_port(site: Site, host: str) -> int:
@@ -95,29 +95,70 @@ def checks(
 
     ``query`` is the URL of an instant query up to the expression.
     """
-
-    def ask(title: str, expression: str, contains: str = UP) -> Entry:
-        return {"title": title, "url": query + quote(expression, safe=""), "contains": contains}
-
-    found = [
-        ask(f"metrics of {target['job']}", f'up{{job="{target["job"]}"}}==1') for target in loopback
-    ]
-    found += [
-        ask(
-            f"metrics of {target['job']} on {target['host']}",
-            f'up{{job="{target["job"]}",host="{target["host"]}"}}==1',
-        )
-        for target in scraped
-    ]
-    found += [
-        ask(
-            f"answer of {probe['url']}",
-            f'probe_success{{instance="{probe["url"]}"}}==1',
-            '"__name__":"probe_success"',
-        )
-        for probe in probed
-    ]
+    found = [_own_check(query, target) for target in loopback]
+    found += [_target_check(query, target) for target in scraped]
+    found += [_probe_check(query, probe) for probe in probed]
     if database:
-        title = f"metrics of the database {database['host']}"
-        found.append(ask(title, "pg_up==1", '"__name__":"pg_up"'))
+        found.append(_database_check(query, database))
     return found
+
+
+def _question(query: str, expression: str, metric: str = "up") -> Entry:
+    return {"url": query + quote(expression, safe=""), "contains": f'"__name__":"{metric}"'}
+
+
+def _why(query: str, **where: str) -> Entry:
+    """Where Prometheus says what its last attempt came to."""
+    url = query.partition("/api/v1/")[0] + "/api/v1/targets?state=active"
+    return {"url": url, "say": "lastError", "where": where}
+
+
+def _own_check(query: str, target: Mapping[str, Any]) -> Entry:
+    return {
+        "title": f"metrics of {target['job']} on this host ({target['target']})",
+        **_question(query, f'up{{job="{target["job"]}"}}==1'),
+        "otherwise": "Prometheus cannot read them",
+        "because": _why(query, job=str(target["job"])),
+        "remedy": "see which service of the platform is not active: systemctl status 'mlops-*'",
+    }
+
+
+def _target_check(query: str, target: Mapping[str, Any]) -> Entry:
+    job, host = str(target["job"]), str(target["host"])
+    address, port = target["address"], target.get("port") or METRICS_PORT
+    return {
+        "title": f"metrics of {job} on {host} ({address}, port {port})",
+        **_question(query, f'up{{job="{job}",host="{host}"}}==1'),
+        "otherwise": f"Prometheus on this host cannot read them from {host}",
+        "because": _why(query, job=job, host=host),
+        "remedy": (
+            f"let this host reach port {port} of {host} through every firewall between them "
+            f"(common_nginx_metrics_port moves it), and see on {host}: systemctl status 'mlops-*'"
+        ),
+    }
+
+
+def _probe_check(query: str, probe: Mapping[str, Any]) -> Entry:
+    url = str(probe["url"])
+    return {
+        "title": f"answer of {probe['name']} on {probe['host']} ({url})",
+        **_question(query, f'probe_success{{instance="{url}"}}==1', "probe_success"),
+        "otherwise": "it does not answer to this host as it does to a client",
+        "remedy": (
+            f"let this host reach it through every firewall, and ask by hand: "
+            f"curl -v --cacert /etc/mlops/tls/ca.crt {url}"
+        ),
+    }
+
+
+def _database_check(query: str, database: Mapping[str, Any]) -> Entry:
+    host, port = database["host"], database.get("port") or POSTGRESQL_PORT
+    return {
+        "title": f"metrics of the database {host} (port {port})",
+        **_question(query, "pg_up==1", "pg_up"),
+        "otherwise": f"the exporter on this host cannot log in to {host}",
+        "remedy": (
+            f"let this host reach port {port} of {host}, and read: "
+            "journalctl -u mlops-postgres-exporter -n 50"
+        ),
+    }

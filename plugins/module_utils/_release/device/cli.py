@@ -15,7 +15,16 @@ from typing import Any
 from ..client import Interrupted
 from ..errors import RegistryError
 from ..web import WebTransport
-from .device import SETTINGS_FILE, Settings, describe, open_device
+from .device import SETTINGS_FILE, Device, Settings, describe, open_device
+
+
+def _bring(device: Device, options: argparse.Namespace) -> dict[str, Any]:
+    """Bring the device to a release, or its own one back to what its digest names."""
+    digest = device.current if options.command == "mend" else options.digest
+    if digest is None:
+        return {**describe(device.state(patient=False)), "changed": False, "bytes": 0}
+    _before, after, done, moved = device.release(digest, activate=options.command != "pull")
+    return {**describe(after), "changed": done.needed, "mended": done.mend, "bytes": moved}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -35,6 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         ("activate", "fetch if need be, verify, serve; go back if it does not work"),
     ):
         commands.add_parser(name, help=text).add_argument("digest")
+    commands.add_parser("mend", help="fetch again what is damaged of the release that is current")
     options = parser.parse_args(arguments)
     try:
         settings = Settings.parse(Path(options.settings).read_bytes(), options.settings)
@@ -57,10 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
                 "files": sorted(release.files),
             }
         else:
-            _before, after, done, moved = device.release(
-                options.digest, activate=options.command == "activate"
-            )
-            answer = {**describe(after), "changed": done.needed, "bytes": moved}
+            answer = _bring(device, options)
     except RegistryError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Callable, Protocol
 
 from ..client import Interrupted, RegistryClient, Transport
-from ..errors import RegistryError
-from ..oci import canonical, check_digest
+from ..errors import DamagedError, RegistryError, UntrustedError
+from ..oci import canonical, check_digest, digest_of
 from ..openssl import verifier
 from ..release import MANIFEST_FILE, Release, parse_release
 from ..signature import Verify, check_payload, signature_tag, signatures
@@ -87,11 +87,12 @@ class Plan:
     switch: bool
     reload: bool
     drop: tuple[str, ...] = field(default=())
+    mend: str = ""
 
     @property
     def needed(self) -> bool:
         """Say whether anything changes."""
-        return self.pull or self.switch or self.reload or bool(self.drop)
+        return self.pull or self.switch or self.reload or bool(self.drop) or bool(self.mend)
 
 
 class Serving(Protocol):
@@ -152,13 +153,20 @@ class HttpServing:
         return reason or str(value.get("error") or f"the model server answered HTTP {status}")
 
 
-def plan(state: State, wanted: str, activate: bool = True, surplus: tuple[str, ...] = ()) -> Plan:
-    """Compare the device with what is wanted."""
+def plan(
+    state: State,
+    wanted: str,
+    activate: bool = True,
+    surplus: tuple[str, ...] = (),
+    damage: str = "",
+) -> Plan:
+    """Compare the device with what is wanted; ``damage`` says what is wrong with its files."""
     return Plan(
         pull=wanted not in state.releases,
         switch=activate and state.current != wanted,
         reload=activate and state.served.digest != wanted,
         drop=surplus,
+        mend=damage,
     )
 
 
@@ -211,12 +219,12 @@ class Device:
 
     def _check_signature(self, digest: str, pairs: list[tuple[bytes, bytes]]) -> None:
         if not pairs:
-            raise RegistryError(f"The release {digest} is not signed.")
+            raise UntrustedError(f"The release {digest} is not signed.")
         for payload, signature in pairs:
             if self._verify(payload, signature):
                 check_payload(payload, digest)
                 return
-        raise RegistryError(
+        raise UntrustedError(
             f"The signature of the release {digest} was not made with the key that this device "
             "trusts."
         )
@@ -250,6 +258,24 @@ class Device:
 
     def verify(self, digest: str) -> Release:
         """Check a release on the disk from scratch: manifest, signature and every file."""
+        release, pairs = self._read(digest)
+        self._check_signature(digest, pairs)
+        self._check_files(release)
+        return release
+
+    def damage(self, digest: str) -> str:
+        """Say what of a release on the disk is not as it was fetched; nothing where all is well."""
+        try:
+            release, _pairs = self._read(digest)
+            self._check_files(release)
+        except DamagedError as error:
+            return str(error)
+        if self.store.misplaced(digest):
+            return f"The files in {self.store.path(digest)} have other modes or another group."
+        return ""
+
+    def _read(self, digest: str) -> tuple[Release, list[tuple[bytes, bytes]]]:
+        """The manifest of a release on the disk, of the right digest, and its signatures."""
         place = self.store.path(digest)
         try:
             manifest = (place / MANIFEST_FILE).read_bytes()
@@ -259,16 +285,18 @@ class Device:
                 for entry in entries
             ]
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RegistryError(
+            raise DamagedError(
                 f"The release in {place} cannot be read: {type(error).__name__}: {error}."
             ) from None
-        release = parse_release(manifest)
-        if release.digest != digest:
-            raise RegistryError(
+        if digest_of(manifest) != digest:
+            raise DamagedError(
                 f"The release in {place} was tampered with: its manifest has the digest "
-                f"{release.digest}."
+                f"{digest_of(manifest)}."
             )
-        self._check_signature(digest, pairs)
+        return parse_release(manifest), pairs
+
+    def _check_files(self, release: Release) -> None:
+        place = self.store.path(release.digest)
         for name, layer in release.files.items():
             hasher = hashlib.sha256()
             try:
@@ -279,26 +307,35 @@ class Device:
                             break
                         hasher.update(data)
             except OSError as error:
-                raise RegistryError(f"The file {place / name} cannot be read: {error}.") from None
+                raise DamagedError(f"The file {place / name} cannot be read: {error}.") from None
             if "sha256:" + hasher.hexdigest() != layer.digest:
-                raise RegistryError(
+                raise DamagedError(
                     f"The file {place / name} was tampered with: found the digest "
                     f"sha256:{hasher.hexdigest()}, the manifest says {layer.digest}."
                 )
-        return release
 
     # -- changing ---------------------------------------------------------------------------
 
     def pull(self, digest: str) -> int:
-        """Fetch and verify a release; return the bytes transferred. Goes on after a break."""
-        if self.store.has(digest):
+        """Fetch and verify a release; return the bytes transferred. Goes on after a break.
+
+        What is here and good is kept. What is here and damaged stays until what replaces it is
+        complete and verified.
+        """
+        here = self.store.has(digest)
+        if here:
             try:
                 self.verify(digest)
+                self.store.give(digest)
                 return 0
-            except RegistryError:
-                if digest == self.store.linked("current"):
-                    raise
-                self.store.drop(digest)
+            except (DamagedError, UntrustedError) as error:
+                try:
+                    return self._fetch(digest)
+                except RegistryError as other:
+                    raise type(error)(f"{error} It was left as it is: {other}") from None
+        return self._fetch(digest)
+
+    def _fetch(self, digest: str) -> int:
         release, manifest, signature = self.inspect(digest)
         place = self.store.begin(digest)
         have = sum(path.stat().st_size for path in place.iterdir())
@@ -313,8 +350,17 @@ class Device:
             moved += self._client.blob(layer, PartialFile(place / name), name)
         (place / MANIFEST_FILE).write_bytes(manifest)
         (place / SIGNATURE_FILE).write_bytes(signature)
-        self.store.complete(digest, [*release.files, MANIFEST_FILE, SIGNATURE_FILE])
+        names = [*release.files, MANIFEST_FILE, SIGNATURE_FILE]
+        if self.store.has(digest):
+            self.store.replace(digest, names)
+        else:
+            self.store.complete(digest, names)
         return moved
+
+    @property
+    def current(self) -> str | None:
+        """The release that the device is to serve, also where it is gone from the disk."""
+        return self.store.linked("current", present=False)
 
     def activate(self, digest: str, state: State) -> None:
         """Serve a release that is here; go back to the one before if that does not work."""
@@ -375,15 +421,17 @@ class Device:
         with self.store.lock():
             self.store.tidy(digest)
             before = self.state(patient=activate)
-            wanted = plan(before, digest, activate)
-            moved = self.pull(digest) if wanted.pull or wanted.switch or wanted.reload else 0
+            damage = self.damage(digest) if digest in before.releases else ""
+            wanted = plan(before, digest, activate, damage=damage)
+            moved = self.pull(digest) if wanted.needed else 0
             if activate:
                 self.activate(digest, before)
             surplus = tuple(self.store.surplus(self._keep))
             for old in surplus:
                 self.store.drop(old)
+            self.store.tidy()
             after = self.state(patient=False)
-        return before, after, plan(before, digest, activate, surplus), moved
+        return before, after, plan(before, digest, activate, surplus, damage), moved
 
 
 def open_device(

@@ -14,7 +14,9 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +34,10 @@ def _sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _files(place: Path) -> list[Path]:
+    return [path for path in place.iterdir() if path.is_file() and not path.is_symlink()]
 
 
 class PartialFile:
@@ -87,14 +93,19 @@ class ReleaseStore:
         found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         return ["sha256:" + path.name for path in found]
 
-    def linked(self, link: str) -> str | None:
-        """Return the digest that ``current`` or ``previous`` points to."""
+    def linked(self, link: str, present: bool = True) -> str | None:
+        """Return the digest that ``current`` or ``previous`` points to.
+
+        A release that is not on the disk counts only where ``present`` is false.
+        """
         try:
             name = Path(os.readlink(self.root / link)).name
         except OSError:
             return None
         digest = "sha256:" + name
-        return digest if len(name) == 64 and self.has(digest) else None
+        if not re.fullmatch("[0-9a-f]{64}", name):
+            return None
+        return digest if self.has(digest) or not present else None
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -142,6 +153,47 @@ class ReleaseStore:
         os.rename(place, self.path(digest))
         _sync_directory(self._releases)
 
+    def misplaced(self, digest: str) -> bool:
+        """Say whether the model server may not read a release, or others may write to it."""
+        group, place = self.root.stat().st_gid, self.path(digest)
+        entries = [(place, DIRECTORY_MODE), *((path, FILE_MODE) for path in _files(place))]
+        return any(
+            path.stat().st_gid != group or stat.S_IMODE(path.stat().st_mode) != mode
+            for path, mode in entries
+        )
+
+    def give(self, digest: str) -> None:
+        """Give a release the group and the modes that it has when it is fetched."""
+        self._own(self.path(digest), DIRECTORY_MODE)
+        for path in _files(self.path(digest)):
+            self._own(path, FILE_MODE)
+
+    def replace(self, digest: str, files: list[str]) -> None:
+        """Put fresh files, complete in ``incoming``, over those of a release, one by one.
+
+        Every fresh file is the one that the digest names, so there is no moment in which the
+        release is worse than before.
+        """
+        place, target = self._incoming / hex_of(digest), self.path(digest)
+        activated = target.stat().st_mtime_ns
+        for path in list(target.iterdir()):
+            if path.name not in files or (path.is_dir() and not path.is_symlink()):
+                self._take_out(path)
+        for name in files:
+            path = place / name
+            self._own(path, FILE_MODE)
+            with path.open("rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(path, target / name)
+        _sync_directory(target)
+        self._own(target, DIRECTORY_MODE)
+        os.utime(target, ns=(activated, activated))
+        shutil.rmtree(place)
+
+    def _take_out(self, path: Path) -> None:
+        """Take something out of a release that does not belong there; `tidy` removes it."""
+        os.replace(path, self._incoming / f"dropped-{path.name}")
+
     def switch(self, link: str, digest: str | None) -> None:
         """Point ``current`` or ``previous`` at a release, atomically, or take the link away."""
         path, fresh = self.root / link, self.root / f".{link}.new"
@@ -181,5 +233,9 @@ class ReleaseStore:
         if not self._incoming.is_dir():
             return
         for path in self._incoming.iterdir():
-            if wanted is None or path.name != hex_of(wanted):
+            if wanted is not None and path.name == hex_of(wanted):
+                continue
+            if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
+            else:
+                path.unlink()

@@ -262,6 +262,25 @@ def test_the_command_of_a_program_in_another_unit_is_shown() -> None:
     assert "held by python3 (process 12, ssh.service): python3 -m http.server 443, wanted" in line
 
 
+def test_a_port_says_itself_which_variable_moves_it() -> None:
+    ours = PortNeed(9100, "127.0.0.1", remedy="set monitoring_node_exporter_port to a free one")
+    rival = Demand("Other", role="other", unit="b", ports=(PortNeed(9100, "127.0.0.1"),))
+    found = one(
+        rival,
+        Demand("Node exporter", role="monitoring", unit="a", ports=(ours,)),
+        listeners=[{**listener(9100), "process": "node_exporter", "unit": "node_exporter.service"}],
+        hints={"monitoring": {"port": ["monitoring_a_port", "monitoring_b_port"]}},
+    )
+    held, asked_twice = (
+        next(text for text in sentences(found) if words in text)
+        for words in ("free for Node exporter", "is asked for by")
+    )
+    assert held.endswith(", or set monitoring_node_exporter_port to a free one")
+    assert asked_twice.endswith(
+        "; place them on different hosts, or set monitoring_node_exporter_port to a free one"
+    )
+
+
 def test_a_port_held_by_ourselves_is_no_clash() -> None:
     found = one(
         Demand("Gateway", ports=(PortNeed(443),)),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -15,11 +16,25 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._host import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 
+TARGETS = {
+    "data": {
+        "activeTargets": [
+            {"labels": {"job": "node", "host": "cam1"}, "health": "up", "lastError": ""},
+            {"labels": {"job": "node", "host": "cam2"}, "lastError": "context deadline  exceeded"},
+            {"labels": {"job": "nginx", "host": "cam1"}, "lastError": "connection refused"},
+        ]
+    },
+    "failure": "The file model.onnx has another digest.",
+}
+
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/ok" else 503)
+        self.send_response(200 if self.path in ("/ok", "/why") else 503)
         self.end_headers()
+        if self.path == "/why":
+            self.wfile.write(json.dumps(TARGETS).encode())
+            return
         self.wfile.write(b"all is well" if self.path == "/ok" else b"not yet")
 
     def log_message(self, *_words: Any) -> None:
@@ -102,3 +117,62 @@ def test_asking_ends_at_the_deadline() -> None:
     wrong = probe.ask_until({"tcp": f"127.0.0.1:{free_port()}"}, began + 0.5)
     assert "nothing answers" in wrong
     assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ({"say": "failure"}, ": The file model.onnx has another digest."),
+        ({"say": "lastError", "where": {"host": "cam2"}}, ": context deadline exceeded"),
+        ({"say": "lastError", "where": {"host": "cam1", "job": "nginx"}}, ": connection refused"),
+        ({"say": "lastError", "where": {"host": "cam1", "job": "node"}}, ""),
+        ({"say": "lastError", "where": {"host": "cam9"}}, ""),
+        ({"say": "nothing"}, ""),
+    ],
+)
+def test_a_reason_that_somebody_else_knows_is_told(
+    server: str, source: dict[str, Any], reason: str
+) -> None:
+    check = {"tcp": "127.0.0.1:1", "because": {"url": f"http://{server}/why", **source}}
+    assert probe.explained(check, "down", {}) == "down" + reason
+
+
+@pytest.mark.parametrize("path", ["/ok", "/no"])
+def test_a_reason_that_cannot_be_had_takes_nothing_away(server: str, path: str) -> None:
+    because = {"url": f"http://{server}{path}", "say": "failure"}
+    assert probe.explained({"tcp": "a:1", "because": because}, "down", {}) == "down"
+    because["url"] = f"http://127.0.0.1:{free_port()}/"
+    assert probe.explained({"tcp": "a:1", "because": because}, "down", {}) == "down"
+
+
+def test_a_reason_is_asked_for_once(server: str) -> None:
+    url = f"http://{server}/why"
+    asked = {url: '{"failure": "as was said"}'}
+    check = {"tcp": "a:1", "because": {"url": url, "say": "failure"}}
+    assert probe.explained(check, "down", asked) == "down: as was said"
+
+
+@pytest.mark.parametrize(
+    ("check", "remedy"),
+    [
+        ({"unit": "x.service"}, "read journalctl -u x.service -n 50"),
+        ({"tcp": "127.0.0.1:9093"}, "see on the host who listens: ss -ltnp sport = :9093"),
+        ({"url": "https://a/b"}, "see on the host who listens: ss -ltnp sport = :443"),
+        ({"url": "http://a:81/b"}, "see on the host who listens: ss -ltnp sport = :81"),
+        ({"file": "/a"}, "run the site again, which puts it back"),
+        ({"command": ["a", "b"]}, "run it on the host: a b"),
+        ({"url": "http://a", "remedy": "open port 9443"}, "open port 9443"),
+    ],
+)
+def test_every_sentence_has_its_title_and_its_remedy(check: dict[str, Any], remedy: str) -> None:
+    assert probe.sentence({**check, "title": "this"}, "down.") == f"this: down; {remedy}."
+    assert probe.sentence(check, "down") == f"down; {remedy}."
+
+
+def test_a_text_that_is_missing_is_said_in_other_words(server: str) -> None:
+    words = {"contains": "__name__", "otherwise": "Prometheus does not get it"}
+    for check in (
+        {"url": f"http://{server}/ok"},
+        {"command": ["echo", "x"]},
+    ):
+        assert probe.ask({**check, **words}, 5) == "Prometheus does not get it"

@@ -128,6 +128,166 @@ def test_a_file_changed_on_the_disk_is_found_before_it_is_activated(bench: Bench
     assert bench.device.release(first)[1].served.digest == first
 
 
+def spoil(bench: Bench, digest: str, how: str) -> None:
+    """What happens to files on a bad memory card."""
+    place = bench.store.path(digest)
+    if how == "another byte":
+        (place / "model.onnx").write_bytes(b"evil" * 100)
+    elif how == "cut short":
+        os.truncate(place / "golden.json", 3)
+    elif how == "file gone":
+        (place / "model.onnx").unlink()
+    elif how == "manifest of another":
+        (place / "manifest.json").write_bytes(b"{}")
+    elif how == "signature unreadable":
+        (place / "signature.json").write_bytes(b"[")
+    elif how == "a directory in its place":
+        (place / "model.onnx").unlink()
+        (place / "model.onnx").mkdir()
+    elif how == "all gone":
+        shutil.rmtree(place)
+    else:
+        raise AssertionError(how)
+
+
+SPOILT = [
+    "another byte",
+    "cut short",
+    "file gone",
+    "manifest of another",
+    "signature unreadable",
+    "a directory in its place",
+    "all gone",
+]
+
+
+@pytest.mark.parametrize("served", [True, False], ids=["still served", "server refused it"])
+@pytest.mark.parametrize("how", SPOILT)
+def test_a_damaged_release_is_fetched_again_and_served(
+    bench: Bench, how: str, served: bool
+) -> None:
+    digest = bench.publish()
+    bench.device.release(digest)
+    spoil(bench, digest, how)
+    if not served:
+        bench.serving.digest = None
+    assert bench.device.current == digest
+    _before, after, done, moved = bench.device.release(digest)
+    assert done.needed
+    assert bool(done.mend) == (how != "all gone")
+    assert moved > 0
+    assert after.served.digest == after.current == digest
+    assert bench.device.verify(digest).digest == digest
+    # Nothing is left over, and the next run has nothing to do.
+    _before, _after, again, moved = bench.device.release(digest)
+    assert (again.needed, moved) == (False, 0)
+    assert not list((bench.store.root / "incoming").iterdir())
+
+
+@pytest.mark.parametrize("how", SPOILT[:5])
+def test_what_is_damaged_stays_until_there_is_better(bench: Bench, how: str) -> None:
+    digest = bench.publish()
+    bench.device.release(digest)
+    spoil(bench, digest, how)
+    before = {path.name: path.read_bytes() for path in bench.store.path(digest).iterdir()}
+    bench.registry.manifests.clear()
+    with pytest.raises(RegistryError, match=r"It was left as it is: The registry holds no release"):
+        bench.device.release(digest)
+    assert before == {path.name: path.read_bytes() for path in bench.store.path(digest).iterdir()}
+    assert bench.store.linked("current") == digest
+
+
+def test_modes_that_lock_the_server_out_are_put_right_without_the_network(bench: Bench) -> None:
+    digest = bench.publish()
+    bench.device.release(digest)
+    (bench.store.path(digest) / "model.onnx").chmod(0o600)
+    bench.store.path(digest).chmod(0o700)
+    bench.registry.manifests.clear()
+    done, moved = bench.device.release(digest)[2:]
+    assert "other modes" in done.mend
+    assert moved == 0
+    assert (bench.store.path(digest) / "model.onnx").stat().st_mode & 0o777 == 0o640
+    assert not bench.device.release(digest)[2].needed
+
+
+def unlucky(_payload: bytes, _mark: bytes) -> bool:
+    raise RegistryError("The command openssl cannot be run: timed out after 30 seconds.")
+
+
+@pytest.mark.parametrize(
+    ("verify", "sentence"),
+    [
+        (unlucky, "The command openssl cannot be run"),
+        (lambda _payload, _mark: False, "was not made with the key that this device trusts"),
+    ],
+    ids=["openssl cannot be run", "the key was changed"],
+)
+@pytest.mark.parametrize("registry", ["there", "away"])
+def test_a_refused_rollback_keeps_the_release_that_is_here(
+    bench: Bench, verify: Any, sentence: str, registry: str
+) -> None:
+    first, second = bench.publish("1"), bench.publish("2")
+    bench.device.release(first)
+    bench.device.release(second)
+    if registry == "away":
+        bench.registry.manifests.clear()
+        bench.registry.blobs.clear()
+    good, bench.device._verify = bench.device._verify, verify
+    with pytest.raises(RegistryError, match=sentence):
+        bench.device.release(first)
+    assert bench.store.has(first)
+    assert (bench.store.linked("current"), bench.store.linked("previous")) == (second, first)
+    bench.device._verify = good
+    assert bench.device.release(first)[1].served.digest == first
+
+
+@pytest.mark.parametrize("fatal", range(1, 8))
+def test_killed_while_it_is_mended_the_next_run_converges(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, fatal: int
+) -> None:
+    digest = bench.publish()
+    bench.device.release(digest)
+    spoil(bench, digest, "another byte")
+    bench.serving.digest = None
+    count = 0
+    real = os.replace
+
+    def step(*arguments: Any) -> None:
+        nonlocal count
+        count += 1
+        if count == fatal:
+            raise Killed
+        real(*arguments)
+
+    monkeypatch.setattr(os, "replace", step)
+    with contextlib.suppress(Killed):
+        bench.device.release(digest)
+    assert bench.store.linked("current") == digest
+    assert bench.device.release(digest)[1].served.digest == digest
+    assert bench.device.verify(digest).digest == digest
+    assert not list((bench.store.root / "incoming").iterdir())
+
+
+def test_a_release_signed_anew_gets_its_new_signature(bench: Bench) -> None:
+    first, second = bench.publish("1"), bench.publish("2")
+    bench.device.release(first)
+    bench.device.release(second)
+    bench.device._verify = lambda payload, mark: mark == b"new key:" + payload[-8:]
+    bench.sign = lambda payload: b"new key:" + payload[-8:]
+    bench.sign_release(first, first)
+    assert bench.device.release(first)[1].served.digest == first
+    assert bench.device.verify(first).digest == first
+
+
+def test_a_device_that_was_mended_keeps_the_order_of_its_releases(bench: Bench) -> None:
+    digests = [bench.publish(str(number)) for number in range(3)]
+    for digest in digests:
+        bench.device.release(digest)
+    spoil(bench, digests[0], "another byte")
+    bench.device.release(digests[0], activate=False)
+    assert bench.store.releases() == digests[::-1]
+
+
 def test_a_release_that_cannot_be_served_is_taken_back(bench: Bench) -> None:
     first, second = bench.publish("1"), bench.publish("2")
     bench.device.release(first)

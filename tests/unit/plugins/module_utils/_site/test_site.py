@@ -318,20 +318,28 @@ def test_alert_rules_come_from_the_roles_that_have_some() -> None:
 
 def test_every_target_has_a_question_that_names_it() -> None:
     found = checks(
-        "http://p/query?query=",
-        [{"job": "prometheus"}],
-        [{"job": "node", "host": "edge1"}],
-        [{"url": "https://a/healthz"}],
+        "http://p/api/v1/query?query=",
+        [{"job": "prometheus", "target": "127.0.0.1:9090"}],
+        [{"job": "node", "host": "edge1", "address": "10.0.0.7", "port": 9444}],
+        [{"name": "gateway", "host": "ctl1", "url": "https://a/healthz"}],
         {"host": "pg"},
     )
     assert [one["title"] for one in found] == [
-        "metrics of prometheus",
-        "metrics of node on edge1",
-        "answer of https://a/healthz",
-        "metrics of the database pg",
+        "metrics of prometheus on this host (127.0.0.1:9090)",
+        "metrics of node on edge1 (10.0.0.7, port 9444)",
+        "answer of gateway on ctl1 (https://a/healthz)",
+        "metrics of the database pg (port 5432)",
     ]
+    for one, where in zip(found, ("mlops-*", "9444 of edge1", "https://a/healthz", "5432 of pg")):
+        assert where in one["remedy"]
+        assert "__name__" not in one["otherwise"]
+    assert found[1]["because"] == {
+        "url": "http://p/api/v1/targets?state=active",
+        "say": "lastError",
+        "where": {"job": "node", "host": "edge1"},
+    }
     assert found[1]["url"] == (
-        "http://p/query?query=up%7Bjob%3D%22node%22%2Chost%3D%22edge1%22%7D%3D%3D1"
+        "http://p/api/v1/query?query=up%7Bjob%3D%22node%22%2Chost%3D%22edge1%22%7D%3D%3D1"
     )
 
 
