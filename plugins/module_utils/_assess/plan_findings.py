@@ -124,12 +124,17 @@ def _lost_hosts(plan: SitePlan) -> list[Finding]:
         Finding(
             "capacity.lost_host",
             row.host,
-            FAIL,
+            FAIL if row.proven else ERROR,
             "if it is lost, "
             + ", ".join(f"{count:,} of {name}" for name, count in sorted(row.stranded.items()))
-            + " would find no other place (no placement was found that survives this)",
+            + (
+                " would find no other place: without this host the workloads do not fit at all"
+                if row.proven
+                else " have no other place that was found, which does not say that there is none"
+            ),
             "room elsewhere for everything that is placed on it",
-            "add a host, ask for less in mlops_workloads, or set assess_survive_lost_host: false",
+            ("" if row.proven else "give more time by assess_seconds, ")
+            + "add a host, ask for less in mlops_workloads, or set assess_survive_lost_host: false",
         )
         for row in plan.exposed
     ]

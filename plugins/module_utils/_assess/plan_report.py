@@ -177,8 +177,9 @@ def lost_rows(plan: Mapping[str, Any]) -> list[str]:
         return []
     told = [
         f"{row['host']} may not be lost: of {counted(row['moves'], 'replica')} on it, "
+        + ("" if row["proven"] else "no other place was found for ")
         + ", ".join(f"{count:,} of {name}" for name, count in sorted(row["stranded"].items()))
-        + " would find no other place"
+        + (" would find no other place, wherever all others went" if row["proven"] else "")
         for row in rows
         if row["stranded"]
     ]

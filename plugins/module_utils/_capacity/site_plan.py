@@ -151,7 +151,12 @@ class SitePlan:
                 None
                 if self.survivals is None
                 else [
-                    {"host": row.host, "moves": row.lost, "stranded": dict(row.stranded)}
+                    {
+                        "host": row.host,
+                        "moves": row.lost,
+                        "stranded": dict(row.stranded),
+                        "proven": row.proven,
+                    }
                     for row in self.survivals
                 ]
             ),

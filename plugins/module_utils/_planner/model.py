@@ -163,11 +163,15 @@ class Result:
 
 @dataclass(frozen=True)
 class Survival:
-    """What happens if one host is lost: the replicas that would find no other place."""
+    """What happens if one host is lost: the replicas for which no other place was found.
+
+    ``proven`` says that without this host no placement of all replicas exists, wherever they go.
+    """
 
     host: str
     lost: int
     stranded: Mapping[str, int] = field(default_factory=dict)
+    proven: bool = False
 
 
 @dataclass(frozen=True)

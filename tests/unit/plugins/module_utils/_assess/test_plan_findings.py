@@ -410,8 +410,8 @@ def test_a_host_that_may_not_be_lost_is_shown_and_refused_only_where_asked() -> 
     found = planned(rows, asked={"survive_lost_host": True})
     sentence, _other = said(found)
     assert re.match(
-        r"fail h\d: if it is lost, 1 of job would find no other place \(no placement was found "
-        r"that survives this\), wanted room elsewhere",
+        r"fail h\d: if it is lost, 1 of job would find no other place: without this host the "
+        r"workloads do not fit at all, wanted room elsewhere",
         sentence,
     )
     assert said(planned([{**JOB, "replicas": 2}], asked={"survive_lost_host": True})) == []

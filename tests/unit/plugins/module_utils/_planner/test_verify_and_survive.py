@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
     purchase,
@@ -19,6 +21,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Host,
     Instance,
     Offer,
+    Pool,
     Workload,
 )
 
@@ -112,3 +115,79 @@ def test_the_cheaper_offer_is_bought() -> None:
     offers = (Offer("large", (8.0,), price=10.0), Offer("small", (4.0,), price=3.0))
     found = purchase(plan, offers, steps_budget())
     assert (found.counts, found.price, found.at_least) == ({"small": 2}, 6.0, 6.0)
+
+
+def data_sets(*allowed: tuple[str, frozenset[str]]) -> Instance:
+    """Three equal hosts, and data sets that fill one each and may only lie on some."""
+    return Instance(
+        ("disk",),
+        ("MiB",),
+        tuple(
+            Host(name, (10.0,), tags=frozenset(tag for tag, hosts in allowed if name in hosts))
+            for name in ("h1", "h2", "h3")
+        ),
+        tuple(Workload(tag, (10.0,), 1, tags=frozenset({tag})) for tag, _hosts in allowed),
+    )
+
+
+@pytest.mark.parametrize(
+    "allowed",
+    [
+        (("a", frozenset({"h1", "h2"})), ("b", frozenset({"h2", "h3"}))),
+        (("a", frozenset({"h2", "h3"})), ("b", frozenset({"h1", "h2"}))),
+        (("a", frozenset({"h1", "h3"})), ("b", frozenset({"h3", "h2"}))),
+    ],
+)
+def test_what_stands_in_the_way_of_a_refuge_is_moved(
+    allowed: tuple[tuple[str, frozenset[str]], ...],
+) -> None:
+    question = data_sets(*allowed)
+    result, losses = solve_surviving(question, steps_budget(4000))
+    assert verify(question, result.placement) == ()
+    assert [loss.host for loss in losses if loss.stranded] == []
+
+
+def test_a_loss_that_nothing_survives_is_proven_and_others_are_not() -> None:
+    full = data_sets(("a", frozenset({"h1"})), ("b", frozenset({"h2", "h3"})))
+    _result, losses = solve_surviving(full, steps_budget(4000))
+    told = {loss.host: (bool(loss.stranded), loss.proven) for loss in losses}
+    assert told["h1"] == (True, True)
+    assert not told["h2"][0]
+    assert not told["h3"][0]
+
+
+def test_the_replica_with_least_choice_is_moved_first() -> None:
+    """Of what is lost, `web` may go anywhere, `pinned` only where `web` would go otherwise."""
+    question = Instance(
+        ("cpu",),
+        ("cores",),
+        (
+            Host("a", (4.0,), tags=frozenset({"x"})),
+            Host("b", (2.0,), tags=frozenset({"x"})),
+            Host("c", (3.0,)),
+        ),
+        (
+            Workload("web", (2.0,), 1),
+            Workload("pinned", (2.0,), 1, tags=frozenset({"x"})),
+        ),
+    )
+    placement = (Assignment("web", 0, "a"), Assignment("pinned", 0, "a"))
+    lost = next(row for row in survive(question, placement, steps_budget()) if row.host == "a")
+    assert dict(lost.stranded) == {}
+
+
+def test_a_site_with_shared_storage_can_be_asked_to_survive() -> None:
+    nas = Pool("nas", "MiB", 100.0, (("a", 1), ("b", 1), ("c", 1)))
+    question = Instance(
+        ("cpu", "disk"),
+        ("cores", "MiB"),
+        tuple(Host(name, (4.0, 100.0)) for name in "abc"),
+        (Workload("data", (3.0, 45.0), 2),),
+        pools=(nas,),
+    )
+    result, losses = solve_surviving(question, steps_budget(4000))
+    assert verify(question, result.placement) == ()
+    assert [loss.host for loss in losses if loss.stranded] == []
+    tight = replace(question, workloads=(Workload("data", (3.0, 30.0), 3),))
+    _result, losses = solve_surviving(tight, steps_budget(4000))
+    assert {loss.host for loss in losses if loss.stranded and loss.proven} == {"a", "b", "c"}
