@@ -36,8 +36,8 @@ from .._findings.finding import (
 from .._findings.sentence import amount, brief
 from .gpu_state import unsound
 from .margins import Margins, check_facts
-from .mounts import by_device, holding, uncounted
-from .stores import NEAR, Store, stores_of
+from .mounts import MOUNT_PLACES, by_device, holding, uncounted
+from .stores import NEAR, Store, by_host, stores_of
 
 FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
 EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
@@ -299,6 +299,14 @@ class _Host:
                     f"a mount of its own for {demand.service}"
                     + ("" if need.mount == ANY_MOUNT else f" on {need.mount}"),
                     f"mount it, or take mount from the need of {demand.role or demand.service}",
+                )
+            if mount == "/" and not need.mount and MOUNT_PLACES.match(need.path):
+                self.add(
+                    "unmounted_path",
+                    WARN,
+                    f"{need.path} of {demand.service} lies on the root's file system",
+                    "a mount of its own for the path",
+                    "mount it, or correct the path",
                 )
             if systems[mount].get("read_only"):
                 self.add(
@@ -656,6 +664,7 @@ def plan(
         is None
     }
     stores = stores_of(usable)
+    on_host = by_host(stores)
     shared = store_rows(stores, usable, demand, margins)
     told, too_much = _judge_stores(shared, margins, hints or {})
     for name in sorted(set(supply) | set(demand)):
@@ -680,7 +689,7 @@ def plan(
             findings.append(refused)
             hosts[name] = UNDECIDED
             continue
-        pooled = frozenset(pooled_mounts(name, facts, stores))
+        pooled = frozenset(pooled_mounts(name, facts, on_host.get(name, ())))
         work = _Host(name, facts, needs, own, hints or {}, pooled)
         work.cpu()
         work.memory()

@@ -5,8 +5,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+# Where people mount things: a path here that lies on the root's file system is a mistake.
+MOUNT_PLACES = re.compile(
+    r"^/(mnt|media|net|nfs|nas|san|ceph|cephfs|gluster|gpfs|lustre|beegfs|shares?|volumes?)/"
+    r"|^/(srv|data|export)/([^/]*[-_.])?(nas|nfs|san|shared?|smb|cifs|ceph|cephfs|gluster|storage)"
+    r"[0-9]*([-_.][^/]*)?(/|$)",
+    re.IGNORECASE,
+)
 
 
 def holding(path: str, systems: Mapping[str, Any]) -> str | None:

@@ -41,7 +41,7 @@ from .shared import draws_of, misplaced, storages_of
 from .shortages import loads, shortages
 from .site_plan import Planning, Site, SitePlan
 from .staying import place, search_on
-from .stores import stores_of
+from .stores import by_host, stores_of
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,7 @@ def site_of(
         for host, rows in running.items()
     }
     stores = stores_of(usable)
+    on_host = by_host(stores)
     storages = storages_of(stores, usable, demand, placed, margins, paths)
     places = []
     unmeasured = []
@@ -166,7 +167,7 @@ def site_of(
             frozenset(index for row in here for index in row.gpus),
             frozenset(groups.get(host, ())),
             frozenset(labels.get(host, ())),
-            draws_of(host, facts, stores, storages),
+            draws_of(host, facts, on_host.get(host, ()), storages),
         )
         findings += told
         if place is None:

@@ -380,8 +380,8 @@ def build(
     """
     everywhere = [*places, *(place for _shape, place in offers)]
     needs = sorted({(need.path, need.mount) for spec in specs for need in spec.request.disks})
-    free = {storage.name: storage.figures.free for storage in storages}
-    lying = [_lying(place, needs, free) for place in everywhere]
+    named = {storage.name: storage for storage in storages}
+    lying = [_lying(place, needs, named) for place in everywhere]
     sets = sorted({some for room in lying for some in room}, key=_order)
     one_memory = sorted({place.gpu_memory_mib for place in everywhere if place.gpu_memory_mib})
     resources = (
@@ -467,7 +467,9 @@ def build(
         if storage.outlives
     )
     return Problem(
-        Instance(resources, units, hosts, tuple(works), tuple(p for p in pools if p.columns)),
+        Instance(
+            resources, units, hosts, tuple(works), tuple(p for p in pools if p.columns or p.offers)
+        ),
         bought,
         {place.name: place for place in places},
         {storage.name: storage for storage in storages},
@@ -496,7 +498,7 @@ def _disk_name(some: Lying) -> str:
 
 
 def _lying(
-    place: Place, needs: Sequence[tuple[str, str]], free: Mapping[str, float]
+    place: Place, needs: Sequence[tuple[str, str]], storages: Mapping[str, Storage]
 ) -> dict[Lying, float]:
     """What lies together on a host, and the room for it."""
     systems: dict[str | None, set[tuple[str, str]]] = {}
@@ -510,7 +512,13 @@ def _lying(
         Lying(frozenset(here)): place.disks.get(system or "", Figures(0.0)).free
         for system, here in systems.items()
     }
-    room.update({Lying(frozenset(here), name): free[name] for name, here in drawn.items()})
+    for name, here in drawn.items():
+        storage = storages[name]
+        if storage.outlives:
+            room[Lying(frozenset(here), name)] = storage.figures.free
+        else:  # a pool of this host alone binds like one of its file systems
+            key = Lying(frozenset(here))
+            room[key] = min(room.get(key, math.inf), storage.figures.free)
     return room
 
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -16,16 +15,9 @@ from .._findings.finding import SITE, WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import brief
 from .host_sums import pooled_mounts, store_rows
 from .margins import Margins
-from .mounts import holding
+from .mounts import MOUNT_PLACES, holding
 from .question import Draws, Figures, Place, Storage, carries, tag_of
 from .stores import Store
-
-# Where people mount things: a path here that lies on the root's file system is a mistake.
-MOUNT_PLACES = re.compile(
-    r"^/(mnt|media|net|nfs|nas|san|ceph|cephfs|gluster|gpfs|lustre|beegfs|shares?|volumes?)/"
-    r"|^/(srv|data|export)/[^/]*(nas|nfs|san|share|smb|cifs|ceph|gluster|storage)",
-    re.IGNORECASE,
-)
 
 
 def storages_of(

@@ -14,7 +14,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from functools import cached_property
 from typing import Any
 
 from .._supply.storage import REMOTE_TYPES
@@ -33,6 +33,10 @@ FAMILIES = {
     "fuse.ceph-fuse": "ceph",
     "fuse.glusterfs": "glusterfs",
 }
+# Devices that are called by the name that their disk has in the world.
+NAMED_DISK = re.compile(
+    r"(?<=/by-id/)(wwn-|scsi-3|dm-uuid-.*mpath-|nvme-eui).*|(?<=/dev/mapper/)3[0-9a-f]{16,32}.*"
+)
 # Sources that say nothing about what is mounted.
 NAMELESS = frozenset(("", "none", "beegfs_nodev", "ceph-fuse", "fuse", "nodev"))
 NEAR = 0.001  # part of the room by which two measurements of one storage differ at most
@@ -73,6 +77,22 @@ class Seen:
     @property
     def device(self) -> str:
         return str(self.row.get("device") or self.mount)
+
+    @property
+    def pool(self) -> str:
+        """The pool of its host that it takes its room from; empty if there is none."""
+        told = str(self.row.get("pool") or "")
+        if not told and self.type == "zfs":
+            return f"ZFS pool {self.source.partition('/')[0]}"
+        if not told and self.type in ("btrfs", "bcachefs"):
+            return f"{self.type} {self.row.get('uuid') or self.source}"
+        return told
+
+    @property
+    def wwn(self) -> str:
+        """The worldwide name of its disk; empty if it is not known."""
+        told = NAMED_DISK.search(self.source)
+        return str(self.row.get("wwn") or "") or (told.group(0) if told else "")
 
     @property
     def remote(self) -> bool:
@@ -124,14 +144,21 @@ class Store:
     members: tuple[tuple[str, str], ...]
     remote: bool = False
 
+    @cached_property
+    def _by_host(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for host, mount in sorted(self.members):
+            found[host].append(mount)
+        return dict(found)
+
     @property
     def hosts(self) -> tuple[str, ...]:
         """The hosts that reach it."""
-        return tuple(sorted({host for host, _mount in self.members}))
+        return tuple(self._by_host)
 
     def mounts(self, host: str) -> tuple[str, ...]:
         """Where a host has it."""
-        return tuple(sorted(mount for name, mount in self.members if name == host))
+        return tuple(self._by_host.get(host, ()))
 
     @property
     def seen_as(self) -> str:
@@ -148,9 +175,10 @@ def _sure_keys(one: Seen) -> Iterable[tuple[object, ...]]:
     """Two mounts with a key in common are one storage."""
     row, family = one.row, one.family
     yield ("device", one.host, one.device)
-    if row.get("pool"):
-        yield ("pool", one.host, str(row["pool"]))
-    uuid, wwn, fsid = (str(row.get(key) or "") for key in ("uuid", "wwn", "fsid"))
+    if one.pool:
+        yield ("pool", one.host, one.pool)
+    uuid, fsid = (str(row.get(key) or "") for key in ("uuid", "fsid"))
+    wwn = one.wwn
     if one.remote:
         if fsid and not _trivial(fsid):
             yield ("fsid", family, fsid)
@@ -227,14 +255,23 @@ def stores_of(supply: Mapping[str, Mapping[str, Any]]) -> tuple[Store, ...]:
         for bucket in _buckets(one):
             buckets[bucket].append(number)
     for numbers in buckets.values():
-        for number, other in combinations(numbers, 2):
-            if groups.top(number) != groups.top(other) and _alike(seen[number], seen[other]):
-                groups.join(number, other)
+        _join_alike(groups, seen, list({groups.top(number): number for number in numbers}.values()))
     found: dict[int, list[Seen]] = defaultdict(list)
     for number, one in enumerate(seen):
         found[groups.top(number)].append(one)
     stores = [_store(some, supply) for some in found.values()]
     return tuple(sorted(_told_apart(filter(None, stores)), key=lambda store: store.name))
+
+
+def _join_alike(groups: _Groups, seen: Sequence[Seen], numbers: Sequence[int]) -> None:
+    """Join those that are alike; by what is left on them, only neighbours can be."""
+    order = sorted(numbers, key=lambda number: seen[number].available)
+    for at, number in enumerate(order):
+        for other in order[at + 1 :]:
+            if not seen[number].near(seen[other]):
+                break
+            if groups.top(number) != groups.top(other) and _alike(seen[number], seen[other]):
+                groups.join(number, other)
 
 
 def _buckets(one: Seen) -> Iterable[tuple[object, ...]]:
@@ -243,7 +280,7 @@ def _buckets(one: Seen) -> Iterable[tuple[object, ...]]:
         yield (one.family, one.size)
         for server in one.servers:
             yield (one.family, server)
-    elif one.row.get("uuid") and not one.row.get("wwn"):
+    elif one.row.get("uuid") and not one.wwn and one.mount != "/":
         yield ("uuid", one.row["uuid"])
 
 
@@ -255,7 +292,7 @@ def _store(some: Sequence[Seen], supply: Mapping[str, Mapping[str, Any]]) -> Sto
     if len(several) < 2 and pool is None and not remote:
         return None
     one = min(some, key=lambda row: (row.host, row.mount))
-    named = str(one.row.get("pool") or "")
+    named = one.pool
     name = f"{named} of {one.host}" if named else f"storage {one.source or one.mount}"
     members = tuple((row.host, row.mount) for row in some)
     if pool is not None:
@@ -275,7 +312,7 @@ def _thin_pool(
     """Size and room of the thin pool under file systems; what is used of it may be unknown."""
     for one in some:
         for row in supply[one.host].get("pools") or []:
-            if row["name"] != one.row.get("pool"):
+            if row["name"] != one.pool:
                 continue
             size = float(row["size_mib"])
             left = row.get("available_mib")
@@ -295,3 +332,12 @@ def _told_apart(stores: Iterable[Store]) -> Iterable[Store]:
             name = f"{name} ({host}:{mount})"
         seen.add(name)
         yield Store(name, store.size_mib, store.available_mib, store.members, store.remote)
+
+
+def by_host(stores: Iterable[Store]) -> dict[str, list[Store]]:
+    """The storages of each host."""
+    found: dict[str, list[Store]] = defaultdict(list)
+    for store in stores:
+        for host in store.hosts:
+            found[host].append(store)
+    return dict(found)

@@ -164,6 +164,10 @@ ONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "uuid": "u",
         },
     ),
+    "a LUN by the name of its device": (
+        {"type": "xfs", "source": "/dev/mapper/3600a098038303053745d4b2f5", "server": None},
+        {"type": "xfs", "source": "/dev/mapper/3600a098038303053745d4b2f5", "server": None},
+    ),
     "a disk by the number of its file system": (
         {"type": "xfs", "source": "/dev/sdb", "server": None, "uuid": "u-2"},
         {"type": "xfs", "source": "/dev/sdc", "server": None, "uuid": "u-2"},
@@ -238,6 +242,10 @@ def test_what_is_not_one_is_counted_as_two(case: str) -> None:
 
 # Two mounts of one host that take their room from one pool.
 POOLS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "ZFS data sets by their names alone": (
+        {"type": "zfs", "source": "tank/a", "device": "0:50"},
+        {"type": "zfs", "source": "tank/b", "device": "0:51"},
+    ),
     "ZFS data sets": (
         {"type": "zfs", "source": "tank/a", "pool": "ZFS pool tank", "device": "0:50"},
         {"type": "zfs", "source": "tank/b", "pool": "ZFS pool tank", "device": "0:51"},
@@ -420,12 +428,65 @@ def test_a_mistyped_path_below_mnt_is_told() -> None:
     assert "did you mean /mnt/nas?" in told.found
 
 
-@pytest.mark.parametrize("path", ["/media/usb/x", "/srv/nas1/x", "/mnt/data"])
+@pytest.mark.parametrize("path", ["/srv/sandbox/x", "/data/thousand", "/srv/models"])
+def test_a_path_of_the_host_itself_is_not(path: str) -> None:
+    found = plan(site(host("h1")), dataset("d", path, 10.0))
+    assert not [row for row in found.findings if row.id == "capacity.unmounted_path"]
+
+
+@pytest.mark.parametrize("path", ["/media/usb/x", "/srv/nas1/x", "/mnt/data", "/srv/old-nas/x"])
 def test_a_path_where_mounts_are_made_is_told(path: str) -> None:
     found = plan(site(host("h1")), dataset("d", path, 10.0))
     assert [row.severity for row in found.findings if row.id == "capacity.unmounted_path"] == [
         "warn"
     ]
+
+
+def test_a_mistyped_path_of_a_service_is_told() -> None:
+    need = Demand("store", "r", disks=(DiskNeed("/mnt/nass/x", 1.0),))
+    found = host_sums.plan(site(host("h1", nas())), {"h1": [need]}, NONE, example_site.NOW)
+    assert found.verdict == "FEASIBLE"
+    [told] = [row for row in found.findings if row.id == "capacity.unmounted_path"]
+    assert told.found == "/mnt/nass/x of store lies on the root's file system"
+
+
+@pytest.mark.parametrize(("mount", "verdict_"), [("true", "INFEASIBLE"), ("", "FEASIBLE")])
+def test_a_service_can_ask_for_a_mount_of_its_own(mount: str, verdict_: str) -> None:
+    need = Demand("store", "r", disks=(DiskNeed("/srv/x", 1.0, mount=mount),))
+    found = host_sums.plan(site(host("h1", nas())), {"h1": [need]}, NONE, example_site.NOW)
+    assert found.verdict == verdict_
+    there = host_sums.plan(site(host("h1", nas("/srv"))), {"h1": [need]}, NONE, example_site.NOW)
+    assert there.verdict == "FEASIBLE"
+
+
+def test_new_hosts_have_the_storage_where_no_old_host_is_left() -> None:
+    supply = site(host("h1", nas()))
+    found = planned(
+        supply, THREE[0], offers=OFFER,
+        what_if={"add_hosts": [{"offer": "node", "count": 2}], "remove_hosts": ["h1"],
+                 "add_workloads": [THREE[1]]},
+    )  # fmt: skip
+    assert found.changed is not None
+    assert found.changed.verdict == "INFEASIBLE"
+
+
+def test_a_large_fleet_with_one_storage_and_pools_of_their_own_is_looked_at_in_time() -> None:
+    zfs = {"type": "zfs", "server": None}
+    supply = site(
+        *(
+            host(
+                f"h{n}",
+                nas(),
+                nas("/srv/a", 100.0, source="tank/a", device="0:50", **zfs),
+                nas("/srv/b", 100.0, source="tank/b", device="0:51", **zfs),
+            )
+            for n in range(600)
+        )
+    )
+    work = {**serving("w", "/srv/a/x", 1.0), "replicas": 600}
+    found = planned(supply, THREE[0], work)
+    assert found.verdict == "FEASIBLE"
+    assert len(found.problem.instance.resources) < 10
 
 
 def test_a_path_that_is_mounted_on_some_hosts_only_is_told() -> None:
