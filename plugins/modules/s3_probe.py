@@ -36,6 +36,12 @@ options:
     description: First part of the findings' ids and of the variables that they name.
     type: str
     default: object_store
+  site_id:
+    description:
+      - Identity of the site. A bucket that bears the mark of another is a finding, and nothing is
+        written to it.
+    type: str
+    default: ""
   timeout:
     description: Seconds to wait for a connection and for each answer.
     type: int
@@ -157,6 +163,7 @@ def main() -> None:
             addressing={"type": "str", "choices": ["path", "virtual"], "default": "path"},
             prefix={"type": "str", "default": ".mlops-probe/"},
             contract={"type": "str", "default": "object_store"},
+            site_id={"type": "str", "default": ""},
             timeout={"type": "int", "default": 10},
             **probe.SPAN,
             **probe.OPTIONS,
@@ -195,7 +202,12 @@ def main() -> None:
         contract,
         endpoint,
         lambda _certificate: read.look(
-            contract, client.accounts_of(wanted), wanted["region"], wanted["prefix"], client_of
+            contract,
+            client.accounts_of(wanted),
+            wanted["region"],
+            wanted["prefix"],
+            client_of,
+            wanted["site_id"],
         ),
         read.NOTHING,
         deadline=deadline,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.modules import s3_buckets
+from ansible_collections.mlops.onprem.plugins.modules import s3_buckets, s3_probe
 
 from tests.integration.s3_front import Answer, Request, error, front, hand_on, page
 
@@ -251,3 +251,22 @@ def test_no_bucket_of_a_name_that_is_none(
     assert refused["failed"] is True
     assert "object_store_bucket_prefix" in refused["msg"]
     assert not (tmp_path / "buckets.json").exists()
+
+
+def test_the_probe_tells_the_mark_of_another_site_and_writes_nothing(
+    run_module: RunModule, site: Site, storage: Any, company: dict[str, Any]
+) -> None:
+    site()
+    keys = {key: company[key] for key in ("access_key", "secret_key")}
+    wanted = {
+        "endpoint": company["endpoint"],
+        "ca_file": company["ca_file"],
+        "accounts": [{"name": "a", **keys, "buckets": ["mine"]}],
+    }
+    found = run_module(s3_probe, site_id=OTHERS, **wanted)["findings"]
+    (failure,) = [row for row in found if row["severity"] == "fail"]
+    assert f"its mark is {OURS}" in failure["found"]
+    assert "object_store_bucket_prefix" in failure["remedy"]
+    for asks in (OURS, ""):
+        found = run_module(s3_probe, site_id=asks, **wanted)["findings"]
+        assert {row["severity"] for row in found} == {"pass"}

@@ -78,12 +78,24 @@ def _limit(entry: Entry, database: Database) -> Entry:
 
 
 def provided_accounts(site: Site) -> list[Entry]:
-    """The accounts that the roles of the site need. An existing endpoint has one for all."""
+    """The accounts that the roles of the site need, their buckets with the prefix asked for.
+
+    An existing endpoint has one account for all.
+    """
+    prefix = _bucket_prefix(site)
     return [
-        {"name": account.name, **_keys(site, account), "buckets": list(account.buckets)}
+        {
+            "name": account.name,
+            **_keys(site, account),
+            "buckets": [prefix + bucket for bucket in account.buckets],
+        }
         for provides in site.provides.values()
         for account in provides.accounts
     ]
+
+
+def _bucket_prefix(site: Site) -> str:
+    return str(site.of("object_store", "bucket_prefix") or "")
 
 
 def _keys(site: Site, account: Account) -> Entry:
@@ -123,7 +135,7 @@ def account_of(site: Site, account: Account, bucket: str) -> Entry:
         if entry["name"] == account.name:
             return {
                 **site.object_store,
-                "bucket": _bucket(entry, account, bucket),
+                "bucket": _bucket(entry, account, bucket, _bucket_prefix(site)),
                 "access_key": entry["access_key"],
                 "secret_key": entry["secret_key"],
             }
@@ -133,11 +145,12 @@ def account_of(site: Site, account: Account, bucket: str) -> Entry:
     )
 
 
-def _bucket(entry: Mapping[str, Any], account: Account, bucket: str) -> str:
+def _bucket(entry: Mapping[str, Any], account: Account, bucket: str, prefix: str) -> str:
     """The bucket that stands in the place of the one the role would have made."""
     named = [str(name) for name in entry.get("buckets") or ()]
-    if bucket in named or not named:
-        return bucket
+    for name in (prefix + bucket, bucket):
+        if name in named or not named:
+            return name
     if len(named) == len(account.buckets) == 1:
         return named[0]
     raise SiteError(

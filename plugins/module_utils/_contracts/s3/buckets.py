@@ -132,7 +132,7 @@ def _help(account: Account, refusal: Refusal) -> str:
         return f"grant it the right, or set other keys: {keys_of(_CONTRACT, account.name)}"
     if refusal.is_one_of(("BucketAlreadyExists", "InvalidBucketName")):
         return other_buckets(_CONTRACT, account.name)
-    return remedy_of(refusal, f"account {account.name}")
+    return remedy_of(_CONTRACT, refusal, f"account {account.name}")
 
 
 # -- at the endpoint --------------------------------------------------------------------------

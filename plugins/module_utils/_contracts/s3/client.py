@@ -18,7 +18,7 @@ from typing import Any, Literal
 from ..._findings.sentence import one_line
 from ..deadline import Deadline, Expired
 from ..endpoint import authorities_of_the_system
-from .judge import FOREIGN, SILENT, Account, Refusal
+from .judge import EXPIRED, FOREIGN, SILENT, Account, Refusal
 
 BOTO_ERROR: str | None = None
 try:
@@ -256,7 +256,7 @@ class Client:
         if isinstance(error, Expired):
             seconds = self._deadline.seconds if self._deadline else 0
             text = f"the {seconds:g} s of the probe are over"
-            self.silent = Refusal("Expired", text, text, SILENT)
+            self.silent = Refusal(EXPIRED, text, text, SILENT)
             return self.silent
         foreign = self._foreign()
         if foreign:

@@ -49,6 +49,8 @@ _REFUSED_FOR_ITS_FORM = (
 )
 # Where a refusal comes from: S3 itself, something else that speaks HTTP, or nobody at all.
 S3, FOREIGN, SILENT = "S3", "foreign", "silent"
+# The code of a request that was not answered within the time of the probe.
+EXPIRED = "Expired"
 _UNSENT = (
     "EndpointConnectionError",
     "ConnectTimeoutError",
@@ -275,11 +277,34 @@ def judge_answer(contract: Contract, refusal: Refusal | None) -> Finding | None:
             f"set {endpoint} to the address of S3 itself, not of a console or another web server, "
             "and look at the proxy before it",
         )
+    if refusal.code == EXPIRED:
+        remedy = _slow(contract)
+        return contract.failed("answer", str(refusal.message), "an endpoint that answers", remedy)
     return contract.failed(
         "answer",
         f"no answer to a request ({refusal})",
         "an endpoint that speaks S3",
         f"look at the log of the endpoint and of the proxy before it, or correct {endpoint}",
+    )
+
+
+def _slow(contract: Contract) -> str:
+    return (
+        "look at the log of the endpoint and of the proxy before it for what keeps it waiting, or "
+        f"raise {contract.variable('probe_seconds')} if it is only slow"
+    )
+
+
+def judge_foreign(contract: Contract, bucket: str, owner: str, site_id: str) -> Finding | None:
+    """A finding if a bucket bears the mark of another site, which deletes it when it goes."""
+    if not site_id or not owner or owner == site_id:
+        return None
+    return contract.failed(
+        "bucket",
+        f"bucket {bucket} was made by another site (its mark is {owner}, this site is {site_id})",
+        "buckets that no other site deletes when it is removed",
+        f"set {contract.variable('bucket_prefix')}, or other buckets in "
+        f"{contract.variable('accounts')}",
     )
 
 
@@ -368,11 +393,11 @@ def _judge_refused(
         "objects",
         f"{who} cannot {doing} in {place} ({first})",
         wanted,
-        remedy_of(first, who),
+        remedy_of(contract, first, who),
     )
 
 
-def remedy_of(refusal: Refusal, who: str) -> str:
+def remedy_of(contract: Contract, refusal: Refusal, who: str) -> str:
     """What helps against a refusal that is about neither keys nor rights."""
     if refusal.is_one_of(_QUOTA):
         return f"raise the quota of {who} and of the bucket at the endpoint, or free room there"
@@ -385,6 +410,8 @@ def remedy_of(refusal: Refusal, who: str) -> str:
         )
     if refusal.source == FOREIGN:
         return "look at the proxy before the endpoint: the answer is its own, not S3's"
+    if refusal.code == EXPIRED:
+        return _slow(contract)
     if refusal.source == SILENT:
         return "look at the log of the endpoint and of the proxy before it for what kept it waiting"
     return "see the endpoint's log for the requests of this controller"

@@ -31,9 +31,11 @@ from .judge import (
     judge_account,
     judge_answer,
     judge_bucket,
+    judge_foreign,
     refuses_malformed_creation,
     vendor_of,
 )
+from .owner import read_owner
 
 SMALL = b"mlops.onprem probe: this object may be deleted at any time\n"
 PART = 5 * 1024 * 1024
@@ -68,6 +70,7 @@ def look(
     region: str,
     prefix: str,
     client_of: Callable[[Account], Client],
+    site_id: str = "",
 ) -> tuple[list[Finding], dict[str, Any]]:
     """Findings about every account and its buckets, and what is known of the endpoint."""
     findings: list[Finding] = []
@@ -75,7 +78,7 @@ def look(
     vendor, skew = "", None
     for account in accounts:
         client = client_of(account)
-        more, seen = look_through(contract, client, region, prefix)
+        more, seen = look_through(contract, client, region, prefix, site_id)
         findings += [finding for finding in more if finding not in findings]
         buckets += seen
         vendor = vendor_of(client.headers) if client.headers else vendor
@@ -88,7 +91,7 @@ def look(
 
 
 def look_through(
-    contract: Contract, client: Client, region: str, prefix: str
+    contract: Contract, client: Client, region: str, prefix: str, site_id: str = ""
 ) -> tuple[list[Finding], list[dict[str, Any]]]:
     """Findings of one account; they end with the first that speaks of the account itself."""
     account = client.account
@@ -101,6 +104,11 @@ def look_through(
             return [about], []
     for bucket in account.buckets:
         begin = time.monotonic()
+        owner = read_owner(client, bucket).site if site_id else ""
+        foreign = judge_foreign(contract, bucket, owner, site_id)
+        if foreign:
+            findings.append(foreign)
+            continue
         seen = look_at_bucket(client, bucket, prefix)
         about = judge_answer(contract, seen.outcomes["list"]) or judge_account(
             contract, account, region, seen.first_refusal

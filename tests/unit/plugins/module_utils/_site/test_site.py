@@ -238,6 +238,45 @@ def test_accounts_are_found_by_name_wherever_they_stand() -> None:
         asked("artifact_registry_object_store", said)
 
 
+EXISTING = {
+    "object_store_mode": "existing",
+    "object_store_endpoint": "https://s3.example.com",
+    "object_store_access_key": "A",
+    "object_store_secret_key": "S",
+    "object_store_bucket_prefix": "acme-",
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "bucket"),
+    [
+        ("model_registry_object_store", "acme-mlops-models"),
+        ("pipeline_object_store", "acme-mlops-pipeline"),
+        ("artifact_registry_object_store", "acme-mlops-artifacts"),
+    ],
+)
+@pytest.mark.parametrize("extra", [{}, {"object_store_mode": "managed"}])
+def test_buckets_are_told_with_the_prefix_that_they_are_made_with(
+    variable: str, bucket: str, extra: dict[str, str]
+) -> None:
+    said = {"store1": {**EXISTING, **extra}}
+    assert asked(variable, said)["bucket"] == bucket
+    made = [name for entry in asked("object_store_accounts", said) for name in entry["buckets"]]
+    assert bucket in made
+
+
+@pytest.mark.parametrize(
+    ("named", "bucket"),
+    [(["mlops-models"], "mlops-models"), (["x", "acme-mlops-models"], "acme-mlops-models")],
+)
+def test_a_list_of_buckets_of_ones_own_goes_before_the_prefix(
+    named: list[str], bucket: str
+) -> None:
+    entry = {"name": "model_registry", "access_key": "A", "secret_key": "S", "buckets": named}
+    said = {"store1": {**EXISTING, "object_store_accounts": [entry]}}
+    assert asked("model_registry_object_store", said)["bucket"] == bucket
+
+
 def test_a_bucket_that_cannot_be_told_is_a_sentence() -> None:
     account = {
         "name": "model_registry",
