@@ -95,7 +95,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
     consumers_of,
-    no_address,
+    wrong_address,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import Login
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
@@ -118,8 +118,9 @@ def main() -> None:
     wanted = module.params
     endpoint = client.endpoint_of(wanted)
     contract = Contract("metadata_db", endpoint.address, ("host", "port"))
-    if not wanted["host"]:
-        module.fail_json(msg=no_address(contract).sentence)
+    wrong = wrong_address(contract, wanted["host"])
+    if wrong:
+        module.fail_json(msg=wrong.sentence)
     try:
         databases = Databases(
             contract,

@@ -127,6 +127,10 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline import (
+    Deadline,
+    Expired,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Certificate
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client, read
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.greeting import (
@@ -136,10 +140,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     DatabaseError,
     Server,
     consumers_of,
-    no_address,
+    wrong_address,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import Login
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
+
+SECONDS = 30
+"""For the whole probe, however slowly a server answers."""
 
 
 def main() -> None:
@@ -163,15 +170,24 @@ def main() -> None:
         consumers, site = consumers_of(wanted["databases"]), client.site_named(wanted)
     except DatabaseError as error:
         module.fail_json(msg=str(error))
-    if not wanted["host"]:
-        missing = no_address(contract).as_dict().items()
-        finding = {key: text for key, text in missing if key != "host"}
+    wrong = wrong_address(contract, wanted["host"])
+    if wrong:
+        # A finding about the host that asks.
+        finding = {key: text for key, text in wrong.as_dict().items() if key != "host"}
         module.exit_json(changed=False, findings=[finding], server={})
+    deadline = Deadline(SECONDS)
 
     def connect(login: Login) -> Any:
         return client.reading(endpoint, login, wanted["timeout"])
 
     def look(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
+        try:
+            with deadline.limit():
+                return look_in_time(certificate)
+        except Expired:
+            return [too_late(contract, wanted["user"])], {}
+
+    def look_in_time(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
         if wanted["through"] == "consumers":
             return read.look_as_consumers(contract, consumers, connect), {}
         login = Login(wanted["user"], wanted["password"], wanted["database"])
@@ -180,7 +196,16 @@ def main() -> None:
         )
         return findings, {"server": facts(server, certificate)} if server else {}
 
-    probe.run(module, contract, endpoint, look, {"server": {}}, ask_for_tls)
+    probe.run(module, contract, endpoint, look, {"server": {}}, ask_for_tls, deadline)
+
+
+def too_late(contract: Contract, user: str) -> Finding:
+    return contract.failed(
+        "login",
+        f"no end of the probe within {SECONDS} s",
+        f"answers to a login as {user}",
+        "see the server's log and load, and proxies between",
+    )
 
 
 def facts(server: Server, certificate: Certificate) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -370,7 +371,7 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
                 with connection, contextlib.suppress(OSError):
                     answer(connection)
 
-        thread = threading.Thread(target=serve)
+        thread = threading.Thread(target=serve, daemon=True)
         thread.start()
         try:
             yield listener.getsockname()[1]
@@ -378,13 +379,16 @@ def answering(answer: Callable[[socket.socket], None]) -> Iterator[int]:
             done.set()
             with contextlib.suppress(OSError), socket.create_connection(listener.getsockname(), 1):
                 pass
-            thread.join()
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 def test_ways_that_end_before_the_server_are_told_alike_by_all(
     run_module: RunModule, new: PostgresqlServer, closed_port: int
 ) -> None:
     stranger = str(new.place / "stranger.crt")
+    assert "metadata_db_host is 'a,b'" in said_by_all(run_module, new, host="a,b")
+    assert "metadata_db_host is '/tmp'" in said_by_all(run_module, new, host="/tmp")
     assert "is closed (connection refused)" in said_by_all(run_module, new, port=closed_port)
     assert "no address for the name" in said_by_all(run_module, new, host="nowhere.invalid")
     assert "set metadata_db_ca_file" in said_by_all(run_module, new, ca_file=stranger)
@@ -426,6 +430,35 @@ def test_a_server_that_says_nothing_ends_in_time(
         silent.set()
     assert failure["id"] in ("metadata_db.tls", "metadata_db.reachable")
     assert time.monotonic() - begun < 15
+
+
+@pytest.mark.parametrize(("timeout", "seconds"), [(2, 30), (60, 2)])
+def test_a_server_that_says_nothing_after_tls_ends_in_time(
+    run_module: RunModule,
+    new: PostgresqlServer,
+    monkeypatch: pytest.MonkeyPatch,
+    timeout: int,
+    seconds: int,
+) -> None:
+    monkeypatch.setattr(postgresql_probe, "SECONDS", seconds)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(new.place / "server.crt", new.place / "server.key")
+
+    def say_nothing(sock: socket.socket) -> None:
+        sock.settimeout(5)
+        sock.recv(8)
+        sock.sendall(b"S")
+        with context.wrap_socket(sock, server_side=True) as tls:
+            while tls.recv(4096):
+                pass
+
+    with answering(say_nothing) as port:
+        begun = time.monotonic()
+        result = probe(run_module, new, port=port, timeout=timeout)
+        assert time.monotonic() - begun < 20
+    (failure,) = failures(result)
+    assert failure["id"] == "metadata_db.login"
+    assert failure["remedy"] == "see the server's log and load, and proxies between"
 
 
 def test_only_a_server_that_is_to_be_installed_may_be_missing(
@@ -566,6 +599,8 @@ def test_a_pooler_is_told_works_and_keeps_nothing(
     one_role = DATABASES[:1]
     assert apply(run_module, new, port=pooler, databases=one_role)["changed"] is True
     assert new.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == [(0,)]
+    again = apply(run_module, new, port=pooler, databases=one_role)
+    assert (again["steps"], "cannot tell whether the password" in str(again["told"])) == ([], True)
     begun = time.monotonic()
     assert apply(run_module, new, databases=one_role)["steps"] == []
     assert time.monotonic() - begun < 10

@@ -65,6 +65,16 @@ Greet = Callable[[Contract, Endpoint, socket.socket], "Finding | None"]
 """What a protocol says before TLS begins; a finding if the answer ends the way."""
 
 
+def verifying(endpoint: Endpoint) -> ssl.SSLContext:
+    """How an endpoint is verified. OSError or SSLError if its authorities cannot be read."""
+    context = ssl.create_default_context(cafile=endpoint.ca_file or None)
+    context.check_hostname = endpoint.verify_name
+    # As libpq and botocore judge. Python's own wishes differ from version to version: 3.13 takes
+    # a chain without root, and refuses authorities without key identifiers.
+    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    return context
+
+
 def dial(
     contract: Contract, endpoint: Endpoint, connect: Connect, greet: Greet | None = None
 ) -> Dialled:
@@ -74,7 +84,7 @@ def dial(
     except OSError as error:
         return Dialled(None, _unreachable(contract, endpoint, error))
     try:
-        context = ssl.create_default_context(cafile=endpoint.ca_file or None)
+        context = verifying(endpoint)
     except (OSError, ssl.SSLError) as error:
         sock.close()
         return Dialled(
@@ -86,10 +96,6 @@ def dial(
                 f"set {contract.variable('ca_file')} to that file",
             ),
         )
-    context.check_hostname = endpoint.verify_name
-    # As libpq and botocore judge. Python's own wishes differ from version to version: 3.13 takes
-    # a chain without root, and refuses authorities without key identifiers.
-    context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
     with sock:
         try:
             wrong = greet(contract, endpoint, sock) if greet else None

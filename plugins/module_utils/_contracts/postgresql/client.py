@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import os
-import ssl
 import traceback
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..._findings.sentence import one_line
-from ..endpoint import Endpoint
-from .dialogue import ask
+from ..endpoint import Endpoint, authorities_of_the_system
+from .dialogue import WELCOME, ask
 from .judge import site_of
 from .login import Login, Refusal, Refused
 from .marks import Site
@@ -78,7 +77,7 @@ def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict
         "password": login.password,
         "dbname": login.database,
         "sslmode": "verify-full" if endpoint.verify_name else "verify-ca",
-        "sslrootcert": endpoint.ca_file or _authorities_of_this_machine(),
+        "sslrootcert": endpoint.ca_file or authorities_of_the_system() or "system",
         "sslcert": _NOWHERE,
         "sslkey": _NOWHERE,
         "sslcrl": _NOWHERE,
@@ -99,12 +98,6 @@ _LIMITS = (
 _AS_THEY_ARE = "SET LOCAL client_encoding = 'SQL_ASCII'"
 
 
-def _authorities_of_this_machine() -> str:
-    """The file that Python trusts too; the library of libpq may look for it elsewhere."""
-    known = (ssl.get_default_verify_paths().cafile, "/etc/ssl/certs/ca-certificates.crt")
-    return next((path for path in known if path and os.path.exists(path)), "system")
-
-
 def forget_environment() -> None:
     """Let no variable of the user's reach libpq: every one of its own begins with PG."""
     for name in [name for name in os.environ if name.startswith("PG")]:
@@ -112,7 +105,7 @@ def forget_environment() -> None:
 
 
 def _connect(
-    endpoint: Endpoint, login: Login, timeout: int, autocommit: bool
+    endpoint: Endpoint, login: Login, timeout: int, autocommit: bool, again: bool = True
 ) -> psycopg.Connection[Any]:
     forget_environment()
     try:
@@ -121,8 +114,13 @@ def _connect(
             autocommit=autocommit,
             prepare_threshold=None,
         )
-    except psycopg.Error as error:
-        raise Refused(str(error), refusal=ask(endpoint, login, timeout)) from None
+    except psycopg.errors.ConnectionTimeout as error:
+        raise Refused(str(error), refusal=Refusal(outcome="silent")) from None
+    except (psycopg.Error, ValueError) as error:
+        refusal = ask(endpoint, login, timeout)
+        if again and refusal.outcome == WELCOME:
+            return _connect(endpoint, login, timeout, autocommit, again=False)
+        raise Refused(str(error), refusal=refusal) from None
 
 
 def _is_pooled(connection: psycopg.Connection[Any]) -> bool:

@@ -84,6 +84,8 @@ class Databases:
     to_be_installed: bool = False
     """Whether, in check mode, a server that cannot be reached will still be installed."""
     pause: Callable[[float], None] = time.sleep
+    pooled: bool = False
+    """Whether a connection pooler answers, which refuses roles that it was not told of."""
     warnings: list[str] = field(default_factory=list)
 
     def converge(self, check: bool) -> tuple[Step, ...]:
@@ -94,6 +96,7 @@ class Databases:
             if check and self.to_be_installed and not error.refusal.answered:
                 return self.plan(NOT_THERE_YET)
             raise DatabaseError(self.turned_away(error).sentence) from None
+        self.pooled = session.pooled
         try:
             with contextlib.nullcontext() if check else self.alone(session):
                 server = read_server(session.query, self.consumers, self.clock, session.pooled)
@@ -173,7 +176,7 @@ class Databases:
         try:
             self.connect(login).close()
         except Refused as error:
-            if password_was_refused(error.refusal):
+            if password_was_refused(error.refusal) and not self.pooled:
                 return False
             if error.refusal.sqlstate not in _AFTER_THE_PASSWORD:
                 self.warnings.append(

@@ -15,12 +15,12 @@ import hashlib
 import hmac
 import os
 import socket
-import ssl
 import struct
+import time
 from collections.abc import Callable, Mapping
 
 from ..._findings.sentence import one_line
-from ..endpoint import Endpoint
+from ..endpoint import Endpoint, verifying
 from .greeting import SSL_REQUEST
 from .login import Login, Refusal
 from .scram import prepared
@@ -34,10 +34,11 @@ WELCOME = "welcome"
 
 
 class Talk:
-    """Messages of the protocol over a socket that is already encrypted."""
+    """Messages of the protocol over a socket that is already encrypted, for so many seconds."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, seconds: float) -> None:
         self.sock = sock
+        self.end = time.monotonic() + seconds
 
     def say(self, kind: bytes, content: bytes) -> None:
         self.sock.sendall(kind + struct.pack("!i", len(content) + 4) + content)
@@ -52,6 +53,7 @@ class Talk:
     def _exactly(self, size: int) -> bytes:
         found = b""
         while len(found) < size:
+            self.sock.settimeout(max(self.end - time.monotonic(), 0.001))
             more = self.sock.recv(size - len(found))
             if not more:
                 raise OSError("the server closed the connection")
@@ -66,10 +68,8 @@ def ask(endpoint: Endpoint, login: Login, timeout: int) -> Refusal:
             sock.sendall(SSL_REQUEST)
             if sock.recv(1) != b"S":
                 return Refusal()
-            context = ssl.create_default_context(cafile=endpoint.ca_file or None)
-            context.check_hostname = endpoint.verify_name
-            with context.wrap_socket(sock, server_hostname=endpoint.host) as tls:
-                return converse(Talk(tls), login)
+            with verifying(endpoint).wrap_socket(sock, server_hostname=endpoint.host) as tls:
+                return converse(Talk(tls, timeout), login)
     except (OSError, ValueError, struct.error):
         return Refusal()
 

@@ -176,13 +176,22 @@ class Server:
         return next((seen for seen in self.databases if seen.name == name), None)
 
 
-def no_address(contract: Contract) -> Finding:
-    """Without an address it is a finding about the host that asks."""
+_HOST = re.compile(r"^[^\s/@,=]+$")
+
+
+def wrong_address(contract: Contract, host: str) -> Finding | None:
+    """What is no name of a server, which libpq would take for a list, a socket or settings."""
+    wanted = "the name or address of the server"
+    remedy = f"set {contract.name_variable}, or {contract.variable('mode')}: managed"
+    if not host.strip():
+        return contract.failed("settings", f"{contract.name_variable} is empty", wanted, remedy)
+    if _HOST.match(host):
+        return None
     return contract.failed(
         "settings",
-        f"{contract.name_variable} is empty",
-        "the name or address of the server",
-        f"set {contract.name_variable}, or {contract.variable('mode')}: managed",
+        f"{contract.name_variable} is {host!r}",
+        f"{wanted} alone, as in its certificate",
+        f"correct {contract.address_variables}",
     )
 
 

@@ -32,7 +32,8 @@ class Refusal:
 
     ``routine`` is the function of the server that refused, ``method`` the kind of login that it
     asked for before. ``outcome`` is set where no SQLSTATE came: C(welcome) if it let us in after
-    all, C(no password) if it asked for one and there was none.
+    all, C(no password) if it asked for one and there was none, C(silent) if it said nothing in
+    time after TLS was set up.
     """
 
     sqlstate: str = ""
@@ -182,6 +183,13 @@ def _welcome(login: Login, _refusal: Refusal, said: str, _whose: Whose) -> Expla
     )
 
 
+def _silent(login: Login, _refusal: Refusal, said: str, _whose: Whose) -> Explained:
+    return (
+        f"the server does not answer the login of {login.user} in time ({said})",
+        "see the server's log and load, and proxies between",
+    )
+
+
 def _other(login: Login, refusal: Refusal, said: str, whose: Whose) -> Explained:
     code = f" (SQLSTATE {refusal.sqlstate})" if refusal.sqlstate else ""
     return (
@@ -201,4 +209,8 @@ _EXPLAINED: dict[str, Explain] = {
     CLOSED: _closed,
     PROTOCOL: _protocol,
 }
-_BY_OUTCOME: dict[str, Explain] = {"welcome": _welcome, "no password": _no_password}
+_BY_OUTCOME: dict[str, Explain] = {
+    "welcome": _welcome,
+    "no password": _no_password,
+    "silent": _silent,
+}

@@ -255,6 +255,14 @@ def test_whether_a_password_holds_is_found_out_by_logging_in(
     assert "secret" not in " ".join(wanted.warnings)
 
 
+def test_a_pooler_that_knows_no_role_of_ours_is_no_proof_of_a_wrong_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wanted = site(Fake({"mlflow": WRONG}), monkeypatch, pooled=True)
+    assert wanted.password_holds(MLFLOW) is True
+    assert len(wanted.warnings) == 1
+
+
 def test_a_password_that_holds_is_nothing_to_speak_of(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = site(Fake(), monkeypatch)
     assert wanted.password_holds(MLFLOW) is True

@@ -37,7 +37,7 @@ def answer_to(login: Login, *messages: bytes) -> tuple[Refusal, bytes]:
     with ours, theirs:
         theirs.sendall(b"".join(messages))
         theirs.shutdown(socket.SHUT_WR)
-        found = converse(Talk(ours), login)
+        found = converse(Talk(ours, 5), login)
         ours.shutdown(socket.SHUT_WR)
         said = b""
         while more := theirs.recv(4096):
@@ -101,6 +101,15 @@ def test_a_server_that_lets_us_in_is_told() -> None:
 def test_what_is_no_answer_is_an_error_that_the_caller_expects(junk: bytes) -> None:
     with pytest.raises((OSError, ValueError, struct.error)):
         answer_to(DBA, junk)
+
+
+def test_a_server_that_never_decides_is_left_in_time() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(message(b"S", b"a\0b\0"))
+        talk = Talk(ours, 0.05)
+        with pytest.raises(socket.timeout, match="timed out"):
+            converse(talk, DBA)
 
 
 def test_the_proof_of_rfc_7677() -> None:

@@ -18,6 +18,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     Server,
     consumers_of,
     judge,
+    wrong_address,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
     Site,
@@ -194,6 +195,29 @@ def test_our_own_databases_will_do() -> None:
 )
 def test_one_cause_gives_one_sentence(server: Server, sentence: str) -> None:
     assert fails(server) == [sentence]
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("", "metadata_db_host is empty"),
+        ("  ", "metadata_db_host is empty"),
+        ("/var/run/postgresql", "metadata_db_host is '/var/run/postgresql'"),
+        ("db1,db2", "metadata_db_host is 'db1,db2'"),
+        ("postgresql://db1/x", "metadata_db_host is 'postgresql://db1/x'"),
+        ("dba@db1", "metadata_db_host is 'dba@db1'"),
+        ("host=db1", "metadata_db_host is 'host=db1'"),
+    ],
+)
+def test_what_libpq_would_take_for_something_else_is_no_address(host: str, found: str) -> None:
+    finding = wrong_address(DB, host)
+    assert finding is not None
+    assert (finding.id, finding.found) == ("metadata_db.settings", found)
+
+
+@pytest.mark.parametrize("host", ["db1", "db1.example.com", "10.0.0.5", "fd00::5"])
+def test_an_address_is_an_address(host: str) -> None:
+    assert wrong_address(DB, host) is None
 
 
 def test_an_account_that_acts_as_another_is_named_by_both() -> None:

@@ -96,6 +96,11 @@ LINE = "hostssl postgres dba <address of the client> scram-sha-256"
             "set metadata_db_ca_file",
         ),
         (
+            Refusal(outcome="silent"),
+            "the server does not answer the login of dba in time (nein)",
+            "see the server's log and load",
+        ),
+        (
             Refusal("P0001"),
             "the server turns dba away (SQLSTATE P0001): nein",
             "see the server's log",
