@@ -97,17 +97,18 @@ import stat
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host import args
+from ansible_collections.mlops.onprem.plugins.module_utils._host.certificate import (
+    CERTIFICATE,
+    KEY,
+    refuse_foreign,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     Book,
     must,
     write_whole,
 )
-
-DIRECTORY = "/etc/mlops/tls"
-KEY = DIRECTORY + "/host.key"
-CERTIFICATE = DIRECTORY + "/host.crt"
 
 
 def read(path: str) -> str:
@@ -162,13 +163,9 @@ def fits(path: str, mode: int, gid: int) -> bool:
 def work(module: AnsibleModule) -> dict[str, object]:
     """Place what is given; create the key if there is none; ask for a certificate."""
     params, check = module.params, module.check_mode
-    role = role_of(params, "owner")
+    role = args.role_of(params, "owner")
     with Book(check) as book:
-        for path in (KEY, CERTIFICATE):
-            if os.path.lexists(path) and not book.ledger.has("file", path):
-                raise HostError(
-                    f"{path} exists, but was not made by the platform; move it away and run again."
-                )
+        refuse_foreign(book.ledger)
         gid = group_id(params["group"], check)
         key, certificate = read(KEY), read(CERTIFICATE)
         wanted_key = params["key"] or key
@@ -198,18 +195,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={
-                "owner": ROLE,
-                "common_name": {"type": "str", "required": True},
-                "names": {"type": "list", "elements": "str", "default": []},
-                "group": {"type": "str", "default": "mlops-tls"},
-                "authority": {"type": "str"},
-                "authority_key": {"type": "str", "no_log": True},
-                "certificate": {"type": "str"},
-                "key": {"type": "str", "no_log": True},
-                "days": {"type": "int", "default": 397},
-                "renew_days": {"type": "int", "default": 60},
-            },
+            argument_spec=dict(args.CERTIFICATE),
             supports_check_mode=True,
         ),
         work,

@@ -189,15 +189,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import files, files_apply
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host import args, files, files_apply
 from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    role = role_of(module.params)
+    role = args.role_of(module.params)
     wanted = files.wanted_of(module.params)
     with Book(module.check_mode) as book:
         before = files_apply.read(wanted)
@@ -210,54 +209,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={
-                "role": ROLE,
-                "groups": {"type": "list", "elements": "str", "default": []},
-                "users": {
-                    "type": "list",
-                    "elements": "dict",
-                    "default": [],
-                    "options": {
-                        "name": {"type": "str", "required": True},
-                        "home": {"type": "path"},
-                        "groups": {"type": "list", "elements": "str", "default": []},
-                        "shell": {"type": "str", "default": "/usr/sbin/nologin"},
-                        "comment": {"type": "str", "default": ""},
-                    },
-                },
-                "directories": {
-                    "type": "list",
-                    "elements": "dict",
-                    "default": [],
-                    "options": {
-                        "path": {"type": "path", "required": True},
-                        "owner": {"type": "str", "default": "root"},
-                        "group": {"type": "str", "default": "root"},
-                        "mode": {"type": "str", "default": "0755"},
-                    },
-                },
-                "files": {
-                    "type": "list",
-                    "elements": "dict",
-                    "default": [],
-                    "options": {
-                        "path": {"type": "path", "required": True},
-                        "template": {"type": "str"},
-                        "source": {"type": "str"},
-                        "content": {"type": "str", "no_log": False},
-                        "link": {"type": "str"},
-                        "owner": {"type": "str", "default": "root"},
-                        "group": {"type": "str", "default": "root"},
-                        "mode": {"type": "str", "default": "0644"},
-                        "validate": {"type": "str"},
-                        "sensitive": {"type": "bool", "default": False},
-                        "adopt": {"type": "bool", "default": False},
-                        "payload": {"type": "str"},
-                        "secret_payload": {"type": "str", "no_log": True},
-                    },
-                },
-                "absent": {"type": "list", "elements": "path", "default": []},
-            },
+            argument_spec=dict(args.FILES),
             supports_check_mode=True,
         ),
         work,

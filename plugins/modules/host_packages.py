@@ -93,15 +93,15 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import (
     apt,
+    args,
     packages,
     packages_apply,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    params, check, role = module.params, module.check_mode, role_of(module.params)
+    params, check, role = module.params, module.check_mode, args.role_of(module.params)
     names = list(dict.fromkeys(params["name"]))
     plan = packages.Simulated((), (), ())
     with Book(check) as book:
@@ -138,12 +138,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={
-                "role": ROLE,
-                "name": {"type": "list", "elements": "str", "required": True},
-                "disable_units": {"type": "list", "elements": "str", "default": []},
-                "install_recommends": {"type": "bool", "default": False},
-            },
+            argument_spec=dict(args.PACKAGES),
             supports_check_mode=True,
         ),
         work,

@@ -105,14 +105,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import app, app_apply
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host import app, app_apply, args
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    params, check, role = module.params, module.check_mode, role_of(module.params)
+    params, check, role = module.params, module.check_mode, args.role_of(module.params)
     if not params["digest"]:
         raise HostError("host_python_app works only together with its action plugin.")
     target = app_apply.target_of(params["python"])
@@ -129,11 +128,12 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     }
     if found:
         answer["diff"] = wanted.diff("" if found == "not installed" else found)
-    # Until the archive is here, this is only the question whether it is needed.
-    if found and (check or not params["archive"]):
-        return answer
     with Book(check) as book:
-        book.write(app_apply.claimed(book.ledger, role, wanted))
+        ledger = app_apply.claimed(book.ledger, role, wanted)
+        # Until the archive is here, this is only the question whether it is needed.
+        if found and (check or not params["archive"]):
+            return answer
+        book.write(ledger)
         if found:
             answer["seconds"] = app_apply.install(wanted, params["archive"])
         misfits = app_apply.misfits(wanted, book.ledger)
@@ -149,14 +149,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={
-                "role": ROLE,
-                "name": {"type": "str", "required": True},
-                "requirements": {"type": "str", "required": True},
-                "python": {"type": "path", "default": "/usr/bin/python3"},
-                "digest": {"type": "str"},
-                "archive": {"type": "path"},
-            },
+            argument_spec=dict(args.APP),
             supports_check_mode=True,
         ),
         work,

@@ -188,15 +188,19 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import probe, service_apply, unit
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import HEALTH, ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host import (
+    args,
+    probe,
+    service_apply,
+    unit,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._host.service_plan import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    params, role = module.params, role_of(module.params)
+    params, role = module.params, args.role_of(module.params)
     service = unit.service_of(params)
     if params["health"]:
         probe.question_of(params["health"])
@@ -218,26 +222,9 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 
 
 def main() -> None:
-    health: dict[str, Any] = {**HEALTH, "timeout": {"type": "int", "default": 60}}
     finish(
         AnsibleModule(
-            argument_spec={
-                "role": ROLE,
-                "name": {"type": "str", "required": True},
-                "description": {"type": "str", "default": ""},
-                "command": {"type": "list", "elements": "str", "default": []},
-                "user": {"type": "str", "default": ""},
-                "environment": {"type": "dict", "default": {}},
-                "environment_file": {"type": "path"},
-                "writable": {"type": "list", "elements": "path", "default": []},
-                "settings": {"type": "dict", "default": {}},
-                "restart_on": {"type": "list", "elements": "path", "default": []},
-                "reload_on": {"type": "list", "elements": "path", "default": []},
-                "health": {"type": "dict", "options": health},
-                "restore": {"type": "list", "elements": "path", "default": []},
-                "dropin": {"type": "bool", "default": False},
-                "only_if_present": {"type": "bool", "default": False},
-            },
+            argument_spec=dict(args.SERVICE),
             supports_check_mode=True,
         ),
         work,

@@ -6,7 +6,8 @@
 Thinking: values in, values out, no look at a host.
     files, files_plan       users, groups, directories and files
     unit, service_plan      services
-    packages, used          Debian packages, and who else uses them
+    packages, apt_words     Debian packages, and what apt says of them
+    used                    who else uses packages
     app                     Python applications
     remove_plan             what goes with a role, and what stays
     ledger, steps           what is noted, and what plans are made of
@@ -17,5 +18,7 @@ Hands: they look at a host and change it.
     files_apply, service_apply, packages_apply, app_apply, remove_apply
     apt, snapshot           dpkg transactions, and what is around them
     used_apply              looks for signs of others (it changes nothing)
+    certificate             the places of the host's key and certificate
+    ask, packages_ask       what would be refused (they change nothing)
     inputs, probe           what a service reads, and whether it answers (they change nothing)
 """

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from . import app
 from .errors import HostError
 from .ledger import Ledger, inside
-from .system import must, remove_tree, run, sync_directory, write_whole
+from .system import must, nearest, noexec, remove_tree, run, shut, sync_directory, write_whole
 
 ASK = (
     "import json, os, platform, sys;"
@@ -115,6 +115,14 @@ def mend(wanted: app.Environment, modes: Mapping[str, int]) -> None:
 
 def claimed(ledger: Ledger, role: str, wanted: app.Environment) -> Ledger:
     """The ledger with the environment in it, or a refusal."""
+    for folder in (app.ROOT, app.BUILDS):
+        place = nearest(folder)
+        if not os.path.isdir(place):
+            raise HostError(f"{place} shall be a directory, but is something else; move it away.")
+        if not installed(wanted):
+            why = shut(place) or noexec(place)
+            if why:
+                raise HostError(f"{wanted.final} cannot be made: {why}.")
     present = [path for path in (wanted.final, app.ROOT, app.BUILDS) if os.path.lexists(path)]
     return app.claimed(ledger, role, wanted, present)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import packages, snapshot, used_apply
+from . import apt_words, packages, snapshot, used_apply
 from .errors import HostError
 from .ledger import Ledger, inside, missing_parents
 from .system import Book, Ran, properties, put, run
@@ -58,8 +58,20 @@ def repair_if_interrupted() -> None:
         repair()
 
 
-def apt(*words: str) -> Ran:
-    return run(["apt-get", *OPTIONS, *words], env=ENVIRONMENT)
+def apt(*words: str, env: Mapping[str, str] | None = None, timeout: float | None = None) -> Ran:
+    return run(["apt-get", *OPTIONS, *words], env={**ENVIRONMENT, **(env or {})}, timeout=timeout)
+
+
+def why_not(words: Sequence[str], said: str, env: Mapping[str, str] | None = None) -> str:
+    """Why apt does not do what is asked, by what it said and what is held on the host."""
+    asked = words[words.index("--") + 1 :]
+    holds: list[str] = []
+    forced = None
+    if any(held in said for held in apt_words.HELD):
+        holds = run(["apt-mark", "showhold"], env=env).out.split()
+        ran = apt("-s", "--allow-change-held-packages", *words, env=env)
+        forced = packages.simulated(ran.out) if ran.rc == 0 else None
+    return apt_words.refused(words[0], asked, said, holds, forced) + "."
 
 
 def repair() -> None:
@@ -110,7 +122,7 @@ def simulate(words: Sequence[str]) -> tuple[packages.Simulated, bool]:
             refresh_lists()
             refreshed = True
             continue
-        raise HostError(f"apt cannot install what is asked: {ran.said}")
+        raise HostError(why_not(words, ran.out + ran.err))
 
 
 def quiet_daemons() -> None:

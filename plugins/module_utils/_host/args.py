@@ -25,6 +25,105 @@ HEALTH = {
     "tcp": {"type": "str"},
     "command": {"type": "list", "elements": "str"},
 }
+FILES: Mapping[str, Any] = {
+    "role": ROLE,
+    "groups": {"type": "list", "elements": "str", "default": []},
+    "users": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "home": {"type": "path"},
+            "groups": {"type": "list", "elements": "str", "default": []},
+            "shell": {"type": "str", "default": "/usr/sbin/nologin"},
+            "comment": {"type": "str", "default": ""},
+        },
+    },
+    "directories": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "path", "required": True},
+            "owner": {"type": "str", "default": "root"},
+            "group": {"type": "str", "default": "root"},
+            "mode": {"type": "str", "default": "0755"},
+        },
+    },
+    "files": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "path": {"type": "path", "required": True},
+            "template": {"type": "str"},
+            "source": {"type": "str"},
+            "content": {"type": "str", "no_log": False},
+            "link": {"type": "str"},
+            "owner": {"type": "str", "default": "root"},
+            "group": {"type": "str", "default": "root"},
+            "mode": {"type": "str", "default": "0644"},
+            "validate": {"type": "str"},
+            "sensitive": {"type": "bool", "default": False},
+            "adopt": {"type": "bool", "default": False},
+            "payload": {"type": "str"},
+            "secret_payload": {"type": "str", "no_log": True},
+        },
+    },
+    "absent": {"type": "list", "elements": "path", "default": []},
+}
+PACKAGES: Mapping[str, Any] = {
+    "role": ROLE,
+    "name": {"type": "list", "elements": "str", "required": True},
+    "disable_units": {"type": "list", "elements": "str", "default": []},
+    "install_recommends": {"type": "bool", "default": False},
+}
+APP: Mapping[str, Any] = {
+    "role": ROLE,
+    "name": {"type": "str", "required": True},
+    "requirements": {"type": "str", "required": True},
+    "python": {"type": "path", "default": "/usr/bin/python3"},
+    "digest": {"type": "str"},
+    "archive": {"type": "path"},
+}
+SERVICE: Mapping[str, Any] = {
+    "role": ROLE,
+    "name": {"type": "str", "required": True},
+    "description": {"type": "str", "default": ""},
+    "command": {"type": "list", "elements": "str", "default": []},
+    "user": {"type": "str", "default": ""},
+    "environment": {"type": "dict", "default": {}},
+    "environment_file": {"type": "path"},
+    "writable": {"type": "list", "elements": "path", "default": []},
+    "settings": {"type": "dict", "default": {}},
+    "restart_on": {"type": "list", "elements": "path", "default": []},
+    "reload_on": {"type": "list", "elements": "path", "default": []},
+    "health": {"type": "dict", "options": {**HEALTH, "timeout": {"type": "int", "default": 60}}},
+    "restore": {"type": "list", "elements": "path", "default": []},
+    "dropin": {"type": "bool", "default": False},
+    "only_if_present": {"type": "bool", "default": False},
+}
+CERTIFICATE: Mapping[str, Any] = {
+    "owner": ROLE,
+    "common_name": {"type": "str", "required": True},
+    "names": {"type": "list", "elements": "str", "default": []},
+    "group": {"type": "str", "default": "mlops-tls"},
+    "authority": {"type": "str"},
+    "authority_key": {"type": "str", "no_log": True},
+    "certificate": {"type": "str"},
+    "key": {"type": "str", "no_log": True},
+    "days": {"type": "int", "default": 397},
+    "renew_days": {"type": "int", "default": 60},
+}
+# By the name of the module.
+MODULES: Mapping[str, Mapping[str, Any]] = {
+    "host_files": FILES,
+    "host_packages": PACKAGES,
+    "host_python_app": APP,
+    "host_service": SERVICE,
+    "host_certificate": CERTIFICATE,
+}
 
 
 def role_of(params: Mapping[str, Any], option: str = "role") -> str:

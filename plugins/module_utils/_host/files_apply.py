@@ -27,7 +27,9 @@ from .files_plan import (
     above,
 )
 from .steps import Run, Step
-from .system import Book, fresh_name, must, put, run, sync_directory
+from .system import Book, fresh_name, must, noexec, put, run, shut, sync_directory
+
+ACCOUNT_FILES = ("/etc", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
 
 
 def read(wanted: Wanted) -> Before:
@@ -43,6 +45,7 @@ def read(wanted: Wanted) -> Before:
         _found(users, _account),
         _found(groups, _group),
         _found(paths, lambda path: _seen(path, path in contents)),
+        next(filter(None, (shut(path) for path in ACCOUNT_FILES)), ""),
     )
 
 
@@ -79,7 +82,16 @@ def _seen(path: str, with_content: bool) -> Seen:
                 content = stream.read()
     mode = stat.S_IMODE(status.st_mode)
     leads = kind == "directory" or (kind == "link" and os.path.isdir(path))
-    return Seen(kind, status.st_uid, status.st_gid, mode, content, leads)
+    return Seen(
+        kind,
+        status.st_uid,
+        status.st_gid,
+        mode,
+        content,
+        leads,
+        shut=shut(path) if kind in ("directory", "file") or leads else "",
+        noexec=noexec(path) if leads else "",
+    )
 
 
 def apply(steps: Iterable[Step], book: Book) -> None:

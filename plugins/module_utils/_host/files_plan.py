@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import base64
 import os.path
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Union
 
 from .errors import HostError
@@ -49,6 +50,8 @@ class Seen:
     mode: int = 0o755
     content: bytes = b""  # of a file, or where a link points
     leads: bool = False  # whether it is a directory, or a link to one
+    shut: str = ""  # why even root cannot change it and what to do, if that is so
+    noexec: str = ""  # why nothing in it can be run and what to do, if that is so
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Before:
     users: Mapping[str, Account] = field(default_factory=dict)
     groups: Mapping[str, Group] = field(default_factory=dict)
     paths: Mapping[str, Seen] = field(default_factory=dict)
+    accounts_shut: str = ""  # why no user or group can be created and what to do, if that is so
 
 
 @dataclass(frozen=True)
@@ -99,19 +103,27 @@ def plan(
     In a ``trial`` (check mode) an account may be missing that an earlier task would have created.
     """
     draft = _Draft(before, ledger, role, trial)
-    for name in wanted.groups:
-        draft.group(name)
-    for user in wanted.users:
-        draft.user(user)
-    for directory in wanted.directories:
-        draft.directory(directory)
-    for file in wanted.files:
-        draft.file(file)
-    for path in wanted.absent:
-        draft.absent(path)
+    for part in draft.parts(wanted):
+        part()
     if draft.ledger != (draft.steps[-1].ledger if draft.steps else ledger):
         draft.steps.append(Step(draft.ledger))
     return draft.steps
+
+
+def refusals(
+    before: Before, asked: Iterable[tuple[str, Wanted]], ledger: Ledger
+) -> list[tuple[str, str]]:
+    """All that ``plan`` would refuse of tasks that come one after the other: role and sentence."""
+    draft = _Draft(before, ledger, "", trial=True)
+    found = []
+    for role, wanted in asked:
+        draft.role = role
+        for part in draft.parts(wanted):
+            try:
+                part()
+            except HostError as error:
+                found.append((role, str(error)))
+    return found
 
 
 class _Draft:
@@ -121,10 +133,24 @@ class _Draft:
         self.users = dict(before.users)
         self.groups = dict(before.groups)
         self.paths = dict(before.paths)
+        self.accounts_shut = before.accounts_shut
         self.ledger = ledger
         self.role = role
         self.trial = trial
         self.steps: list[Step] = []
+
+    def parts(self, wanted: Wanted) -> Iterator[Callable[[], None]]:
+        """What is to be planned, one thing after the other; each may refuse."""
+        for name in wanted.groups:
+            yield partial(self.group, name)
+        for user in wanted.users:
+            yield partial(self.user, user)
+        for directory in wanted.directories:
+            yield partial(self.directory, directory)
+        for file in wanted.files:
+            yield partial(self.file, file)
+        for path in wanted.absent:
+            yield partial(self.absent, path)
 
     def claim(self, kind: str, name: str, **data: Any) -> None:
         self.ledger = self.ledger.claim(self.role, kind, name, **data)
@@ -143,6 +169,7 @@ class _Draft:
         if name in self.groups:
             self.share("group", name)
             return
+        self.refuse_accounts(f"The group {name}")
         self.claim("group", name)
         self.groups[name] = Group(None)
         act = Run(("groupadd", "--system", name), f"create the group {name}")
@@ -155,6 +182,8 @@ class _Draft:
                 f"The user {user.name} exists on this host and was not created by the platform; "
                 "rename or remove it."
             )
+        if account is None:
+            self.refuse_accounts(f"The user {user.name}")
         for name in (user.name, *user.groups):
             self.group(name)
         self.claim("user", user.name)
@@ -168,6 +197,10 @@ class _Draft:
                 act = Run(("usermod", *options, user.name), f"change the user {user.name}")
                 self.add(act, f"user {user.name}: changed")
         self.join(user)
+
+    def refuse_accounts(self, who: str) -> None:
+        if self.accounts_shut:
+            raise HostError(f"{who} cannot be created: {self.accounts_shut}.")
 
     def differing(self, user: User, account: Account) -> list[str]:
         """The options of usermod that make the account as wanted."""
@@ -206,6 +239,20 @@ class _Draft:
 
     # Directories
 
+    def refuse_shut(self, path: str) -> None:
+        """Refuse to make, change or remove what even root cannot."""
+        nearest = next((one for one in above(path) if one in self.paths), None)
+        for one in (path, nearest):
+            seen = self.paths.get(one) if one else None
+            if seen is not None and seen.shut:
+                raise HostError(f"{path} cannot be placed: {seen.shut}.")
+
+    def refuse_noexec(self, path: str) -> None:
+        """Refuse to place a program where none can be run."""
+        nearest = next((one for one in above(path) if one in self.paths), None)
+        if nearest and self.paths[nearest].noexec:
+            raise HostError(f"{path} could not be run: {self.paths[nearest].noexec}.")
+
     def parents(self, path: str) -> None:
         present = [parent for parent in above(path) if parent in self.paths]
         if present and not self.paths[present[0]].leads:
@@ -213,6 +260,7 @@ class _Draft:
                 f"{present[0]} shall be a directory, but is something else; move it away."
             )
         for parent in missing_parents(path, present):
+            self.refuse_shut(parent)
             self.claim("directory", parent)
             self.paths[parent] = Seen("directory", leads=True)
             self.add(MakeDirectory(parent))
@@ -225,6 +273,7 @@ class _Draft:
         self.parents(path)
         seen = self.paths.get(path)
         if seen is None:
+            self.refuse_shut(path)
             self.claim("directory", path, whole=True)
             self.paths[path] = _seen("directory", ids, want.mode, leads=True)
             act = MakeDirectory(path, want.owner, want.group, want.mode)
@@ -253,6 +302,8 @@ class _Draft:
                 f"{path} was there before the platform and differs from what is wanted "
                 f"({', '.join(wrong)}); change it by hand, or move it away."
             )
+        if seen.shut:
+            raise HostError(f"{path} cannot be placed: {seen.shut}.")
         self.add(want, f"{path}: {', '.join(wrong)}")
 
     # Files
@@ -263,6 +314,8 @@ class _Draft:
         self.parents(path)
         seen = self.paths.get(path)
         ours = self.ledger.covers(path)
+        if want.mode & 0o111 and not want.link:
+            self.refuse_noexec(path)
         if seen is not None:
             self.refuse_foreign(want, seen, ours)
             self.keep_original(want, seen)
@@ -273,6 +326,7 @@ class _Draft:
             attributes = SetAttributes(path, want.owner, want.group, mode)
             self.attributes(attributes, ids, ours or want.adopt)
             return
+        self.refuse_shut(path)
         after = want.link.encode() if want.link else want.content
         self.paths[path] = _seen("link" if want.link else "file", ids, want.mode, after)
         diff = difference(path, seen.content if seen else b"", after, want.sensitive)
@@ -309,6 +363,7 @@ class _Draft:
             return
         if seen.kind == "directory":
             raise HostError(f"{path} under absent is a directory; only files can be given there.")
+        self.refuse_shut(path)
         self.add(Unlink(path), f"{path}: removed")
         del self.paths[path]
         self.ledger = self.ledger.drop(("file", path))

@@ -20,7 +20,7 @@ from .errors import HostError
 from .inputs import Planned, fingerprint
 from .service_plan import SLICE_PATH, Before, Plan, WriteUnit, noted, put_back, unsteady
 from .steps import Run
-from .system import Book, must, properties, run, write_whole
+from .system import Book, must, nearest, properties, run, shut, write_whole
 
 STEADY_SECONDS = 1.5  # longer than RestartSec
 SHOWN = (
@@ -59,6 +59,7 @@ def read(service: unit.Service, follows: Follows) -> Before:
         shown,
         texts,
         os.path.lexists(service.path),
+        shut(nearest(os.path.dirname(service.path))),
         missing(service),
         _inputs(service, follows, Planned(planned, time.time())),
     )

@@ -30,6 +30,7 @@ class Before:
     shown: Mapping[str, str] = field(default_factory=dict)  # as systemctl show says it
     texts: Mapping[str, str] = field(default_factory=dict)  # of the files that exist
     occupied: bool = False  # something is where the unit goes
+    shut: str = ""  # why even root cannot write units and what to do, if that is so
     missing: str = ""  # the sentence, if something that the start needs is missing
     inputs: unit.Inputs = field(default_factory=lambda: unit.Inputs("", ""))
 
@@ -55,7 +56,7 @@ def plan(
 
     In a ``trial`` (check mode) what the start needs may come from an earlier task.
     """
-    refuse_foreign(service, before, ledger.has("unit", service.unit))
+    refuse(service, before, ledger)
     if before.missing and not trial:
         raise HostError(before.missing)
     steps: list[Step] = []
@@ -79,17 +80,27 @@ def plan(
     return Plan(tuple(steps), action)
 
 
-def refuse_foreign(service: unit.Service, before: Before, ours: bool) -> None:
+def refuse(service: unit.Service, before: Before, ledger: Ledger) -> None:
+    """Refuse what stands in the way of the unit, on the disk or in systemd."""
+    ours = ledger.has("unit", service.unit)
     if before.shown.get("LoadState") == "masked":
         raise HostError(
             f"The unit {service.unit} is masked on this host; run: systemctl unmask {service.unit}"
         )
-    there = before.shown.get("FragmentPath") or ""
-    if not ours and not service.dropin and (there or before.occupied):
+    there = "" if service.dropin else before.shown.get("FragmentPath") or ""
+    if not ours and (there or before.occupied):
         raise HostError(
             f"A unit {service.unit} exists already ({there or service.path}) and was not written "
             "by the platform; remove or rename it."
         )
+    other = before.texts.get(SLICE_PATH, unit.SLICE_TEXT) != unit.SLICE_TEXT
+    if other and not ledger.has("unit", unit.SLICE):
+        raise HostError(
+            f"{SLICE_PATH} exists already with other content and was not written by the platform; "
+            "remove or rename it."
+        )
+    if before.shut and not all(path in before.texts for path in (SLICE_PATH, service.path)):
+        raise HostError(f"The unit {service.unit} cannot be written: {before.shut}.")
 
 
 def _placed(before: Before, ledger: Ledger, path: str, text: str) -> Step:

@@ -90,6 +90,49 @@ def properties(unit: str, *names: str, timeout: float | None = 30) -> dict[str, 
     return {key: value for key, _sign, value in pairs}
 
 
+def shut(path: str) -> str:
+    """Why even root cannot change a file or directory, and what to do; empty if it can, or if there
+    is no such thing."""
+    if os.geteuid() != 0 or os.access(path, os.W_OK) or not os.path.exists(path):
+        return ""
+    if os.statvfs(path).f_flag & os.ST_RDONLY:
+        top = mount_of(path)
+        return (
+            f"{path} lies on {top}, which is mounted read-only; mount it writable, with: "
+            f"mount -o remount,rw {top}"
+        )
+    return (
+        f"{path} does not let even root write, as if it were immutable; look with: "
+        f"lsattr -d {path}, and free it with: chattr -i {path}"
+    )
+
+
+def noexec(path: str) -> str:
+    """Why no program in a directory can be run, and what to do; empty if it can."""
+    if not os.path.exists(path) or not os.statvfs(path).f_flag & os.ST_NOEXEC:
+        return ""
+    top = mount_of(path)
+    return (
+        f"{path} lies on {top}, which is mounted noexec; mount it with exec, with: "
+        f"mount -o remount,exec {top}"
+    )
+
+
+def mount_of(path: str) -> str:
+    """The mount point that a path lies on."""
+    path = os.path.realpath(path)
+    while not os.path.ismount(path):
+        path = os.path.dirname(path)
+    return path
+
+
+def nearest(path: str) -> str:
+    """The path itself, or the nearest one above it that exists."""
+    while not os.path.lexists(path):
+        path = os.path.dirname(path)
+    return path
+
+
 def sync_directory(path: str) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -161,12 +204,18 @@ class Book:
                         "wait until it ends and run again."
                     ) from None
                 time.sleep(0.2)
-        try:
-            with open(self._path, encoding="utf-8") as stream:
-                self.ledger = load(stream.read(), self._path)
-        except FileNotFoundError:
-            self.ledger = Ledger()
+        self.ledger = self.peek(self._folder)
         return self
+
+    @staticmethod
+    def peek(folder: str = STATE_DIR) -> Ledger:
+        """The ledger as it is now, for those who only look and need not wait for a run."""
+        path = folder + "/ledger.json"
+        try:
+            with open(path, encoding="utf-8") as stream:
+                return load(stream.read(), path)
+        except FileNotFoundError:
+            return Ledger()
 
     def __exit__(
         self,

@@ -1,0 +1,216 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the ``host_*`` modules would refuse, asked together and before anything is changed.
+
+A question is a task of a role as its module would get it; contents of files are digests made with
+a key, on both sides, so that no content has to travel. Each is answered by the same plan that the
+module makes; what an earlier task of the list would have made counts as there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os.path
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import (
+    app,
+    app_apply,
+    certificate,
+    files,
+    files_apply,
+    packages_ask,
+    probe,
+    service_plan,
+    unit,
+)
+from .errors import HostError
+from .files_plan import Before, Seen
+from .files_plan import refusals as files_refusals
+from .ledger import Ledger
+from .system import Book, nearest, properties, shut
+
+FILES, PACKAGES, APP = "host_files", "host_packages", "host_python_app"
+SERVICE, CERTIFICATE = "host_service", "host_certificate"
+
+
+@dataclass(frozen=True)
+class Question:
+    """A task of a role: which module, and its parameters with their defaults."""
+
+    role: str
+    module: str
+    params: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a module would refuse, in its own sentence."""
+
+    role: str
+    module: str
+    said: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """All refusals, each sentence once, and the Python applications that are to be built."""
+
+    refusals: tuple[Refusal, ...]
+    build: tuple[dict[str, str], ...]
+
+
+def digest(content: bytes, key: str) -> bytes:
+    """What stands for a file's content in a question."""
+    return hmac.new(key.encode(), content, "sha256").hexdigest().encode()
+
+
+def ask(questions: Sequence[Question], key: str) -> Answer:
+    """What would be refused of the questions, which come one after the other."""
+    ledger = Book.peek()
+    kinds = {kind: [one for one in questions if one.module == kind] for kind in _KINDS}
+    found = [
+        Refusal(role, kind, said)
+        for kind, look in _KINDS.items()
+        for role, said in look(kinds[kind], ledger, key)
+    ]
+    once = {one.said: one for one in reversed(found)}
+    build: list[dict[str, str]] = []
+    for one in kinds[APP]:
+        build += _to_build(one)
+    return Answer(tuple(one for one in found if once[one.said] is one), tuple(build))
+
+
+def _each(questions: Iterable[Question], look: Any, ledger: Ledger) -> list[tuple[str, str]]:
+    """The refusals of questions that do not depend on each other."""
+    found = []
+    for one in questions:
+        try:
+            look(one, ledger)
+        except HostError as error:
+            found.append((one.role, str(error)))
+    return found
+
+
+def _files(questions: Sequence[Question], ledger: Ledger, key: str) -> list[tuple[str, str]]:
+    asked: list[tuple[str, files.Wanted]] = []
+    found: list[tuple[str, str]] = []
+    for one in questions:
+        try:
+            asked.append((one.role, files.wanted_of(one.params)))
+        except HostError as error:
+            found.append((one.role, str(error)))
+    before = _digested(files_apply.read(_joined(wanted for _role, wanted in asked)), key)
+    return found + files_refusals(before, asked, ledger)
+
+
+def _joined(parts: Iterable[files.Wanted]) -> files.Wanted:
+    """Everything at once, for one look at the host."""
+    every = list(parts)
+    return files.Wanted(
+        tuple(name for one in every for name in one.groups),
+        tuple(user for one in every for user in one.users),
+        tuple(directory for one in every for directory in one.directories),
+        tuple(file for one in every for file in one.files),
+        tuple(path for one in every for path in one.absent),
+    )
+
+
+def _digested(before: Before, key: str) -> Before:
+    def one(seen: Seen) -> Seen:
+        return replace(seen, content=digest(seen.content, key)) if seen.kind == "file" else seen
+
+    return replace(before, paths={path: one(seen) for path, seen in before.paths.items()})
+
+
+def _packages(questions: Sequence[Question], _ledger: Ledger, _key: str) -> list[tuple[str, str]]:
+    return packages_ask.refusals(
+        [
+            packages_ask.Wanted(
+                one.role, tuple(one.params["name"]), one.params["install_recommends"]
+            )
+            for one in questions
+        ]
+    )
+
+
+def _environment(one: Question) -> app.Environment:
+    params = one.params
+    target = app_apply.target_of(params["python"])
+    return app.Environment(params["name"], params["digest"], params["python"], target)
+
+
+def _apps(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tuple[str, str]]:
+    def look(one: Question, ledger: Ledger) -> None:
+        wanted = _environment(one)
+        _platform = wanted.target.platform
+        app_apply.claimed(ledger, one.role, wanted)
+
+    return _each(questions, look, ledger)
+
+
+def _to_build(one: Question) -> list[dict[str, str]]:
+    """The target of an application that is not there yet, if the host has one."""
+    try:
+        wanted = _environment(one)
+        _platform = wanted.target.platform
+    except HostError:
+        return []  # refused already
+    if app_apply.installed(wanted):
+        return []
+    target = wanted.target
+    return [
+        {
+            "role": one.role,
+            "digest": wanted.digest,
+            "version": target.version,
+            "machine": target.machine,
+            "libc": target.libc,
+        }
+    ]
+
+
+def _services(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tuple[str, str]]:
+    def look(one: Question, ledger: Ledger) -> None:
+        service = unit.service_of(one.params)
+        unit.render(service)
+        if one.params["health"]:
+            probe.question_of(one.params["health"])
+        texts = {}
+        for path in (service_plan.SLICE_PATH, service.path):
+            if os.path.isfile(path):
+                with open(path, encoding="utf-8", errors="replace") as stream:
+                    texts[path] = stream.read()
+        before = service_plan.Before(
+            shown=properties(service.unit, "LoadState", "FragmentPath"),
+            texts=texts,
+            occupied=os.path.lexists(service.path),
+            shut=shut(nearest(os.path.dirname(service.path))),
+        )
+        service_plan.refuse(service, before, ledger)
+
+    return _each(questions, look, ledger)
+
+
+def _certificates(
+    questions: Sequence[Question], ledger: Ledger, _key: str
+) -> list[tuple[str, str]]:
+    def look(_one: Question, ledger: Ledger) -> None:
+        certificate.refuse_foreign(ledger)
+        why = shut(nearest(certificate.DIRECTORY))
+        if why and not os.path.lexists(certificate.CERTIFICATE):
+            raise HostError(f"{certificate.CERTIFICATE} cannot be placed: {why}.")
+
+    return _each(questions, look, ledger)
+
+
+_KINDS: Mapping[str, Any] = {
+    FILES: _files,
+    PACKAGES: _packages,
+    APP: _apps,
+    SERVICE: _services,
+    CERTIFICATE: _certificates,
+}

@@ -1,0 +1,97 @@
+#!/usr/bin/python
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_ask
+short_description: Find out what the host modules would refuse, before anything is changed
+version_added: 0.3.0
+description:
+  - Reads the tasks of roles with M(mlops.onprem.host_files), M(mlops.onprem.host_packages),
+    M(mlops.onprem.host_python_app), M(mlops.onprem.host_service) and
+    M(mlops.onprem.host_certificate), templates them as a run would, and asks the host once what
+    these modules would refuse.
+  - Contents of files do not travel to the host; digests of them do.
+  - Python environments that the host lacks are resolved on the controller for the host's machine
+    and Python.
+  - Adds what would be refused to the fact C(mlops_findings). A refusal does not fail the task.
+author:
+  - The mlops.onprem developers (@mlops-onprem)
+options:
+  roles:
+    description: Names of the roles, in the order in which they are applied.
+    type: list
+    elements: str
+    required: true
+  questions:
+    description: The tasks as the action plugin sends them. Not for playbooks.
+    type: list
+    elements: dict
+    default: []
+  key:
+    description: The key of the digests as the action plugin sends it. Not for playbooks.
+    type: str
+attributes:
+  check_mode:
+    support: full
+    description: Never changes anything.
+  diff_mode:
+    support: none
+    description: Never changes anything.
+"""
+
+EXAMPLES = r"""
+- name: Ask whether the host would refuse anything
+  mlops.onprem.host_ask:
+    roles: [common, trust, monitoring]
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The facts that the task adds to the host.
+  returned: always
+  type: dict
+  contains:
+    mlops_findings:
+      description: Findings of all roles on this host so far, each with its C(role).
+      returned: always
+      type: list
+      elements: dict
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import Question, ask
+
+
+def work(module: AnsibleModule) -> dict[str, Any]:
+    questions = [Question(**row) for row in module.params["questions"]]
+    answer = ask(questions, module.params["key"] or "")
+    return {
+        "changed": False,
+        "refusals": [vars(one) for one in answer.refusals],
+        "build": list(answer.build),
+    }
+
+
+def main() -> None:
+    finish(
+        AnsibleModule(
+            argument_spec={
+                "roles": {"type": "list", "elements": "str", "required": True},
+                "questions": {"type": "list", "elements": "dict", "default": []},
+                "key": {"type": "str", "no_log": True},
+            },
+            supports_check_mode=True,
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()
