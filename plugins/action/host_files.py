@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
 from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
@@ -44,6 +45,32 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _sent(self, row: Any, task_vars: dict[str, Any]) -> dict[str, Any]:
         """The row as the module takes it: with the content instead of where it comes from."""
+        contents = Contents(self._loader, self._templar, task_vars, self._find_needle)
+        sent, content = contents.of(row)
+        if content is not None:
+            sensitive = row.get("sensitive", False) is True
+            name = "secret_payload" if sensitive else "payload"
+            sent[name] = base64.b64encode(content).decode("ascii")
+        return sent
+
+
+class Contents:
+    """The contents of files as a task gives them; C(find) looks in the folders of the role."""
+
+    def __init__(
+        self,
+        loader: Any,
+        templar: Any,
+        variables: dict[str, Any],
+        find: Callable[[str, str], Any],
+    ) -> None:
+        self._loader = loader
+        self._templar = templar
+        self._variables = variables
+        self._find = find
+
+    def of(self, row: Any) -> tuple[dict[str, Any], bytes | None]:
+        """The row without its content, and the content; none for a link or what is sent already."""
         if not isinstance(row, dict) or "path" not in row:
             raise AnsibleActionFail("Each entry of files has to be a dictionary with a path.")
         ways = [name for name in WAYS if row.get(name) is not None]
@@ -53,20 +80,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
         way = ways[0]
         if way not in ("template", "source", "content"):
-            return dict(row)
+            return dict(row), None
         if way == "template":
-            content = self._rendered(str(row[way]), task_vars)
+            content = self._rendered(str(row[way]))
         elif way == "source":
             content = self._read(str(row[way]))
         elif isinstance(row[way], str):
             content = to_bytes(row[way])
         else:
             content = to_bytes(json.dumps(row[way], indent=2, sort_keys=True) + "\n")
-        sent = {key: value for key, value in row.items() if key not in WAYS}
-        sensitive = row.get("sensitive", False) is True
-        name = "secret_payload" if sensitive else "payload"
-        sent[name] = base64.b64encode(content).decode("ascii")
-        return sent
+        return {key: value for key, value in row.items() if key not in WAYS}, content
 
     def _read(self, name: str) -> bytes:
         path = self._loader.get_real_file(self._found("files", name))
@@ -76,13 +99,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         finally:
             self._loader.cleanup_tmp_file(path)
 
-    def _rendered(self, name: str, task_vars: dict[str, Any]) -> bytes:
+    def _rendered(self, name: str) -> bytes:
         path = self._found("templates", name)
         lookup = lookup_loader.get(
             "ansible.builtin.template", loader=self._loader, templar=self._templar
         )
         try:
-            (rendered,) = lookup.run([path], variables=task_vars)
+            (rendered,) = lookup.run([path], variables=self._variables)
         except AnsibleError as error:
             raise AnsibleActionFail(f"The template {name} cannot be rendered: {error}") from error
         if rendered is None:
@@ -93,6 +116,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _found(self, folder: str, name: str) -> str:
         try:
-            return str(self._find_needle(folder, name))
+            return str(self._find(folder, name))
         except AnsibleError as error:
             raise AnsibleActionFail(to_text(error)) from error

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if asked.get("failed") or not asked.get("archive_wanted") or self._task.check_mode:
             return asked
         target = app.Target(asked["python_version"], asked["machine"], asked["libc"])
-        cache = self._templar.template(task_vars.get("mlops_cache_dir", CACHE))
-        archive = built(requirements, target, Path(os.path.expanduser(str(cache))) / "apps")
+        archive = built(requirements, target, folder_of(self._templar, task_vars))
 
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
         remote = self._connection._shell.join_path(folder, "environment.tar.gz")
@@ -95,13 +94,24 @@ def uv() -> str:
     return found
 
 
+def folder_of(templar: Any, variables: Mapping[str, Any]) -> Path:
+    """Where the controller keeps built environments."""
+    cache = templar.template(variables.get("mlops_cache_dir", CACHE))
+    return Path(os.path.expanduser(str(cache))) / "apps"
+
+
+def archive_of(requirements: str, target: app.Target, cache: Path) -> Path:
+    """Where the archive of the environment is, or will be."""
+    version = subprocess.run(
+        [uv(), "--version"], capture_output=True, text=True, check=False
+    ).stdout.split()
+    return cache / (app.key(requirements, target, " ".join(version[:2])) + ".tar.gz")
+
+
 def built(requirements: str, target: app.Target, cache: Path) -> Path:
     """The archive of the environment, from the cache or built now; one builder at a time."""
     program = uv()
-    version = subprocess.run(
-        [program, "--version"], capture_output=True, text=True, check=False
-    ).stdout.split()
-    archive = cache / (app.key(requirements, target, " ".join(version[:2])) + ".tar.gz")
+    archive = archive_of(requirements, target, cache)
     if archive.exists():
         return archive
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -27,12 +27,7 @@ options:
     elements: str
     required: true
   questions:
-    description: The tasks as the action plugin sends them. Not for playbooks.
-    type: list
-    elements: dict
-    default: []
-  key:
-    description: The key of the digests as the action plugin sends it. Not for playbooks.
+    description: The tasks as the action plugin sends them, in JSON. Not for playbooks.
     type: str
 attributes:
   check_mode:
@@ -62,16 +57,20 @@ ansible_facts:
       elements: dict
 """
 
+import json
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import Question, ask
+from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    questions = [Question(**row) for row in module.params["questions"]]
-    answer = ask(questions, module.params["key"] or "")
+    given = json.loads(module.params["questions"] or "null")
+    if given is None:
+        raise HostError("host_ask works only together with its action plugin.")
+    answer = ask([Question(**row) for row in given["questions"]], given["key"])
     return {
         "changed": False,
         "refusals": [vars(one) for one in answer.refusals],
@@ -84,8 +83,7 @@ def main() -> None:
         AnsibleModule(
             argument_spec={
                 "roles": {"type": "list", "elements": "str", "required": True},
-                "questions": {"type": "list", "elements": "dict", "default": []},
-                "key": {"type": "str", "no_log": True},
+                "questions": {"type": "str", "no_log": True},
             },
             supports_check_mode=True,
         ),

@@ -1,0 +1,222 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reads what roles place, install and run from their own tasks, and asks the host once."""
+
+from __future__ import annotations
+
+import base64
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.action.host_files import Contents
+from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
+    archive_of,
+    folder_of,
+    resolve,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call, calls
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import PlatformError
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
+    ERROR,
+    FAIL,
+    PASS,
+    Finding,
+    replace_role,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, count
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._host import app, args
+from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import digest
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+WHO = "host_ask"  # by which the findings are replaced when the host is asked again
+# What a finding wanted, by the module that would refuse.
+WANTED = {
+    "host_files": "a free place for the users, directories and files of the role",
+    "host_packages": "packages that apt can fetch and install without removing others",
+    "host_python_app": "a Python environment that can be built and placed",
+    "host_service": "units that nobody else has",
+    "host_certificate": "a free place for the key and the certificate of the host",
+}
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Ansible's entry point."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+    _VALID_ARGS = frozenset(("roles",))
+
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _checked, given = self.validate_argument_spec(
+            argument_spec={"roles": {"type": "list", "elements": "str", "required": True}}
+        )
+        variables = task_vars or {}
+        self._host = str(variables["inventory_hostname"])
+        self._key = secrets.token_hex(16)
+        self._locks: dict[str, str] = {}
+        self._questions: list[dict[str, Any]] = []
+        self._findings: list[Finding] = []
+        for role in given["roles"]:
+            self._prepare(role, variables)
+        self._ask(given["roles"], variables)
+        if not self._findings:
+            asked = count(len(self._questions), "task")
+            found = f"{asked} of {count(len(given['roles']), 'role')} would be accepted"
+            self._findings.append(Finding("host_ask.refusals", self._host, PASS, found))
+        facts = variables.get("ansible_facts") or {}
+        rows = [finding.as_dict() for finding in self._findings]
+        kept = replace_role(facts.get("mlops_findings"), WHO, rows)
+        result.update(changed=False, ansible_facts={"mlops_findings": kept})
+        return result
+
+    def _prepare(self, role: str, variables: Mapping[str, Any]) -> None:
+        """Turn the tasks of a role into questions."""
+        kind = "preflight"
+        try:
+            view = self._view(role, variables)
+            entry = "main.yml" if (ROLES / role / "tasks/main.yml").exists() else view["ask_tasks"]
+            for call in calls(lambda name: self._page(role, f"tasks/{name}"), entry):
+                kind = call.module
+                for one in self._expanded(call, view):
+                    self._questions.append(self._question(role, call, one))
+        except (AnsibleError, PlatformError, ShapeError) as error:
+            self._found(role, kind, ERROR, f"{_said(error)}; correct the variable it speaks of")
+
+    def _page(self, role: str, name: str) -> Any:
+        path = ROLES / role / name
+        if not path.exists():
+            return None
+        return self._loader.load_from_file(str(path), trusted_as_template=True)
+
+    def _view(self, role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The variables as the role's tasks would see them."""
+        folder = str(ROLES / role)
+        defaults = self._page(role, "defaults/main.yml") or {}
+        return {
+            **defaults,
+            **variables,
+            **(self._page(role, "vars/main.yml") or {}),
+            **(self._page(role, "vars/ask.yml") or {}),
+            "role_name": role,
+            "ansible_role_name": f"mlops.onprem.{role}",
+            "role_path": folder,
+            "ansible_search_path": [folder, *variables.get("ansible_search_path", [])],
+            # A secret that does not exist yet is made up, and not kept.
+            "ansible_check_mode": True,
+        }
+
+    def _expanded(self, call: Call, view: Mapping[str, Any]) -> Iterator[Any]:
+        """The templar and the variables of each time that the task would run."""
+        here = dict(view)
+        for more in call.variables:
+            here.update(more)
+        rounds: Sequence[dict[str, Any]] = [{}]
+        if call.loop is not None:
+            rows = self._templar.copy_with_new_env(available_variables=here).template(call.loop)
+            rounds = [{call.loop_var: row, call.index_var: at} for at, row in enumerate(rows)]
+        for more in rounds:
+            scope = {**here, **more}
+            templar = self._templar.copy_with_new_env(available_variables=scope)
+            if all(templar.evaluate_conditional(condition) for condition in call.when):
+                yield templar, scope
+
+    def _question(self, role: str, call: Call, one: Any) -> dict[str, Any]:
+        templar, scope = one
+        if call.module == "host_certificate":
+            return {"role": role, "module": call.module, "params": {}}
+        given = dict(templar.template(call.args))
+        folder = ROLES / role
+
+        def find(where: str, name: str) -> Any:
+            return self._loader.path_dwim_relative_stack([str(folder)], where, name)
+
+        if call.module == "host_files":
+            contents = Contents(self._loader, templar, scope, find)
+            given["files"] = [self._digested(contents, row) for row in given.get("files") or []]
+        if call.module == "host_python_app":
+            name = str(given["requirements"])
+            text = Path(find("files", name)).read_text(encoding="utf-8")
+            app.refuse_unlocked(text, name)
+            given["digest"] = app.digest(text)
+            self._locks[given["digest"]] = text
+        checked = ArgumentSpecValidator(dict(args.MODULES[call.module])).validate(given)
+        if checked.error_messages:
+            raise AnsibleActionFail(f"{call.name}: {', '.join(checked.error_messages)}")
+        params = {**checked.validated_parameters}
+        return {"role": str(params["role"]), "module": call.module, "params": params}
+
+    def _digested(self, contents: Contents, row: Any) -> dict[str, Any]:
+        sent, content = contents.of(row)
+        if content is not None:
+            sent["payload"] = base64.b64encode(digest(content, self._key)).decode("ascii")
+        return sent
+
+    def _ask(self, roles: Sequence[str], variables: dict[str, Any]) -> None:
+        asked = json.dumps({"key": self._key, "questions": self._questions}, default=str)
+        answer: dict[str, Any] = self._execute_module(
+            "mlops.onprem.host_ask",
+            module_args={"roles": list(roles), "questions": asked},
+            task_vars=variables,
+        )
+        if answer.get("failed"):
+            parts = (answer.get(key) for key in ("msg", "module_stdout", "module_stderr"))
+            said = " ".join(str(part) for part in parts if part)
+            self._found(WHO, "refusals", ERROR, f"the host could not be asked: {said}")
+            return
+        for row in answer["refusals"]:
+            self._found(_role(row["role"], roles), row["module"], FAIL, row["said"])
+        cache = folder_of(self._templar, variables)
+        for row in answer["build"]:
+            target = app.Target(row["version"], row["machine"], row["libc"])
+            text = self._locks[row["digest"]]
+            try:
+                if not archive_of(text, target, cache).exists():
+                    resolve(text, target)
+            except PlatformError as error:
+                said = f"{_said(error)}; {_way_on(str(error))}"
+                self._found(row["role"], "host_python_app", FAIL, said)
+
+    def _found(self, role: str, module: str, severity: str, said: str) -> None:
+        """Take down a refusal; in each sentence the remedy stands last."""
+        text = said.strip().rstrip(".")
+        found, _sign, remedy = text.rpartition("; ")
+        kind = module.removeprefix("host_")
+        self._findings.append(
+            Finding(
+                f"{role}.{kind}",
+                self._host,
+                severity,
+                brief(found or text, 600),
+                WANTED.get(module, "a host that can be asked"),
+                remedy if found else "mend it as it is said, and assess again",
+            )
+        )
+
+
+def _role(owner: str, roles: Sequence[str]) -> str:
+    """The role of an owner in the ledger, such as a second worker of a role."""
+    fitting = [role for role in roles if owner == role or owner.startswith(role + "_")]
+    return max(fitting, key=len, default=owner)
+
+
+def _way_on(said: str) -> str:
+    """What helps when an environment cannot be had."""
+    if "no usable wheels" in said or "no wheels with a matching" in said:
+        return "place the role on a host with a Python and a machine that it is made for"
+    return "look at the controller's way to the index of Python packages, with: pip config list"
+
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".").removeprefix("Task failed: ")
