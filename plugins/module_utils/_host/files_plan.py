@@ -298,9 +298,12 @@ class _Draft:
         if not wrong:
             return
         if not ours:
+            commands = [f"chown {want.owner}:{want.group} {path}"] if "owner" in wrong else []
+            if len(wrong) > len(commands):
+                commands.append(f"chmod {want.mode:04o} {path}")
             raise HostError(
                 f"{path} was there before the platform and differs from what is wanted "
-                f"({', '.join(wrong)}); change it by hand, or move it away."
+                f"({', '.join(wrong)}); move it away, or change it, with: {' && '.join(commands)}."
             )
         if seen.shut:
             raise HostError(f"{path} cannot be placed: {seen.shut}.")
