@@ -40,7 +40,7 @@ def page(role: str, name: str) -> Any:
 def entry(role: str) -> str:
     if (ROOT / "roles" / role / "tasks/main.yml").exists():
         return "main.yml"
-    return str(page(role, "vars/ask.yml")["ask_tasks"])
+    return str(page(role, "vars/ask.yml")[f"__{role}_ask_tasks"])
 
 
 def found(role: str) -> list[Call]:

@@ -101,7 +101,7 @@ def test_a_user_of_somebody_else_is_told_once_though_two_roles_want_it(tmp_path:
 
 
 def test_a_wrong_health_question_and_unit_are_told(tmp_path: Path) -> None:
-    good = {"name": "mlops-x", "command": ["/bin/true"], "user": "root"}
+    good: dict[str, Any] = {"name": "mlops-x", "command": ["/bin/true"], "user": "root"}
     assert said(question("host_service", **good)) == []
     found = said(
         question("host_service", **{**good, "command": ["true"]}),
@@ -117,7 +117,7 @@ def test_what_even_root_cannot_write_is_told(
 ) -> None:
     # A read-only mount is tried on real hosts; here the kernel's files are one.
     assert "read-only" in system.shut("/sys/kernel") or system.shut("/sys/kernel") == ""
-    monkeypatch.setattr(system.os, "access", lambda path, _mode: path != str(tmp_path))
+    monkeypatch.setattr(os, "access", lambda path, _mode: path != str(tmp_path))
     found = said(
         question(
             "host_files",
