@@ -86,11 +86,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         kind = "preflight"
         try:
             view = self._view(role, variables)
-            entry = (
-                "main.yml"
-                if (ROLES / role / "tasks/main.yml").exists()
-                else view[f"__{role}_ask_tasks"]
-            )
+            entry = view.get(f"__{role}_ask_tasks", "main.yml")
             for call in calls(lambda name: self._page(role, f"tasks/{name}"), entry):
                 kind = call.module
                 for one in self._expanded(call, view):

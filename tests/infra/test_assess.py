@@ -119,7 +119,82 @@ def unknown_group(site: Site) -> None:
     site.data["all"]["children"]["egde"] = {"hosts": {site.edge: {}}}
 
 
+# What the company has where the platform would put its own things.
+IN_THE_WAY = (
+    "install -d -m 700 /etc/mlops && echo secret > /etc/mlops/notes && "
+    "useradd --system mlops-nginx && "
+    "printf '[Service]\\nExecStart=/bin/true\\n' > /etc/systemd/system/mlops-prometheus.service && "
+    "echo company > /opt/mlops"
+)
+OUT_OF_THE_WAY = (
+    "rm -r /etc/mlops /etc/systemd/system/mlops-prometheus.service /opt/mlops; "
+    "userdel mlops-nginx; systemctl daemon-reload"
+)
+# A package of the company that cannot live with nginx, and one that must not change.
+WEB = "/var/tmp/company-web"
+PACKAGED = (
+    f"mkdir -p {WEB}/DEBIAN && printf '%s\\n' 'Package: company-web' 'Version: 1' "
+    "'Architecture: all' 'Maintainer: Company <it@example.com>' 'Conflicts: nginx' "
+    f"'Description: web' > {WEB}/DEBIAN/control && dpkg-deb --build {WEB} && dpkg -i {WEB}.deb && "
+    "apt-mark hold docker-registry"
+)
+UNPACKAGED = f"rm -r {WEB} {WEB}.deb; dpkg --purge company-web; apt-mark unhold docker-registry"
+NO_WAY = "/etc/apt/apt.conf.d/99company"
+# /opt can be written, but nothing in it be run; in /etc/systemd/system nothing can be written.
+MOUNTED = (
+    "mount --bind /opt /opt && mount -o remount,bind,noexec /opt && "
+    "mount --bind /etc/systemd/system /etc/systemd/system && "
+    "mount -o remount,bind,ro /etc/systemd/system"
+)
+
 CASES = [
+    Case(
+        "things of the company in the way",
+        lambda _site: None,
+        r"FAIL {control}: The user mlops-nginx exists on this host and was not created by the "
+        r"platform .* FAIL {control}: A unit mlops-prometheus\.service exists already .* "
+        r"FAIL {control}: /etc/mlops was there before the platform and differs from what is wanted "
+        r"\(mode 0700 to 0755\) .* remedy: move it away, or change it, with: chmod 0755 /etc/mlops",
+        before=IN_THE_WAY,
+        after=OUT_OF_THE_WAY,
+    ),
+    Case(
+        "packages that apt would not install",
+        lambda _site: None,
+        r"FAIL {control}: apt cannot install docker-registry, because these packages are held on "
+        r"this host \(apt-mark showhold\): docker-registry .* remedy: let them go with: apt-mark "
+        r"unhold docker-registry .* FAIL {control}: Installing .*nginx.* would remove company-web",
+        before=PACKAGED,
+        after=UNPACKAGED,
+    ),
+    Case(
+        "a mirror of packages that does not answer",
+        lambda _site: None,
+        r"FAIL {control}: apt on this host cannot fetch packages from \S+ \(.* remedy: mend its "
+        r"way there, its proxy",
+        before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY}",
+        after=f"rm {NO_WAY}",
+    ),
+    Case(
+        "a mirror that does not answer and no package lists",
+        lambda _site: None,
+        r"FAIL {control}: The package lists of this host are missing or too old, and cannot be "
+        r"fetched",
+        before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
+        "mv /var/lib/apt/lists /var/lib/apt/lists.company && mkdir /var/lib/apt/lists",
+        after=f"rm {NO_WAY}; rm -r /var/lib/apt/lists; "
+        "mv /var/lib/apt/lists.company /var/lib/apt/lists",
+    ),
+    Case(
+        "places where nothing can be written or run",
+        lambda _site: None,
+        r"FAIL {control}: /opt/mlops/model_registry cannot be made: /opt lies on /opt, which is "
+        r"mounted noexec .* remedy: mount it with exec, with: mount -o remount,exec /opt .* "
+        r"FAIL {control}: The unit mlops-prometheus\.service cannot be written: .*, which is "
+        r"mounted read-only",
+        before=MOUNTED,
+        after="umount /opt /etc/systemd/system",
+    ),
     Case(
         "too little memory on one host",
         lambda site: site.set(metadata_db_memory_mib=4_000_000),

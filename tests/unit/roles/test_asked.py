@@ -44,7 +44,10 @@ def entry(role: str) -> str:
 
 
 def found(role: str) -> list[Call]:
-    return calls(lambda name: page(role, f"tasks/{name}"), entry(role))
+    def load(name: str) -> Any:
+        return page(role, f"tasks/{name}")
+
+    return calls(load, entry(role))
 
 
 def written(tasks: Any) -> Iterator[str]:
@@ -79,7 +82,7 @@ def test_a_role_that_is_included_is_asked_by_itself(role: str) -> None:
 
 
 def test_conditions_loops_and_variables_are_inherited() -> None:
-    pages = {
+    pages: dict[str, Any] = {
         "main.yml": [
             {"import_tasks": "more.yml", "when": "outer", "vars": {"a": 1}},
             {"block": [{"mlops.onprem.host_packages": {"role": "r"}}], "when": ["x", "y"]},
@@ -107,7 +110,7 @@ def test_conditions_loops_and_variables_are_inherited() -> None:
 def test_a_task_that_could_not_be_asked_rightly_is_refused(word: str) -> None:
     task = {"name": "T", "mlops.onprem.host_files": {"role": "r"}, word: "x"}
     with pytest.raises(ShapeError, match=word):
-        calls(lambda _name: [task], "main.yml")
+        calls({"main.yml": [task]}.__getitem__, "main.yml")
 
 
 PLAYBOOK = """\
