@@ -57,6 +57,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if keep:
             result["ansible_facts"] = {
                 "mlops_supply": facts,
+                "mlops_platform": facts.get("platform"),
                 "mlops_demand": [],
                 "mlops_findings": [],
             }

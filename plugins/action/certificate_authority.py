@@ -29,6 +29,7 @@ SPEC: dict[str, Any] = {
     "directory": {"type": "path", "required": True},
     "common_name": {"type": "str", "required": True},
     "key": {"type": "str", "no_log": True},
+    "known": {"type": "str", "default": ""},
     "certificate_file": {"type": "path"},
     "extra_files": {"type": "list", "elements": "path", "default": []},
     "days": {"type": "int", "default": 3650},
@@ -126,6 +127,7 @@ def settle(args: dict[str, Any], now: datetime) -> tuple[trust.Authority, bool]:
     if key is None:
         raise trust.TrustError("there is neither a key nor a certificate of an authority")
     path = Path(args["directory"]) / "ca.crt"
+    known: trust.Authority | None
     if path.exists():
         try:
             known = trust.load_authority(read(path), key, str(path))
@@ -134,6 +136,11 @@ def settle(args: dict[str, Any], now: datetime) -> tuple[trust.Authority, bool]:
                 f"{error}; restore the secret trust_ca_key that belongs to it, or remove {path} "
                 "to start with a new authority"
             ) from error
+    elif args["known"]:
+        known = trust.load_authority(args["known"], key, "the authority that hosts trust")
+    else:
+        known = None
+    if known is not None:
         left = (known.certificate.not_valid_after_utc - now).total_seconds() / 86400
         if left >= args["renew_days"]:
             return known, False

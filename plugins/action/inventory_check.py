@@ -16,6 +16,7 @@ import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.lookup.secret import hold
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     SECRET_NAME,
     HostEntry,
@@ -87,6 +88,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={"ignore_groups": {"type": "list", "elements": "str", "default": []}}
         )
         variables = task_vars or {}
+        hold()  # an assessment creates no secret
         site = read_site(COLLECTION)
         interface, hints = read_interface(COLLECTION, site)
         findings = find(variables, set(args["ignore_groups"]), site, interface, self._loader)

@@ -16,7 +16,8 @@ description:
     created and added to that file, so that the next run sees it as an ordinary variable.
   - The file is replaced atomically under a lock, with mode 0600. It may be encrypted with
     C(ansible-vault) at any time; values are then read from it, but not added to it.
-  - In check mode nothing is written. A value that does not exist yet is then made up for this run;
+  - In check mode, and before an assessment has said go, nothing is written. A value that does not
+    exist yet is then made up for this run;
     all tasks and hosts of the run see the same one.
 options:
   _terms:
@@ -40,6 +41,10 @@ options:
     type: str
     default: password
     choices: [password, hex, base64, access_key, uuid, private_key, ed25519_key, cephx]
+  create:
+    description: Whether to create a secret that does not exist. If not, nothing is returned for it.
+    type: bool
+    default: true
   file:
     description: Place of the file, if it is not to be beside the inventory.
     type: path
@@ -100,6 +105,19 @@ HEADER = """\
 # Secrets of this site, created on first use. Keep a copy of this file in a safe place.
 # It may be encrypted: ansible-vault encrypt {path}
 """
+
+
+HELD = "mlops-secrets.held"  # while an assessment looks, nothing is written
+
+
+def hold() -> None:
+    """From here on, secrets that do not exist are made up for this run and not kept."""
+    Path(C.DEFAULT_LOCAL_TMP, HELD).touch(mode=0o600)
+
+
+def let_go() -> None:
+    """What is asked for from here on is kept."""
+    Path(C.DEFAULT_LOCAL_TMP, HELD).unlink(missing_ok=True)
 
 
 class Loader(Protocol):
@@ -215,15 +233,29 @@ class SecretFile:
             found = self.get(name)  # another process may have been faster
             if found is not None:
                 return found
-            if self.encrypted():
-                raise AnsibleLookupError(
-                    f"{self.path} is encrypted and holds no value for {name!r}, which is needed "
-                    f"now; add a line '{name}: VALUE' with the command: "
-                    f"ansible-vault edit {self.path}"
-                )
+            self.refuse_if_shut(name)
             value = make()
             self._append(name, value)
             return value
+
+    def refuse_if_shut(self, name: str) -> None:
+        """Say why nothing can be added, before somebody relies on it.
+
+        Raises:
+            AnsibleLookupError: The file is encrypted, or cannot be written.
+        """
+        if self.encrypted():
+            raise AnsibleLookupError(
+                f"{self.path} is encrypted and holds no value for {name!r}, which is needed "
+                f"now; add a line '{name}: VALUE' with the command: "
+                f"ansible-vault edit {self.path}"
+            )
+        place = next(folder for folder in self.path.parents if folder.exists())
+        if not os.access(place, os.W_OK | os.X_OK):
+            raise AnsibleLookupError(
+                f"{name} has no value, and none can be kept in {self.path}, since {place} cannot "
+                f"be written; set the variable {name}, or mlops_secrets_file to a place that stays"
+            )
 
     def _append(self, name: str, value: str) -> None:
         text = self.path.read_text() if self.path.exists() else HEADER.format(path=self.path)
@@ -262,6 +294,14 @@ def inventory_directory(variables: Mapping[str, Any]) -> Path:
     )
 
 
+def secrets_place(variables: Mapping[str, Any]) -> Path:
+    """The file that secrets are kept in."""
+    given = variables.get("mlops_secrets_file")
+    if given:
+        return Path(str(given))
+    return inventory_directory(variables) / "group_vars" / "all" / "secrets.yml"
+
+
 def refuse_to_shadow(path: Path) -> None:
     """Ansible reads group_vars/all.yml no more once there is a directory group_vars/all."""
     folder = path.parent
@@ -287,23 +327,25 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         self.set_options(var_options=variables, direct=kwargs)
         kind, length = self.get_option("kind"), self.get_option("length")
         place = kwargs.get("file") or self._templated(variables.get("mlops_secrets_file"))
-        path = (
-            Path(place)
-            if place
-            else inventory_directory(variables) / "group_vars" / "all" / "secrets.yml"
-        )
+        path = secrets_place({**variables, "mlops_secrets_file": place})
         refuse_to_shadow(path)
         kept = SecretFile(path, self._loader)
-        target = kept
-        if variables.get("ansible_check_mode"):
+        made_up = SecretFile(Path(C.DEFAULT_LOCAL_TMP) / "mlops-secrets.yml", self._loader)
+        held = Path(C.DEFAULT_LOCAL_TMP, HELD).exists()
+
+        def value(name: str) -> str:
+            found = self._given(name, variables) or kept.get(name)
+            if found is not None or not self.get_option("create"):
+                return found or ""
+            if held and not variables.get("ansible_check_mode"):
+                kept.refuse_if_shut(name)
             # One directory per run, made before the first fork and removed at the end.
-            target = SecretFile(Path(C.DEFAULT_LOCAL_TMP) / "mlops-secrets.yml", self._loader)
-        return [
-            self._given(str(term), variables)
-            or kept.get(str(term))
-            or target.get_or_create(str(term), lambda: MAKERS[kind](length))
-            for term in terms
-        ]
+            target = made_up if held or variables.get("ansible_check_mode") else kept
+            return target.get_or_create(
+                name, lambda: (made_up is not target and made_up.get(name)) or MAKERS[kind](length)
+            )
+
+        return [value(str(term)) for term in terms]
 
     def _given(self, name: str, variables: Mapping[str, Any]) -> str | None:
         """The variable of that name, unless it is the template that asks for this secret."""

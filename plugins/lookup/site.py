@@ -36,6 +36,7 @@ _raw:
   elements: raw
 """
 
+import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -105,6 +106,20 @@ class Values:
         return None if "{{" in str(value) else value
 
 
+def site_of_this_run(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found out about the site in this very run; facts of another one may be cached."""
+    hostvars = variables["hostvars"]
+    for host in variables["groups"].get("all", []):
+        found = (hostvars[host].get("ansible_facts") or {}).get("mlops_site")
+        if found and found.get("run") in (os.getpid(), os.getppid()):
+            return {
+                "identity": found["id"],
+                "adopts": found["adopts"],
+                "authority": found["authority"],
+            }
+    return {}
+
+
 class LookupModule(LookupBase):  # type: ignore[misc]
     """Ansible's entry point."""
 
@@ -126,6 +141,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 ),
                 address=values.address,
                 root=str(COLLECTION),
+                **site_of_this_run(variables),
             )
             return [handed(site, str(term), str(variables["inventory_hostname"])) for term in terms]
         except (SiteError, ShapeError) as error:

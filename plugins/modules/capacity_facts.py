@@ -208,6 +208,12 @@ capacity_facts:
           C(entries) and C(complete), and C(packages_mib).
       type: dict
       returned: always
+    platform:
+      description:
+        - The C(site) that the host belongs to, if any, the C(roles) that made something on it, and
+          the certificate of the C(authority) that it trusts first.
+      type: dict
+      returned: always
     packages:
       description:
         - C(manager), C(broken) packages, whether it is C(locked) or C(interrupted), C(lists), and
@@ -230,6 +236,10 @@ ansible_facts:
   contains:
     mlops_supply:
       description: The same as RV(capacity_facts), or C(host) with C(unreachable) or C(failed).
+      type: dict
+      returned: with O(assessment=true)
+    mlops_platform:
+      description: The same as RV(capacity_facts.platform).
       type: dict
       returned: with O(assessment=true)
     mlops_demand:

@@ -30,6 +30,10 @@ options:
   key:
     description: Key of the authority in PEM. Not needed if all certificates are issued elsewhere.
     type: str
+  known:
+    description: The authority as hosts trust it, which is used where O(directory) holds none.
+    type: str
+    default: ""
   certificate_file:
     description: Certificate of the company's authority in PEM, those above it after it.
     type: path

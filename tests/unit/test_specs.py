@@ -63,7 +63,8 @@ def alone(value: object) -> object:
     if not match:
         return flat(value)
     try:
-        return yaml.safe_load(match[1]) if "~" not in match[1] else f"{{{{ {match[1]} }}}}"
+        computed = re.search(r"~|==", match[1])
+        return f"{{{{ {match[1]} }}}}" if computed else yaml.safe_load(match[1])
     except yaml.YAMLError:
         return value
 

@@ -58,6 +58,8 @@ class Ledger:
 
     things: Mapping[Key, Thing] = field(default_factory=dict)
     transaction: Mapping[str, Any] | None = None
+    # The site that the host belongs to, and what it was made with; gone with the last thing.
+    site: Mapping[str, Any] | None = None
 
     def __iter__(self) -> Iterator[Thing]:
         return iter(self.things.values())
@@ -128,7 +130,16 @@ class Ledger:
 
     @property
     def empty(self) -> bool:
+        return self.bare and self.site is None
+
+    @property
+    def bare(self) -> bool:
+        """Whether nothing on the host is ours, although it may belong to a site."""
         return not self.things and self.transaction is None
+
+    def after(self, before: Ledger) -> Ledger:
+        """This ledger as it follows on ``before``: the site goes with the last thing."""
+        return replace(self, site=None) if self.bare and not before.bare else self
 
 
 def inside(path: str, ancestor: str) -> bool:
@@ -161,6 +172,8 @@ def dump(ledger: Ledger) -> str:
     document: dict[str, Any] = {"version": VERSION, "things": things}
     if ledger.transaction is not None:
         document["transaction"] = ledger.transaction
+    if ledger.site is not None:
+        document["site"] = ledger.site
     return json.dumps(document, indent=1, sort_keys=True) + "\n"
 
 
@@ -177,10 +190,10 @@ def load(text: str, path: str) -> Ledger:
             Thing(row["kind"], row["name"], tuple(row["owners"]), row.get("data", {}))
             for row in document["things"]
         ]
-        transaction = document.get("transaction")
+        transaction, site = document.get("transaction"), document.get("site")
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise HostError(
             f"{path} is damaged ({error!r}), so it is not known what the platform created on this "
             "host; restore the file from a backup."
         ) from error
-    return Ledger({thing.key: thing for thing in things}, transaction)
+    return Ledger({thing.key: thing for thing in things}, transaction, site)

@@ -227,6 +227,7 @@ class Book:
 
     def write(self, ledger: Ledger) -> None:
         """Make ``ledger`` the truth, durably; an empty one leaves no file and no directory."""
+        ledger = ledger.after(self.ledger)
         if ledger == self.ledger:
             return
         self.ledger = ledger

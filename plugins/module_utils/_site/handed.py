@@ -55,6 +55,11 @@ def _prometheus(site: Site) -> dict[str, str]:
 # By variable, in the order of the table of roles.
 HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "common_nginx_metrics_clients": lambda site, _host: [site.control],
+    "site_id": lambda site, _host: site.identity,
+    "metadata_db_site_id": lambda site, _host: site.identity,
+    "metadata_db_adopt_named_marks": lambda site, _host: site.adopts or site.managed("metadata_db"),
+    "object_store_site_id": lambda site, _host: site.identity,
+    "trust_known_authority": lambda site, _host: site.authority,
     "metadata_db_databases": lambda site, _host: provided_databases(site),
     "object_store_accounts": lambda site, _host: provided_accounts(site),
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],

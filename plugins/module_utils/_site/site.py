@@ -33,6 +33,8 @@ class Site:
     else the role's default; None where the default is itself computed from the site.
     ``secret(name, kind=, length=)`` returns a secret, created on first use.
     ``address(host)`` is where other hosts reach a host, ``root`` where the collection lies.
+    ``identity`` is the random one that its hosts bear, ``adopts`` whether it was made before there
+    were any, ``authority`` the certificate that its hosts trust and whose key is at hand.
     """
 
     table: Sequence[Row]
@@ -42,6 +44,9 @@ class Site:
     secret: Callable[..., str]
     address: Callable[[str], str]
     root: str = ""
+    identity: str = ""
+    adopts: bool = False
+    authority: str = ""
 
     def hosts(self, role: str) -> tuple[str, ...]:
         """The hosts that a role runs on."""

@@ -32,6 +32,7 @@ from .gpu import (
     without_cards,
 )
 from .installed import ours, packages
+from .installed import platform as our_platform
 from .running import listeners, main_processes, processes
 from .storage import filesystems, pools
 from .tree import Host
@@ -384,6 +385,7 @@ def gather(
     facts["system_uids_free"] = procfs.parse_system_uids(
         host.read("/etc/passwd", "system_uids_free")
     )
+    facts["platform"] = our_platform(host)
     facts["unknown"] = host.unknown
     facts["took_ms"] = round((time.monotonic() - started) * 1000)
     return facts

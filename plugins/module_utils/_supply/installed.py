@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -16,6 +17,25 @@ from .tree import Host
 # What the platform keeps on a host. The ledger adds to it.
 OUR_DIRECTORIES = ("/var/lib/mlops", "/opt/mlops", "/etc/mlops")
 LEDGER = "/var/lib/mlops/ledger.json"
+BUNDLE = "/etc/mlops/tls/ca.crt"  # the authority of the site stands first in it
+CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----")
+
+
+def platform(host: Host) -> dict[str, Any]:
+    """The site that the host belongs to, the roles that made something, the authority it trusts."""
+    try:
+        ledger = json.loads(host.read(LEDGER) or "{}")
+        roles = {str(role) for thing in ledger.get("things", []) for role in thing["owners"]}
+        site = ledger.get("site")
+    except (ValueError, AttributeError, TypeError, KeyError):
+        host.note("platform", f"{LEDGER} is damaged")
+        roles, site = set(), None
+    first = CERTIFICATE.search(host.read(BUNDLE))
+    return {
+        "site": site if isinstance(site, dict) else None,
+        "roles": sorted(roles),
+        "authority": first[0] + "\n" if first else "",
+    }
 
 
 def below(path: str, mounts: Iterable[str]) -> bool:

@@ -25,7 +25,7 @@ def ask(inventory: Path, *names: str, more: dict[str, Any] | None = None, **opti
     plugin = secret.LookupModule(loader=DataLoader(), templar=None)
     plugin._load_name = "mlops.onprem.secret"
     plugin.set_options = lambda **_kwargs: None
-    values = {"kind": "password", "length": 32, "file": None, **options}
+    values = {"kind": "password", "length": 32, "file": None, "create": True, **options}
     plugin.get_option = lambda name, **_kwargs: values[name]
     variables = {"ansible_inventory_sources": [str(inventory)], **(more or {})}
     return plugin.run(list(names), variables)
