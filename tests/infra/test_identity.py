@@ -55,7 +55,6 @@ class Checkout:
             env={
                 **os.environ,
                 "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
-                "ANSIBLE_STDOUT_CALLBACK": "default",
                 "ANSIBLE_NOCOLOR": "1",
                 "MOLECULE_PROJECT_DIRECTORY": str(ROOT),
             },
@@ -160,7 +159,7 @@ def test_a_site_without_fingerprints_is_known_by_its_authority(
     finally:
         identity = json.loads(kept[hosts.control])["site"]["id"]
         for name in hosts.addresses:
-            rewrite(hosts, name, f"page['site']['id'] = '{identity}'")
+            rewrite(hosts, name, f"page.setdefault('site', {{}})['id'] = '{identity}'")
 
 
 def indented(text: str) -> str:
