@@ -130,6 +130,25 @@ def members(places: Iterable[Place], specs: Sequence[Spec]) -> dict[str, list[Pl
     return kept
 
 
+def _supply(problem: Problem, places: Sequence[Place]) -> dict[str, float]:
+    """What may be planned on hosts in all; a storage that several of them reach is there once."""
+    supply: dict[str, float] = {
+        CPU: sum(place.cpu.free for place in places),
+        MEMORY: sum(place.memory.free for place in places),
+    }
+    for place in places:
+        for label, figures in place.disks.items():
+            if label in place.stores:
+                name = place.stores[label]
+                supply[name] = problem.storages[name].figures.free
+            else:
+                supply[DISK] = supply.get(DISK, 0.0) + figures.free
+        for device in place.cards:
+            key = f"{GPU} {device.model}"
+            supply[key] = supply.get(key, 0.0) + 1
+    return supply
+
+
 def runouts(
     problem: Problem,
     placement: Sequence[Assignment],
@@ -147,20 +166,7 @@ def runouts(
     found = []
     for group, places in members(problem.places.values(), specs).items():
         names = {place.name for place in places}
-        supply: dict[str, float] = {
-            CPU: sum(place.cpu.free for place in places),
-            MEMORY: sum(place.memory.free for place in places),
-        }
-        for place in places:
-            for label, figures in place.disks.items():
-                if label in place.stores:  # there once, however many hosts reach it
-                    name = place.stores[label]
-                    supply[name] = problem.storages[name].figures.free
-                else:
-                    supply[DISK] = supply.get(DISK, 0.0) + figures.free
-            for device in place.cards:
-                key = f"{GPU} {device.model}"
-                supply[key] = supply.get(key, 0.0) + 1
+        supply = _supply(problem, places)
         # What is used, apart by growth: workloads that grow alike are one term.
         uses: dict[str, dict[Growth, float]] = {key: {} for key in supply}
 

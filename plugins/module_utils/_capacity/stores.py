@@ -173,29 +173,32 @@ def _trivial(fsid: str) -> bool:
 
 def _sure_keys(one: Seen) -> Iterable[tuple[object, ...]]:
     """Two mounts with a key in common are one storage."""
-    row, family = one.row, one.family
     yield ("device", one.host, one.device)
     if one.pool:
         yield ("pool", one.host, one.pool)
-    uuid, fsid = (str(row.get(key) or "") for key in ("uuid", "fsid"))
-    wwn = one.wwn
     if one.remote:
-        if fsid and not _trivial(fsid):
-            yield ("fsid", family, fsid)
-        for server in one.servers:
-            yield ("source", family, server, one.path)
-            if fsid:
-                yield ("fsid", family, server, fsid)
-        if family == "glusterfs":
-            yield ("volume", one.path, one.size)
-        if family in CLUSTER_TYPES or not one.servers:
-            if one.source not in NAMELESS:
-                yield ("tag", family, one.source, one.size)
-            if uuid:
-                yield ("uuid", uuid)
-    if wwn:
-        yield ("disk", wwn, uuid or one.size)
-        yield ("disk", wwn, one.size)
+        yield from _remote_keys(one)
+    if one.wwn:
+        # A disk may hold several file systems: logical volumes have names of their own.
+        name = one.source.rpartition("/")[2]
+        volume = name if one.source.startswith("/dev/mapper/") and "-" in name else ""
+        yield ("disk", one.wwn, one.row.get("uuid") or (one.size, volume))
+
+
+def _remote_keys(one: Seen) -> Iterable[tuple[object, ...]]:
+    family, uuid, fsid = one.family, one.row.get("uuid"), str(one.row.get("fsid") or "")
+    if fsid and not _trivial(fsid):
+        yield ("fsid", family, fsid)
+    for server in one.servers:
+        yield ("source", family, server, one.path)
+        yield ("fsid", family, server, fsid or None, None if fsid else one.path)
+    if family == "glusterfs":
+        yield ("volume", one.path, one.size)
+    if family in CLUSTER_TYPES or not one.servers:
+        if one.source not in NAMELESS:
+            yield ("tag", family, one.source, one.size)
+        if uuid:
+            yield ("uuid", uuid)
 
 
 def _alike(one: Seen, other: Seen) -> bool:

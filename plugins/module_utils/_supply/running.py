@@ -16,13 +16,16 @@ from . import procfs
 from .cpu_use import SHOWN_CORES, UNSEEN, Use
 from .tree import Host
 
+# Memory, processors and number of processes, by whether they are ours and by unit.
+Units = dict[tuple[bool, str], dict[str, float]]
+
 
 def processes(host: Host, use: Use) -> dict[str, Any]:
     """Who runs: memory and processors by unit, ours apart, and who owns which socket.
 
     What the processes that are there do not account for is a foreign row of its own.
     """
-    units: dict[tuple[bool, str], dict[str, float]] = {}
+    units: Units = {}
     owners: dict[int, dict[str, Any]] = {}
     unread = hidden = 0
     for pid in (name for name in host.names("/proc") if name.isdecimal()):
@@ -34,33 +37,51 @@ def processes(host: Host, use: Use) -> dict[str, Any]:
         ours, unit = procfs.is_ours(cgroup), procfs.unit_of(cgroup) or stat.name
         row = units.setdefault((ours, unit), {"memory_mib": 0.0, "cpu_cores": 0.0, "processes": 0})
         row["processes"] += 1
-        own = procfs.parse_own_memory_kib(host.read(f"{base}/smaps_rollup")) if ours else None
-        if own is None:
-            own = procfs.parse_own_memory_kib(host.read(f"{base}/status"))
-        if own is None:
-            unread += 1
-        else:
-            row["memory_mib"] += own / 1024
+        own = _own_memory_kib(host, base, ours)
+        unread += own is None
+        row["memory_mib"] += (own or 0) / 1024
         row["cpu_cores"] += use.by_process.get((int(pid), stat.started_ticks), 0.0)
-        try:
-            handles = os.listdir(host.path(f"{base}/fd"))
-        except OSError:
-            hidden += 1
-            continue
-        for handle in handles:
-            target = host.link(f"{base}/fd/{handle}")
-            if target and target.startswith("socket:["):
-                owner = owners.setdefault(
-                    int(target[8:-1]),
-                    {"pid": int(pid), "process": stat.name, "unit": unit, "ours": ours, "all": {}},
-                )
-                owner["all"][int(pid)] = stat.name
+        sockets = _sockets(host, base)
+        hidden += sockets is None
+        for socket in sockets or ():
+            owner = owners.setdefault(
+                socket,
+                {"pid": int(pid), "process": stat.name, "unit": unit, "ours": ours, "all": {}},
+            )
+            owner["all"][int(pid)] = stat.name
     if unread:
         host.note("services", f"the memory of {unread} processes could not be read")
     if hidden:
         host.note(
             "listeners", f"the open files of {hidden} processes could not be read; run as root"
         )
+    _add_unseen(host, units, use)
+    return {
+        "foreign": _rows(units, False),
+        "ours": _rows(units, True),
+        "window_seconds": round(use.seconds, 2),
+        "owners": owners,
+    }
+
+
+def _own_memory_kib(host: Host, base: str, ours: bool) -> int | None:
+    """What a process keeps from others; of ours by the slower and better file."""
+    own = procfs.parse_own_memory_kib(host.read(f"{base}/smaps_rollup")) if ours else None
+    return procfs.parse_own_memory_kib(host.read(f"{base}/status")) if own is None else own
+
+
+def _sockets(host: Host, base: str) -> list[int] | None:
+    """The sockets that a process has open; None if they cannot be seen."""
+    try:
+        handles = os.listdir(host.path(f"{base}/fd"))
+    except OSError:
+        return None
+    targets = (host.link(f"{base}/fd/{handle}") or "" for handle in handles)
+    return [int(target[8:-1]) for target in targets if target.startswith("socket:[")]
+
+
+def _add_unseen(host: Host, units: Units, use: Use) -> None:
+    """A row for what the processes that are there do not account for."""
 
     def cores(ours: bool) -> list[float]:
         return [row["cpu_cores"] for (owned, _unit), row in units.items() if owned is ours]
@@ -71,25 +92,19 @@ def processes(host: Host, use: Use) -> dict[str, Any]:
     elif unseen >= SHOWN_CORES:
         units[False, UNSEEN] = {"memory_mib": 0.0, "cpu_cores": unseen, "processes": 0}
 
-    def rows(ours: bool) -> list[dict[str, Any]]:
-        found = [
-            {
-                "unit": unit,
-                "memory_mib": round(row["memory_mib"], 1),
-                "cpu_cores": round(row["cpu_cores"], 3),
-                "processes": int(row["processes"]),
-            }
-            for (owned, unit), row in units.items()
-            if owned is ours
-        ]
-        return sorted(found, key=lambda row: (-row["memory_mib"], row["unit"]))
 
-    return {
-        "foreign": rows(False),
-        "ours": rows(True),
-        "window_seconds": round(use.seconds, 2),
-        "owners": owners,
-    }
+def _rows(units: Units, ours: bool) -> list[dict[str, Any]]:
+    found = [
+        {
+            "unit": unit,
+            "memory_mib": round(row["memory_mib"], 1),
+            "cpu_cores": round(row["cpu_cores"], 3),
+            "processes": int(row["processes"]),
+        }
+        for (owned, unit), row in units.items()
+        if owned is ours
+    ]
+    return sorted(found, key=lambda row: (-row["memory_mib"], row["unit"]))
 
 
 def listeners(

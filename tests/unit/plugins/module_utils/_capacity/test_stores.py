@@ -222,6 +222,26 @@ TWO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
             "available_mib": 11 * TIB,
         },
     ),
+    "two volumes of one disk that two hosts reach": (
+        {
+            "type": "xfs",
+            "source": "/dev/mapper/vg-a",
+            "server": None,
+            "wwn": "360a9",
+            "uuid": "u-1",
+        },
+        {
+            "type": "xfs",
+            "source": "/dev/mapper/vg-b",
+            "server": None,
+            "wwn": "360a9",
+            "uuid": "u-2",
+        },
+    ),
+    "two volumes of one disk without numbers": (
+        {"type": "xfs", "source": "/dev/mapper/vg-a", "server": None, "wwn": "360a9"},
+        {"type": "xfs", "source": "/dev/mapper/vg-b", "server": None, "wwn": "360a9"},
+    ),
     "disks of two hosts that are called alike": (
         {"type": "ext4", "source": "/dev/sdb1", "server": None, "device": "8:17"},
         {"type": "ext4", "source": "/dev/sdb1", "server": None, "device": "8:17"},
