@@ -114,8 +114,34 @@ def test_alerts_reach_alertmanager(server: Host) -> None:
 
 
 def test_pages_ask_for_an_account(server: Host) -> None:
-    for page in ("prometheus", "alertmanager"):
-        assert ask(server, f"https://{address_of(SERVER)}/{page}/")[0] == 401
+    for page in ("prometheus/classic/graph", "alertmanager/api/v2/status"):
+        assert ask(server, f"https://{address_of(SERVER)}/{page}")[0] == 401
+
+
+@pytest.mark.parametrize(
+    ("link", "place"),
+    [
+        ("prometheus/graph?g0.expr=up%3D%3D0&g0.tab=1", "graph?g0.expr=up%3D%3D0&g0.tab=1"),
+        ("prometheus/alerts", "alerts"),
+        ("prometheus/targets?search=node", "targets?search=node"),
+        ("prometheus/", "graph"),
+        ("alertmanager/", "alerts"),
+        ("alertmanager", "alerts"),
+    ],
+)
+def test_links_lead_to_pages_that_are_there(server: Host, link: str, place: str) -> None:
+    said = server.check_output(
+        "curl -s -o /dev/null -w '%%{redirect_url}' --cacert /etc/mlops/tls/ca.crt '%s'"
+        % f"https://{address_of(SERVER)}/{link}"
+    )
+    assert said == f"https://{address_of(SERVER)}/prometheus/classic/{place}"
+
+
+@pytest.mark.parametrize("page", ["graph", "alerts", "targets", "rules", "status"])
+def test_the_pages_of_prometheus_say_what_they_are(server: Host, page: str) -> None:
+    body = ask(server, f"http://127.0.0.1:9090/prometheus/classic/{page}")[1]
+    assert "Prometheus Time Series" in body
+    assert "does not include" not in body.split("<body", 1)[-1].split("modern", 1)[0]
 
 
 def test_prometheus_comes_back_after_it_was_killed(server: Host) -> None:
