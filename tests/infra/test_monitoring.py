@@ -131,8 +131,8 @@ def test_pages_ask_for_an_account(server: Host) -> None:
 )
 def test_links_lead_to_pages_that_are_there(server: Host, link: str, place: str) -> None:
     said = server.check_output(
-        "curl -s -o /dev/null -w '%%{redirect_url}' --cacert /etc/mlops/tls/ca.crt '%s'"
-        % f"https://{address_of(SERVER)}/{link}"
+        "curl -s -o /dev/null -w '%%{redirect_url}' --cacert /etc/mlops/tls/ca.crt %s",
+        f"https://{address_of(SERVER)}/{link}",
     )
     assert said == f"https://{address_of(SERVER)}/prometheus/classic/{place}"
 

@@ -313,7 +313,7 @@ def test_pages_that_are_not_there_are_not_shown() -> None:
 def test_the_start_page_speaks_the_language_of_the_site() -> None:
     said = {host: {"mlops_language": "de"} for host in GROUPS["all"]}
     tiles = {tile["path"]: tile for tile in asked("gateway_services", said)}
-    assert tiles["/prometheus/"]["name"] == "Messwerte"
+    assert tiles["/prometheus/classic/graph"]["name"] == "Messwerte"
     assert set(tiles) == {tile["path"] for tile in asked("gateway_services")}
     english = {tile["about"] for tile in asked("gateway_services")}
     assert not {tile["about"] for tile in tiles.values()} & english, "not all of it is German"
