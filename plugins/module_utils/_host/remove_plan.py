@@ -218,7 +218,7 @@ def _packages(
     needed = stay.needed
     names = [thing.name for thing in things if not stay.in_use(thing.name)]
     going = [name for name in names if name in before.known and name not in needed]
-    wanted = tuple(sorted(stay.used))
+    wanted = tuple(sorted(set(stay.used) - before.use.manual))
     # Now it belongs to whoever keeps it; a package that is not ours keeps it for good.
     heirs = []
     after = rest

@@ -86,6 +86,7 @@ class Use:
     traces: Mapping[str, frozenset[str]] = field(default_factory=dict)
     # Files of others in directories that would go as a whole.
     strangers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    manual: frozenset[str] = frozenset()  # packages that apt leaves alone already
 
 
 def no_sign(path: str) -> bool:

@@ -45,7 +45,8 @@ def read(
     signs = {**_units(listed, ledger), **_settings(status, names, ledger), **signs}
     signs = {**_processes(listed, ledger), **used.with_users(installed, names, signs)}
     manual = run(["apt-mark", "showmanual", "--", *names]).out.split()
-    return used.Use({**used.marked(ledger, manual), **signs}, traces, strangers)
+    signs = {**used.marked(ledger, manual), **signs}
+    return used.Use(signs, traces, strangers, frozenset(manual))
 
 
 def made(traces: Iterable[str]) -> list[str]:

@@ -254,6 +254,16 @@ def test_a_mark_that_we_make_for_others_is_no_sign_later() -> None:
     assert [ledger.things["package", name].data["auto"] for name in "pq"] == [False, True]
 
 
+def test_the_mark_of_an_administrator_holds_at_every_removal() -> None:
+    installed = {"p": Installed("p", ())}
+    use = Use({"p": "an administrator has installed it, too"}, manual=frozenset({"p"}))
+    host = Before(installed, frozenset("p"), use=use)
+    steps = plan(host, brought(), "first")
+    assert packages_of(steps).wanted == ()
+    ledger = after(steps, brought())
+    assert ledger.things["package", "p"].data["auto"] is True
+
+
 def test_what_only_the_used_package_needs_stays_and_the_rest_goes() -> None:
     steps = plan(in_use(q="somebody has changed it"), brought(), "first")
     assert packages_of(steps).going == ("p",)
