@@ -210,8 +210,8 @@ def _devices(model: cp_model.CpModel, instance: Instance, host: Host, number: Nu
         model.add(sum(used) == count * (need.count or 1))
     for at in range(len(host.devices)):
         model.add(sum(taken[at]) <= SCALE)
-        for slot in slices[at]:
-            model.add(sum(slot) <= 1)
+        for held in slices[at]:
+            model.add(sum(held) <= 1)
 
 
 def check(seed: int, clock: Callable[[], float], seconds: float) -> list[str]:
