@@ -166,7 +166,7 @@ def write(
             trial.clean_up(versions)
     known = {} if client.silent else capabilities(client, bucket)
     if trial.many is not _NOT_TRIED and known:
-        known["deletion of many"] = capability(trial.many, "supported")
+        known["deletion of many"] = f"one by one ({trial.many.code})" if trial.many else "supported"
     return BucketSeen(
         client.account.name,
         bucket,

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
+    EXPIRED,
+    FOREIGN,
+    SILENT,
     Account,
     BucketSeen,
     EndpointError,
     Location,
     Refusal,
     capability,
+    is_bucket_name,
     judge_account,
+    judge_answer,
     judge_bucket,
     locate,
     refuses_malformed_creation,
@@ -269,3 +274,79 @@ def test_a_capability_that_is_lacking_is_a_warning() -> None:
 
 def test_secrets_are_not_shown() -> None:
     assert "secret" not in repr(ACCOUNT)
+
+
+@pytest.mark.parametrize(
+    ("name", "good"),
+    [
+        ("mlops-models", True),
+        ("a.b-c.9", True),
+        ("abc", True),
+        ("a" * 63, True),
+        ("a" * 64, False),
+        ("ab", False),
+        ("Bad_Bucket", False),
+        ("bad_bucket", False),
+        ("a..b", False),
+        ("a.-b", False),
+        ("-ab", False),
+        ("ab-", False),
+        ("192.168.0.1", False),
+        ("", False),
+        ("ümlaut", False),
+        ("a\n", False),
+    ],
+)
+def test_names_of_buckets_are_checked(name: str, good: bool) -> None:
+    assert is_bucket_name(name) is good
+
+
+@pytest.mark.parametrize(
+    ("refusal", "found"),
+    [
+        (Refusal("404", "HTTP 404, text/html", source=FOREIGN), "an answer that is not S3's"),
+        (Refusal("AccessDenied", source=FOREIGN), "an answer that is not S3's"),
+        (Refusal("ReadTimeoutError", source=SILENT), "no answer to a request"),
+        (Refusal("SSLError", source=SILENT), "no answer to a request"),
+    ],
+)
+def test_only_s3_can_accept_keys(refusal: Refusal, found: str) -> None:
+    finding = judge_answer(S3, refusal)
+    assert finding is not None
+    assert (finding.id, finding.severity) == ("object_store.answer", "fail")
+    assert finding.found.startswith(found)
+    assert judge_account(S3, ACCOUNT, "us-east-1", refusal) is None
+
+
+@pytest.mark.parametrize(
+    "refusal", [None, DENIED, Refusal("NoSuchBucket"), Refusal("UserSuspended")]
+)
+def test_s3_s_own_word_is_an_answer(refusal: Refusal | None) -> None:
+    assert judge_answer(S3, refusal) is None
+
+
+@pytest.mark.parametrize(
+    ("refusal", "remedy"),
+    [
+        (Refusal("QuotaExceeded"), "raise the quota of account pipeline"),
+        (Refusal("XMinioStorageFull"), "raise the quota of account pipeline"),
+        (Refusal("InvalidRange"), "update the endpoint"),
+        (Refusal("TooManyBuckets"), "raise the number of buckets"),
+        (Refusal("502", source=FOREIGN), "look at the proxy"),
+        (Refusal(EXPIRED, source=SILENT), "raise object_store_probe_seconds"),
+    ],
+)
+def test_a_refusal_has_a_remedy_of_its_own(refusal: Refusal, remedy: str) -> None:
+    finding = judge_bucket(S3, seen(outcomes={**WORKS, "put": refusal}))[0]
+    assert remedy in finding.remedy
+
+
+def test_a_name_by_which_no_bucket_can_be_created_is_told() -> None:
+    missing = BucketSeen("pipeline", "Bad_Bucket", {"list": Refusal("NoSuchBucket")})
+    finding = judge_bucket(S3, missing)[0]
+    assert finding.severity == "fail"
+    assert "object_store_bucket_prefix" in finding.remedy
+
+
+def test_a_page_that_is_not_found_is_no_missing_bucket() -> None:
+    assert seen(outcomes={"list": Refusal("404", source=FOREIGN)}).missing is False

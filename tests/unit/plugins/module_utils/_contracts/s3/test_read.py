@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.judge import (
+    FOREIGN,
     SILENT,
     Account,
     Refusal,
@@ -27,6 +28,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.read im
 CEPH = {"x-amz-request-id": "tx00000a1b2c3d4e5f60718-0065a1b2c3-1037-default"}
 DENIED = Refusal("AccessDenied")
 OLD = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+NEW = datetime.datetime.now(datetime.timezone.utc)
 
 
 class Store:
@@ -289,3 +291,96 @@ def test_a_client_that_fails_in_the_middle_leaves_nothing() -> None:
         "delete_object",
     ]
     assert store.objects == {}
+
+
+@pytest.mark.parametrize("step", ["upload_part", "complete_multipart_upload"])
+def test_parts_that_may_not_be_taken_back_are_named(step: str) -> None:
+    seen = look_at(Store(abort_multipart_upload=DENIED, **{step: DENIED}))
+    (left,) = seen.left_behind
+    assert left.startswith("the parts of .mlops-probe/")
+
+
+def test_an_upload_whose_beginning_got_no_answer_is_ended() -> None:
+    class Lossy(Store):
+        def call(self, operation: str, **arguments: Any) -> tuple[Any, Refusal | None]:
+            answer, refusal = super().call(operation, **arguments)
+            if operation == "create_multipart_upload":
+                return None, Refusal("502", source=FOREIGN)
+            return answer, refusal
+
+        def _list_multipart_uploads(self, **_arguments: Any) -> Any:
+            return {
+                "Uploads": [{"Key": key, "UploadId": "1", "Initiated": NEW} for key in self.uploads]
+            }
+
+    store = Lossy()
+    seen = look_at(store)
+    assert (store.objects, store.uploads, seen.left_behind) == ({}, {}, ())
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refusal("EndpointConnectionError", source=SILENT),
+        Refusal("SSLError", source=SILENT),
+        Refusal("ParamValidationError", source=SILENT),
+        Refusal("405", source=FOREIGN),
+        Refusal("413", source=FOREIGN),
+        DENIED,
+    ],
+)
+def test_nothing_is_said_to_stay_where_nothing_can_have_been_written(refusal: Refusal) -> None:
+    store = Store(put_object=refusal, create_multipart_upload=refusal, delete_object=refusal)
+    assert look_at(store).left_behind == ()
+    assert "delete_object" not in store.asked
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Refusal("ReadTimeoutError", source=SILENT),
+        Refusal("504", source=FOREIGN),
+        Refusal("InternalError"),
+    ],
+)
+def test_what_may_have_been_written_is_said_to_stay_if_it_cannot_be_deleted(
+    refusal: Refusal,
+) -> None:
+    store = Store(put_object=refusal, create_multipart_upload=DENIED, delete_object=DENIED)
+    assert len(look_at(store).left_behind) == 1
+
+
+class Versioned(Store):
+    def _get_bucket_versioning(self, **_arguments: Any) -> Any:
+        return {"Status": "Enabled"}
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "written"),
+    [
+        ("list_object_versions", "AccessDenied", False),
+        ("list_object_versions", "NotImplemented", False),
+        ("get_object_lock_configuration", "AccessDenied", False),
+        ("get_object_lock_configuration", "InternalError", False),
+        ("get_object_lock_configuration", "ObjectLockConfigurationNotFoundError", True),
+        ("get_object_lock_configuration", "NotImplemented", True),
+    ],
+)
+def test_not_allowed_to_look_is_not_nothing_there(operation: str, code: str, written: bool) -> None:
+    store = Versioned(None, **{operation: Refusal(code)})
+    seen = look_at(store)
+    assert ("put_object" in store.asked) is written
+    assert bool(seen.not_written) is not written
+
+
+def test_a_bucket_without_versions_needs_no_right_to_see_them() -> None:
+    store = Store(list_object_versions=DENIED, get_object_lock_configuration=DENIED)
+    assert look_at(store).not_written == ""
+    assert "put_object" in store.asked
+
+
+def test_deletion_of_many_is_tried_and_told() -> None:
+    seen = look_at(Store(delete_objects=Refusal("MissingContentMD5")))
+    assert seen.capabilities["deletion of many"] == "one by one (MissingContentMD5)"
+    assert seen.outcomes["delete"] is None
+    assert look_at(Store()).capabilities["deletion of many"] == "supported"
