@@ -295,7 +295,7 @@ def test_a_client_that_fails_in_the_middle_leaves_nothing() -> None:
 
 @pytest.mark.parametrize("step", ["upload_part", "complete_multipart_upload"])
 def test_parts_that_may_not_be_taken_back_are_named(step: str) -> None:
-    seen = look_at(Store(abort_multipart_upload=DENIED, **{step: DENIED}))
+    seen = look_at(Store(None, abort_multipart_upload=DENIED, **{step: DENIED}))
     (left,) = seen.left_behind
     assert left.startswith("the parts of .mlops-probe/")
 
