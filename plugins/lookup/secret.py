@@ -228,12 +228,12 @@ class SecretFile:
         found = self.get(name)
         if found is not None:
             return found
+        self.refuse_if_shut(name)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with locked(self.path.parent):
             found = self.get(name)  # another process may have been faster
             if found is not None:
                 return found
-            self.refuse_if_shut(name)
             value = make()
             self._append(name, value)
             return value

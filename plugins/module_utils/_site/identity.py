@@ -24,10 +24,19 @@ BEFORE_FINGERPRINTS: Mapping[str, tuple[str, ...]] = {
     "artifact_registry": (
         "artifact_registry_pull_password",
         "artifact_registry_push_password",
+        "artifact_registry_salt",
+        "artifact_registry_upload_secret",
     ),
-    "gateway": ("gateway_admin_password",),
-    "model_registry": ("model_registry_admin_password",),
+    "gateway": ("gateway_admin_password", "gateway_salt"),
+    "metadata_db": ("metadata_db_managed_admin_password", "model_registry_db_password"),
+    "model_registry": ("model_registry_admin_password", "model_registry_session_key"),
     "model_serving": ("release_signing_key",),
+    "object_store": (
+        "artifact_registry_s3_access_key",
+        "artifact_registry_s3_secret_key",
+        "model_registry_s3_access_key",
+        "model_registry_s3_secret_key",
+    ),
     "trust": ("trust_ca_key",),
 }
 FINGERPRINT_DIGITS = 5  # enough to notice a change, too little to guess a password by

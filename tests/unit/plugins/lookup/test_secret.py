@@ -202,3 +202,53 @@ def test_a_list_instead_of_names_and_values_is_refused(tmp_path: Path) -> None:
     path.write_text("- a\n")
     with pytest.raises(AnsibleError, match="must hold 'name: value' lines"):
         ask(tmp_path, "db_password")
+
+
+@pytest.fixture
+def of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The directory of the run, and a site beside it."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "site").mkdir()
+    monkeypatch.setattr("ansible.constants.DEFAULT_LOCAL_TMP", str(tmp_path / "run"))
+    return tmp_path / "site"
+
+
+def test_an_assessment_creates_nothing_and_what_it_made_up_is_kept_once_it_said_go(
+    of_the_run: Path,
+) -> None:
+    secret.hold()
+    made_up = ask(of_the_run, "db_password")
+    assert ask(of_the_run, "db_password") == made_up
+    assert list(of_the_run.iterdir()) == []
+    secret.let_go()
+    assert ask(of_the_run, "db_password") == made_up
+    assert secrets_file(of_the_run).exists()
+
+
+def test_what_cannot_be_kept_is_told_by_the_assessment(of_the_run: Path) -> None:
+    path = secrets_file(of_the_run)
+    path.parent.mkdir(parents=True)
+    path.write_text("$ANSIBLE_VAULT;1.1;AES256\n00\n")
+    secret.hold()
+    with pytest.raises(AnsibleError):
+        ask(of_the_run, "db_password")
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_checkout_that_cannot_be_written_is_told_which_variable_is_missing(
+    of_the_run: Path, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    monkeypatch.setattr("os.access", lambda _path, _mode: False)  # root may write anywhere
+    if held:
+        secret.hold()
+    with pytest.raises(AnsibleError, match="db_password has no value.*set the variable db_passw"):
+        ask(of_the_run, "db_password")
+    assert ask(of_the_run, "db_password", more={"db_password": "given"}) == ["given"]
+    assert list(of_the_run.iterdir()) == []
+
+
+def test_a_secret_can_be_looked_for_without_creating_it(of_the_run: Path) -> None:
+    assert ask(of_the_run, "db_password", create=False) == [""]
+    assert list(of_the_run.iterdir()) == []
+    found = ask(of_the_run, "db_password")
+    assert ask(of_the_run, "db_password", create=False) == found

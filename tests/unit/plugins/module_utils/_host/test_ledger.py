@@ -102,3 +102,25 @@ def test_inside(path: str, ancestor: str, answer: bool) -> None:
 def test_missing_parents_are_named_outermost_first() -> None:
     assert missing_parents("/etc/mlops/a/b.conf", {"/etc"}) == ("/etc/mlops", "/etc/mlops/a")
     assert missing_parents("/etc/x", {"/etc"}) == ()
+
+
+SITE = {"id": "a" * 36, "name": "plant", "fingerprints": {"trust_ca_key": "0a1b2"}}
+
+
+def test_the_site_of_a_host_is_written_before_anything_else_and_read_back() -> None:
+    ledger = Ledger(site=SITE)
+    assert ledger.bare
+    assert not ledger.empty
+    assert load(dump(ledger), "x") == ledger
+    assert load(dump(Ledger()), "x").site is None  # as release 0.2.0 wrote it
+
+
+def test_the_site_goes_with_the_last_thing() -> None:
+    full = Ledger(site=SITE).claim("trust", "file", "/etc/x").claim("trust", "file", "/etc/y")
+    left = full.drop(("file", "/etc/x"))
+    assert left.after(full).site == SITE
+    gone = left.drop(("file", "/etc/y"))
+    assert gone.after(left).empty
+    # An installation that was killed before its first thing keeps it.
+    assert Ledger(site=SITE).after(Ledger()).site == SITE
+    assert Ledger(site=SITE).after(Ledger(site=SITE)).site == SITE

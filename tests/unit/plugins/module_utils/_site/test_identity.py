@@ -141,8 +141,8 @@ def test_what_is_changed_on_purpose_is_named() -> None:
 
 def test_a_site_of_before_fingerprints_misses_what_its_roles_need() -> None:
     (said,) = said_of({"ctl1": BEFORE}, {"trust_ca_key": "KEY"})
-    assert "not here: gateway_admin_password would be made anew" in said
-    assert said_of({"ctl1": BEFORE}, SECRETS) == []
+    assert "not here: gateway_admin_password, gateway_salt would be made anew" in said
+    assert said_of({"ctl1": BEFORE}, {**SECRETS, "gateway_salt": "s"}) == []
     # The key of the company's authority was never ours.
     assert said_of({"e1": Carried(roles=("trust",))}, {}, own=False) == []
 
