@@ -241,7 +241,7 @@ def test_a_checkout_that_cannot_be_written_is_told_which_variable_is_missing(
     monkeypatch.setattr("os.access", lambda _path, _mode: False)  # root may write anywhere
     if held:
         secret.hold()
-    with pytest.raises(AnsibleError, match="db_password has no value.*set the variable db_passw"):
+    with pytest.raises(AnsibleError, match=r"db_password has no value.*set the variable db_passw"):
         ask(of_the_run, "db_password")
     assert ask(of_the_run, "db_password", more={"db_password": "given"}) == ["given"]
     assert list(of_the_run.iterdir()) == []
