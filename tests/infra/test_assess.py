@@ -152,7 +152,8 @@ CASES = [
         "things of the company in the way",
         lambda _site: None,
         r"FAIL {control}: The user mlops-nginx exists on this host and was not created by the "
-        r"platform .* FAIL {control}: A unit mlops-prometheus\.service exists already .* "
+        r"platform .* FAIL {control}: /opt/mlops shall be a directory, but is something else .* "
+        r"FAIL {control}: A unit mlops-prometheus\.service exists already .* "
         r"FAIL {control}: /etc/mlops was there before the platform and differs from what is wanted "
         r"\(mode 0700 to 0755\) .* remedy: move it away, or change it, with: chmod 0755 /etc/mlops",
         before=IN_THE_WAY,
@@ -172,8 +173,10 @@ CASES = [
         lambda _site: None,
         r"FAIL {control}: apt on this host cannot fetch packages from \S+ \(.* remedy: mend its "
         r"way there, its proxy",
-        before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY}",
-        after=f"rm {NO_WAY}",
+        before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
+        "mv /var/cache/apt/archives /var/cache/apt/company && mkdir /var/cache/apt/archives",
+        after=f"rm {NO_WAY}; rm -r /var/cache/apt/archives; "
+        "mv /var/cache/apt/company /var/cache/apt/archives",
     ),
     Case(
         "a mirror that does not answer and no package lists",
@@ -188,10 +191,10 @@ CASES = [
     Case(
         "places where nothing can be written or run",
         lambda _site: None,
+        r"FAIL {control}: No unit of the platform can be written: /etc/systemd/system lies on "
+        r"/etc/systemd/system, which is mounted read-only .* "
         r"FAIL {control}: /opt/mlops/model_registry cannot be made: /opt lies on /opt, which is "
-        r"mounted noexec .* remedy: mount it with exec, with: mount -o remount,exec /opt .* "
-        r"FAIL {control}: The unit mlops-prometheus\.service cannot be written: .*, which is "
-        r"mounted read-only",
+        r"mounted noexec .* remedy: mount it with exec, with: mount -o remount,exec /opt",
         before=MOUNTED,
         after="umount /opt /etc/systemd/system",
     ),

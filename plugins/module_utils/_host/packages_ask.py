@@ -60,11 +60,12 @@ def refusals(wanted: Sequence[Wanted]) -> list[tuple[str, str]]:
 
 def _refusals(wanted: Sequence[Wanted], folder: str, deadline: float) -> list[tuple[str, str]]:
     together = _together(wanted)
-    view: Mapping[str, str] = {}
+    view: Mapping[str, str] = own_cache(folder)
     if not apt.have_lists():
         view = private_lists(folder, deadline)
+    fresh = not apt.have_lists()
     found = _simulated(wanted, together, view)
-    if not view and any(apt_words.unknown(said) for _role, said in found):
+    if not fresh and any(apt_words.unknown(said) for _role, said in found):
         # The run refreshes the lists then; perhaps only they are too old.
         view = private_lists(folder, deadline)
         found = _simulated(wanted, together, view)
@@ -100,6 +101,17 @@ def _refused(one: Wanted, view: Mapping[str, str]) -> str | None:
     except HostError as error:
         return str(error)
     return None
+
+
+def own_cache(folder: str) -> dict[str, str]:
+    """The environment in which apt keeps what it computes out of the host's own cache."""
+    settings = os.path.join(folder, "cache.conf")
+    with open(settings, "w", encoding="utf-8") as stream:
+        stream.write(
+            f'Dir::Cache::pkgcache "{folder}/pkgcache.bin";\n'
+            f'Dir::Cache::srcpkgcache "{folder}/srcpkgcache.bin";\n'
+        )
+    return {"APT_CONFIG": settings}
 
 
 def private_lists(folder: str, deadline: float) -> dict[str, str]:

@@ -100,7 +100,7 @@ def refuse(service: unit.Service, before: Before, ledger: Ledger) -> None:
             "remove or rename it."
         )
     if before.shut and not all(path in before.texts for path in (SLICE_PATH, service.path)):
-        raise HostError(f"The unit {service.unit} cannot be written: {before.shut}.")
+        raise HostError(f"No unit of the platform can be written: {before.shut}.")
 
 
 def _placed(before: Before, ledger: Ledger, path: str, text: str) -> Step:

@@ -121,7 +121,9 @@ def noexec(path: str) -> str:
 def mount_of(path: str) -> str:
     """The mount point that a path lies on."""
     path = os.path.realpath(path)
-    while not os.path.ismount(path):
+    with open("/proc/self/mounts", encoding="utf-8", errors="surrogateescape") as stream:
+        mounts = {line.split()[1].replace("\\040", " ") for line in stream}
+    while path not in mounts and path != "/":
         path = os.path.dirname(path)
     return path
 
