@@ -406,11 +406,17 @@ def _conflicts_of_database(
 
 def _way_back(site: Site, comment: str) -> str:
     """What else helps if the site itself is meant: its identity was lost, or never written."""
-    if not site.names(comment):
+    if site.names(comment):
+        return (
+            ", or, if this very site made it with release 0.2.0, "
+            "set metadata_db_adopt_named_marks: true for one run"
+        )
+    identity = site.namesake(comment)
+    if not identity:
         return ""
     return (
-        ", or, if this very site made it with release 0.2.0, "
-        "set metadata_db_adopt_named_marks: true for one run"
+        ", or, if this very site made it and its identity was lost, "
+        f"set metadata_db_site_id: {identity}"
     )
 
 

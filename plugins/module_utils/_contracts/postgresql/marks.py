@@ -52,6 +52,13 @@ class Site:
         seen = _MARK.match(comment)
         return bool(seen and not seen.group(2) and seen.group(1) in (self.name, _ascii(self.name)))
 
+    def namesake(self, comment: str) -> str:
+        """The identity in a mark that has this site's name and another identity."""
+        seen = _MARK.match(comment)
+        if not seen or seen.group(1) not in (self.name, _ascii(self.name)):
+            return ""
+        return "" if seen.group(2) == self.identity else seen.group(2) or ""
+
     def owns(self, thing: str, comment: str) -> bool:
         """Whether the thing counts as made by this site."""
         named = self.adopt_named or not self.identity

@@ -32,6 +32,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 )
 
 BERLIN = Site("berlin", "0123456789abcdef")
+NAMESAKE = Site("lab", "fedcba9876543210")
 LAB = Site("lab", "5f1e0a7c93d24b66")
 
 
@@ -177,6 +178,14 @@ def test_our_own_databases_will_do() -> None:
             "db:5432: role mlflow exists and belongs to site berlin, "
             "wanted a name that is free, or was made by site lab; "
             "choose another name in metadata_db_databases for the owner, or set metadata_db_prefix",
+        ),
+        (
+            replace(EMPTY, roles=(RoleSeen("mlflow", mark("mlflow", NAMESAKE)),)),
+            "db:5432: role mlflow exists and belongs to another site of the name lab "
+            "(fedcba9876543210), wanted a name that is free, or was made by site lab; "
+            "choose another name in metadata_db_databases for the owner, or set "
+            "metadata_db_prefix, or, if this very site made it and its identity was lost, "
+            "set metadata_db_site_id: fedcba9876543210",
         ),
         (
             replace(EMPTY, connections=Connections(30, 3, 8)),
