@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.deferred import defer
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.folding import fold
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
     HostRules,
@@ -62,6 +63,7 @@ ARGUMENTS = {
     "margins": {"type": "dict", "required": True},
     "rules": {"type": "dict", "required": True},
     "max_age": {"type": "float", "required": True},
+    "deferred_max": {"type": "float", "default": 0.0},
     "findings": {"type": "list", "elements": "dict", "default": []},
     "hints": {"type": "dict", "default": {}},
     "waivers": {"type": "raw", "default": []},
@@ -115,6 +117,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     "headline": headline(report),
                     "report": place,
                     "placement": placement,
+                    "deferred": report["deferred"],
                     # The process that runs the playbook: facts of another run do not open the gate.
                     "run": os.getppid(),
                 }
@@ -186,11 +189,22 @@ def assess(
             findings.append(lost)
         for row in facts.get("mlops_findings") or []:
             findings.append(parse_finding({key: row[key] for key in FINDING_KEYS if key in row}))
+    findings, deferred = defer(findings, variables["groups"], args.get("deferred_max", 0.0))
+    here = {host: entry for host, entry in entries.items() if host not in deferred}
+    everyone = [host for host in variables["groups"]["all"] if host not in deferred]
     findings.extend(check_twins(supply, rules))
     planned = plan(supply, demand, margins, now, args["hints"])
     findings.extend(planned.findings)
     workloads, placement, said = workloads_of(
-        args, entries, variables["groups"], supply, demand, margins, now, tell, clock
+        args,
+        here,
+        {**variables["groups"], "all": everyone},
+        supply,
+        demand,
+        margins,
+        now,
+        tell,
+        clock,
     )
     findings.extend(said)
     findings = [
@@ -216,6 +230,7 @@ def assess(
         "demand": {host: [need.as_dict() for need in needs] for host, needs in demand.items()},
         "margins": {item.name: getattr(margins, item.name) for item in fields(Margins)},
         "hosts": [host_row(host, facts) for host, facts in supply.items()],
+        "deferred": deferred,
         "supply": dict(supply),
     }
     if workloads is not None:

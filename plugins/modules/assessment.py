@@ -50,6 +50,13 @@ options:
         C(other_system), C(architectures), C(python), C(shared_machine_id), C(free_system_uids).
     type: dict
     required: true
+  deferred_max:
+    description:
+      - Percent of the devices (hosts of the group C(edge) that others do not need) that may be
+        switched off and are then left out of the run instead of stopping it. Two may be on a small
+        site, as long as one answers. V(0) is for none.
+    type: float
+    default: 0.0
   max_age:
     description: Seconds after which facts are too old.
     type: float

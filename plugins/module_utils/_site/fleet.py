@@ -15,6 +15,11 @@ RING = "ring_"
 SERVING = "model_serving"
 
 
+def deferred(site: Site) -> list[str]:
+    """The devices that were switched off when this run looked, which the next one catches up."""
+    return list(site.groups.get("mlops_deferred") or ())
+
+
 def roles_to_ask(site: Site, host: str) -> list[str]:
     """The roles that are asked on a host before anything is changed."""
     return [row.role for row in site.table if host in row.asked(site.groups)]
@@ -40,6 +45,7 @@ def releases(site: Site) -> dict[str, Any]:
     return {
         host: site.value(host, "__pipeline_release") or {"skipped": True}
         for host in site.hosts(SERVING)
+        if host not in deferred(site)
     }
 
 
@@ -50,7 +56,7 @@ def asked(site: Site) -> list[dict[str, str]]:
     return [
         {"name": device["name"], "url": device["url"]}
         for device in devices(site)
-        if not any(came[device["name"]].get(word) for word in without)
+        if device["name"] in came and not any(came[device["name"]].get(word) for word in without)
     ]
 
 
@@ -70,7 +76,8 @@ def summary(site: Site) -> dict[str, Any]:
         "object_store_mode": "managed" if site.managed("object_store") else "existing",
         "control": list(site.groups.get("control") or ()),
         "gateway": site.gateway_url,
-        "devices": devices(site),
+        "devices": [one for one in devices(site) if one["name"] not in deferred(site)],
+        "deferred": deferred(site),
         "language": str(site.value(site.control, "mlops_language") or "en"),
         "commands": commands(
             site.value(site.control, "ansible_inventory_sources") or [],
