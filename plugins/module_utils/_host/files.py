@@ -88,6 +88,18 @@ def content_of(row: Mapping[str, Any]) -> bytes | None:
     return None
 
 
+def masked(said: str, content: bytes) -> str:
+    """What a checker says of a secret file, without the file's values; its keys stay."""
+    text = content.decode("utf-8", "replace")
+    keys = set(re.findall(r"([\w.-]+)\s*[:=]", text))
+    values = {word.strip("\"',") for word in re.split(r"[\s{}\[\]=]+|:\s", text)}
+    values |= {part for value in values for part in re.split(r"[^\w-]+", value) if len(part) > 3}
+    for value in sorted(values - keys, key=len, reverse=True):
+        if len(value) > 2:
+            said = said.replace(value, "********")
+    return said
+
+
 def account(name: str, where: str) -> str:
     if not _ACCOUNT.match(name):
         raise HostError(f"{where}: {name!r} is not a name for a user or group.")

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .errors import HostError
-from .files import Directory, File, Wanted
+from .files import Directory, File, Wanted, masked
 from .files_plan import (
     Account,
     Before,
@@ -141,10 +141,13 @@ def _validate(file: File, fresh: str) -> None:
     if ran.rc == 0:
         return
     os.unlink(fresh)
-    said = "its words are not shown, as the file is secret" if file.sensitive else ran.said
+    said = ran.said.replace(fresh, file.path)
+    if file.sensitive:
+        parts = said.split(file.path)  # the path is no secret
+        said = file.path.join(masked(part, file.content) for part in parts)
     raise HostError(
         f"{file.path} was not replaced, because {file.validate[0]} does not accept the new "
-        f"content: {said.replace(fresh, file.path)}"
+        f"content: {said}"
     )
 
 

@@ -66,3 +66,21 @@ def test_names_that_are_no_account(name: str) -> None:
 def test_one_path_twice_is_refused() -> None:
     with pytest.raises(HostError, match="/etc/mlops/a is asked for twice"):
         files.refuse_twice((files.Directory("/etc/mlops/a"),), (files.File("/etc/mlops/a", b"x"),))
+
+
+@pytest.mark.parametrize(
+    ("said", "content", "shown"),
+    [
+        ("no global SMTP smarthost set", "to: ops@example.com\n", "no global SMTP smarthost set"),
+        ("line 2: cannot use s3cr3t-word as url", "a: 1\nurl: s3cr3t-word\n", "********"),
+        ("bad value 'hunter2hunter2'", 'password = "hunter2hunter2"\n', "********"),
+        ("unsupported scheme in https-x://u:pw@h", "url: https-x://u:pw@h\n", "********"),
+    ],
+)
+def test_a_checker_is_quoted_without_the_values_of_a_secret_file(
+    said: str, content: str, shown: str
+) -> None:
+    quoted = files.masked(said, content.encode())
+    assert shown in quoted
+    for secret in ("s3cr3t-word", "hunter2hunter2", "u:pw@h"):
+        assert secret not in quoted

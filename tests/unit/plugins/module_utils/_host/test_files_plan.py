@@ -371,5 +371,5 @@ def test_a_content_that_its_check_refuses_replaces_nothing(tmp_path: Path) -> No
         apply(tmp_path, files=[bad])
     assert {one.name for one in tmp_path.iterdir()} == {"a", "state"}
     assert Path(path).read_text() == "good"
-    with pytest.raises(HostError, match="its words are not shown, as the file is secret"):
+    with pytest.raises(HostError, match="sh does not accept the new content"):
         apply(tmp_path, files=[{**bad, "sensitive": True}])
