@@ -50,6 +50,7 @@ LONG = {
     "assess_refuses": 310,
     "object_store": 210,
     "common": 180,
+    "company_host": 180,
     "model_registry": 160,
     "model_serving": 130,
     "monitoring": 130,
