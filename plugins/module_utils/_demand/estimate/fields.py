@@ -10,17 +10,10 @@ from typing import Any
 
 from ..._findings.shape import ShapeError, field, number, shown, text, whole
 from ..quantities import ENDINGS, in_mib, number_of_cores, sizes_given
+from .formats import BITS
 
 # Larger figures are slips of the pen; below it no product of an estimate leaves what floats hold.
 MOST, LEAST = 1e15, 1e-9
-# Bits of one number, by the names in use.
-BITS = {
-    **dict.fromkeys(("fp64", "float64", "double"), 64),
-    **dict.fromkeys(("fp32", "float32", "float", "int32"), 32),
-    **dict.fromkeys(("fp16", "float16", "half", "bf16", "bfloat16", "int16"), 16),
-    **dict.fromkeys(("fp8", "float8", "fp8_e4m3", "fp8_e5m2", "int8"), 8),
-    **dict.fromkeys(("fp4", "nf4", "int4"), 4),
-}
 
 
 def within(low: float, high: float) -> Callable[[Any], float]:
@@ -93,9 +86,9 @@ def choice(*allowed: str) -> Callable[[Any], str]:
     return parse
 
 
-def bits(value: object) -> tuple[str, int]:
+def bits(value: object) -> tuple[str, float]:
     """The name of a type of number, and its bits."""
-    found = text(value).lower()
+    found = text(value).lower().replace("-", "_")
     if found not in BITS:
         raise ShapeError(f"must be one of {', '.join(BITS)}, but is {shown(value)}")
     return found, BITS[found]

@@ -13,7 +13,10 @@ from typing import Any
 from ..._findings.shape import ShapeError, each, field, known_keys, mapping, optional
 from ..quantities import size_keys, switch
 from . import fields
+from .activations import activations
 from .answer import Estimate, Figure, Need, figure, in_mib, told
+from .cache import cache_and_size
+from .formats import GROUP_SIZE, Format, in_groups, stored, whole_parameters
 from .model_files import Files, read_weights
 from .weights import Weights
 
@@ -24,36 +27,31 @@ OVERHEAD_PERCENT = 20.0
 OVERHEAD_SOURCE = (
     "EleutherAI, Transformer Math 101: inference takes about 1.2 times the model's memory"
 )
-PARALLEL_SOURCE = "Shoeybi et al. 2019, Megatron-LM: weights and caches split evenly over the GPUs"
-KV_SOURCE = (
-    "keys and values of every layer and token: Pope et al. 2022, Efficiently Scaling Transformer"
-    " Inference; blocks as in Kwon et al. 2023 (vLLM)"
+STORED_SOURCE = (
+    "bits of the format as it is stored, scales included; embeddings and head in 16 bits, at most"
+    " 2 x 152,064 x (128 / 12 x parameters)^(1/3) of them if unquantised_parameters is not given"
 )
+PARALLEL_SOURCE = "Shoeybi et al. 2019, Megatron-LM: weights and caches split evenly over the GPUs"
 ZERO_SOURCE = "Rajbhandari et al. 2020, ZeRO, section 3.1 and figure 1"
+TRANSFORMERS_SOURCE = (
+    "Hugging Face, Model training anatomy: AdamW keeps 8 bytes a parameter, gradients 4, weights"
+    " 4 (fp32) or 6 (mixed precision)"
+)
 DEEPSPEED_SOURCE = "DeepSpeed documentation, Memory Requirements"
 LORA_SOURCE = "Hu et al. 2021, LoRA, section 4.1: two matrices of the rank for each adapted one"
-ACTIVATION_SOURCE = (
-    "Korthikanti et al. 2022, Reducing Activation Recomputation, equations 1, 2 and 6"
-)
 # DeepSpeed's factor for buffers in the host's memory.
 HOST_FACTOR = 1.5
 
 MODEL_KEYS = (
     *("parameters", "dtype", "files", "device", "overhead_percent", "kv_cache"),
-    *("gpus", "cpu_cores", "replicas"),
+    *("gpus", "cpu_cores", "replicas", "group_size", "unquantised_parameters"),
     *size_keys("buffers"),
-)
-KV_KEYS = (
-    *("layers", "kv_heads", "head_size", "dtype", "tokens", "sequences", "tokens_per_sequence"),
-    *("block_tokens",),
-    *size_keys("memory"),
 )
 TRAINING_KEYS = (
     *("parameters", "largest_layer_parameters", "gpus", "gpus_per_host", "zero_stage", "offload"),
-    *("zero_init", "lora", "activations", "cpu_cores"),
+    *("zero_init", "lora", "activations", "cpu_cores", "precision"),
 )
 LORA_KEYS = ("trainable_parameters", "rank", "matrices", "base_dtype")
-ACTIVATION_KEYS = ("layers", "hidden_size", "heads", "sequence", "batch", "recompute")
 
 
 def model(name: str, data: Mapping[str, Any], files: Files) -> Estimate:
@@ -61,33 +59,28 @@ def model(name: str, data: Mapping[str, Any], files: Files) -> Estimate:
 
     weights = parameters x bits / 8 + buffers, or as the model's files say. Serving adds
     ``overhead_percent`` for the runtime (20 by default: Transformer Math 101) and the key-value
-    cache, if one is described. Of several ``gpus`` each holds the same share (tensor parallel).
+    cache, if one is described. Of several ``gpus`` each holds the same share (tensor parallel);
+    of the cache no less than one KV head.
+
+    Formats of less than 16 bits are counted as they are stored: with their scales, and with
+    ``unquantised_parameters`` (embeddings and head) in 16 bits. Where a plain ``int4``, ``int8``
+    or ``fp8`` is said, ``weights`` is what others count, and serving takes what is stored.
     """
     known_keys(data, MODEL_KEYS)
-    buffers = fields.size(data, "buffers", 0.0)
-    said = optional(data, "dtype", fields.bits, ("", 0))
-    if data.get("files") is not None:
-        if data.get("parameters") is not None:
-            raise ShapeError("gives parameters and files; give one of them")
-        read = field(data, "files", lambda value: read_weights(fields.texts(value), files))
-        weights = _weights_of_files(read, said, buffers)
-    else:
-        if data.get("parameters") is None:
-            raise ShapeError("must have parameters and dtype, or files")
-        said = field(data, "dtype", fields.bits)
-        weights = _weights(field(data, "parameters", fields.count), said, buffers)
+    parts = _weights_asked(data, files)
+    # What is stored, where that is more than what others count.
+    largest = max(part.value for part in parts)
     percent = optional(data, "overhead_percent", fields.within(0, 1000), OVERHEAD_PERCENT)
-    parts = [weights]
-    total = weights.value * (1 + percent / 100)
-    sums = f"{told(weights.value)} x (1 + {percent:g} / 100)"
+    gpus = optional(data, "gpus", fields.up_to(1024), 1)
+    total = largest * (1 + percent / 100)
+    sums = f"{told(largest)} x (1 + {percent:g} / 100)"
     if data.get("kv_cache") is not None:
-        cache = field(data, "kv_cache", lambda value: kv_cache("", mapping(value)))
+        cache, size = field(data, "kv_cache", lambda value: _cache(mapping(value), gpus))
         parts.extend(cache.figures)
-        total += cache.figures[0].value
-        sums += f" + {told(cache.figures[0].value)}"
+        total += size
+        sums += f" + {told(size)}"
     parts.append(figure("serving", sums, math.ceil(total), "bytes", OVERHEAD_SOURCE))
     on_gpu = optional(data, "device", fields.choice("gpu", "cpu"), "gpu") == "gpu"
-    gpus = optional(data, "gpus", fields.up_to(1024), 1)
     if gpus > 1 and not on_gpu:
         raise ShapeError("needs device: gpu", "gpus")
     if gpus > 1:
@@ -111,23 +104,47 @@ def model(name: str, data: Mapping[str, Any], files: Files) -> Estimate:
     return Estimate(name, "model", tuple(parts), need, tuple(notes))
 
 
-def _weights(parameters: int, dtype: tuple[str, int], buffers: float) -> Figure:
-    word, width = dtype
-    size = -(-parameters * width // 8) + buffers
+def _cache(data: Mapping[str, Any], gpus: int) -> tuple[Estimate, float]:
+    if data.get("gpus") is not None:
+        raise ShapeError("is said by the gpus of the model", "gpus")
+    return cache_and_size("", {**data, "gpus": gpus})
+
+
+def _weights_asked(data: Mapping[str, Any], files: Files) -> list[Figure]:
+    """The weights as they are counted, and as they are stored where that differs."""
+    buffers = fields.size(data, "buffers", 0.0)
+    form = Format(*optional(data, "dtype", fields.bits, ("", 0)))
+    if data.get("files") is not None:
+        if data.get("parameters") is not None:
+            raise ShapeError("gives parameters and files; give one of them")
+        read = field(data, "files", lambda value: read_weights(fields.texts(value), files))
+        if not form.name:
+            return [_weights_of_files(read, buffers)]
+        parameters = read.parameters
+    else:
+        if data.get("parameters") is None:
+            raise ShapeError("must have parameters and dtype, or files")
+        form = Format(*field(data, "dtype", fields.bits))
+        parameters = field(data, "parameters", fields.count)
+    form = in_groups(form, optional(data, "group_size", fields.up_to(100_000, 8), GROUP_SIZE))
+    whole = optional(data, "unquantised_parameters", fields.amount, whole_parameters(parameters))
+    if whole > parameters:
+        raise ShapeError(
+            f"must be at most the parameters ({told(parameters)}), but is {told(whole)}",
+            "unquantised_parameters",
+        )
     added = f" + {told(buffers)} of buffers" if buffers else ""
-    each_one = told(width / 8)
-    return figure(
-        "weights",
-        f"{told(parameters)} parameters x {each_one} bytes ({word}){added}",
-        size,
-        "bytes",
-        WEIGHTS_SOURCE,
-    )
+    size, formula = stored(parameters, form, math.ceil(whole))
+    kept = figure("weights", formula + added, size + buffers, "bytes", STORED_SOURCE)
+    if not form.counted:
+        return [kept if form.partial else replace(kept, source=WEIGHTS_SOURCE)]
+    plain = f"{told(parameters)} parameters x {told(form.bits / 8)} bytes ({form.name}){added}"
+    size = math.ceil(parameters * form.bits / 8) + buffers
+    counted = figure("weights", plain, size, "bytes", WEIGHTS_SOURCE)
+    return [counted, replace(kept, name="stored")]
 
 
-def _weights_of_files(read: Weights, dtype: tuple[str, int], buffers: float) -> Figure:
-    if dtype[0]:
-        return _weights(read.parameters, dtype, buffers)
+def _weights_of_files(read: Weights, buffers: float) -> Figure:
     by_type = " + ".join(f"{told(size)} ({kind})" for kind, size in read.by_type)
     added = f" + {told(buffers)} of buffers" if buffers else ""
     return figure(
@@ -137,51 +154,6 @@ def _weights_of_files(read: Weights, dtype: tuple[str, int], buffers: float) -> 
         "bytes",
         FILE_SOURCE,
     )
-
-
-def kv_cache(name: str, data: Mapping[str, Any]) -> Estimate:
-    """Memory of the key-value cache of a transformer, in bytes.
-
-    per token = 2 (key and value) x layers x KV heads x head size x bytes; tokens are kept in
-    blocks of 16 (vLLM), so they are rounded up to whole blocks, for each sequence where sequences
-    are given. With ``memory_*`` given in place of tokens: how many blocks fit into it.
-    """
-    known_keys(data, KV_KEYS)
-    layers = field(data, "layers", fields.up_to(100_000))
-    heads = field(data, "kv_heads", fields.up_to(100_000))
-    head = field(data, "head_size", fields.up_to(1_000_000))
-    word, width = optional(data, "dtype", fields.bits, ("bf16", 16))
-    block = optional(data, "block_tokens", fields.up_to(1_000_000), 16)
-    token_size = 2 * layers * heads * head * width / 8
-    token = figure(
-        "per_token",
-        f"2 x {layers} layers x {heads} KV heads x {head} x {told(width / 8)} bytes ({word})",
-        token_size,
-        "bytes",
-        KV_SOURCE,
-    )
-    memory = fields.size(data, "memory", 0.0)
-    ways = [bool(memory), data.get("tokens") is not None, data.get("sequences") is not None]
-    if sum(ways) != 1:
-        raise ShapeError("must have one of tokens, sequences (with tokens_per_sequence), memory_*")
-    if memory:
-        blocks = int(memory // (token_size * block))
-        formula = f"floor({told(memory)} / ({told(token_size)} x {block}))"
-        fit = figure("blocks", formula, blocks, "blocks", KV_SOURCE)
-        tokens = figure("tokens", f"{told(blocks)} x {block}", blocks * block, "tokens", KV_SOURCE)
-        return Estimate(name, "kv_cache", (fit, tokens, token))
-    if ways[1]:
-        sequences, length = 1, field(data, "tokens", fields.count)
-    else:
-        sequences = field(data, "sequences", fields.up_to(10**9))
-        length = field(data, "tokens_per_sequence", fields.up_to(10**9))
-    blocks = sequences * math.ceil(length / block)
-    many = f"{told(sequences)} sequences x " if sequences > 1 else ""
-    number = figure("blocks", f"{many}ceil({told(length)} / {block})", blocks, "blocks", KV_SOURCE)
-    formula = f"{told(blocks)} blocks x {block} tokens x {told(token_size)}"
-    total = figure("kv_cache", formula, blocks * block * token_size, "bytes", KV_SOURCE)
-    need = Need(gpu_memory_mib=in_mib(total.value), gpu_count=1)
-    return Estimate(name, "kv_cache", (total, number, token), need)
 
 
 # -- training -------------------------------------------------------------------------------------
@@ -198,6 +170,31 @@ class _Setup:
     stage: int
     offload: str
     early_split: bool
+    kept: _Kept
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """Bytes of a parameter by what they are, and who says so."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    source: str
+
+    @property
+    def whole(self) -> int:
+        """All of them."""
+        return self.weights + self.gradients + self.optimizer
+
+
+PRECISIONS = {
+    # 16 bits for work; weights, momentum and variance in 32 bits belong to the optimizer.
+    "mixed": _Kept(2, 2, 12, ZERO_SOURCE),
+    # What torch.autocast keeps: weights in 32 and 16 bits, gradients in 32.
+    "amp": _Kept(6, 4, 8, TRANSFORMERS_SOURCE),
+    "fp32": _Kept(4, 4, 8, TRANSFORMERS_SOURCE),
+}
 
 
 def training(name: str, data: Mapping[str, Any]) -> Estimate:
@@ -215,6 +212,9 @@ def training(name: str, data: Mapping[str, Any]) -> Estimate:
     A host with n of the N GPUs keeps, times 1.5 for buffers (DeepSpeed): 4 n P to begin with; with
     offload max(4 n, 16 [18 with the weights] n / N) P at stage 3, max(4 n, 16) P before; at stage
     3 with ``zero_init`` the 4 n P fall away.
+
+    With ``precision: amp`` (torch.autocast) it is 18 bytes: weights 6, gradients 4, optimizer 8;
+    with ``fp32`` 16: 4, 4 and 8. Stage 1 splits the optimizer, 2 the gradients, 3 the weights too.
 
     LoRA trains its T parameters so, and adds the frozen weights in their own type: whole, at stage
     3 one part of N and the largest layer.
@@ -241,17 +241,21 @@ def training(name: str, data: Mapping[str, Any]) -> Estimate:
             "largest_layer_parameters",
         )
     early = optional(data, "zero_init", switch, False)
-    setup = _Setup(parameters, largest, gpus, per_host, stage, offload, early)
+    precision = optional(data, "precision", fields.choice(*PRECISIONS), "mixed")
+    if offload != "none" and precision != "mixed":
+        raise ShapeError(f"is {offload}, which needs precision: mixed, not {precision}", "offload")
+    kept = PRECISIONS[precision]
+    setup = _Setup(parameters, largest, gpus, per_host, stage, offload, early, kept)
     if data.get("lora") is not None:
         trained, frozen = field(data, "lora", lambda value: _lora(mapping(value), setup))
-        setup = _Setup(trained.value, 0, gpus, per_host, stage, offload, early)
+        setup = replace(setup, parameters=trained.value, largest=0)
         parts = [_states(setup), frozen, trained]
         added = [frozen]
     else:
         parts = [_states(setup)]
         added = []
     if data.get("activations") is not None:
-        work = field(data, "activations", lambda value: _activations(mapping(value)))
+        work = field(data, "activations", lambda value: activations(mapping(value), precision))
         parts.append(work)
         added.append(work)
     host = _host_memory(setup)
@@ -281,6 +285,8 @@ def training(name: str, data: Mapping[str, Any]) -> Estimate:
 
 def _states(setup: _Setup) -> Figure:
     """What weights, gradients and optimizer take of each GPU."""
+    if setup.kept.weights != 2:
+        return _states_by_kind(setup)
     p, n = setup.parameters, setup.gpus
     layer = f"4 x {told(setup.largest)}"
     if setup.stage == 0:
@@ -301,6 +307,20 @@ def _states(setup: _Setup) -> Figure:
     size = 4 * setup.largest + math.ceil(factor * p / n)
     formula = f"{layer} + {factor} x {told(p)} / {n}"
     return figure("states", formula, size, "bytes", DEEPSPEED_SOURCE)
+
+
+def _states_by_kind(setup: _Setup) -> Figure:
+    """The same where weights, gradients and optimizer are split one after the other."""
+    p, n, kept = setup.parameters, setup.gpus, setup.kept
+    kinds = (kept.optimizer, kept.gradients, kept.weights)
+    split = sum(kinds[: setup.stage])
+    whole = kept.whole - split
+    layer = (kept.weights + kept.gradients) * setup.largest if setup.stage == 3 else 0
+    size = whole * p + math.ceil(split * p / n) + layer
+    pieces = [f"{whole} x {told(p)}"] if whole else []
+    pieces += [f"{split} x {told(p)} / {n}"] if split else []
+    pieces += [f"{told(layer)} of the largest layer"] if layer else []
+    return figure("states", " + ".join(pieces), size, "bytes", kept.source)
 
 
 def _host_memory(setup: _Setup) -> Figure:
@@ -344,8 +364,9 @@ def _lora(data: Mapping[str, Any], setup: _Setup) -> tuple[Figure, Figure]:
         raise ShapeError(
             f"trains {told(trained)} parameters, more than the model's {told(setup.parameters)}"
         )
-    base = setup.parameters * width / 8
-    told_base = f"{told(setup.parameters)} x {told(width / 8)} bytes ({word})"
+    form = in_groups(Format(word, width), GROUP_SIZE)
+    parameters = int(setup.parameters)
+    base, told_base = stored(parameters, form, whole_parameters(parameters))
     if setup.stage == 3 and setup.offload != "all":
         layer = setup.largest * width / 8
         size = base / setup.gpus + layer
@@ -369,29 +390,3 @@ def _matrix(value: object) -> tuple[int, int, int]:
         field(data, "outputs", fields.up_to(10**9)),
         optional(data, "count", fields.up_to(10**6), 1),
     )
-
-
-def _activations(data: Mapping[str, Any]) -> Figure:
-    """Activations of a transformer in 16 bits, on one GPU, in bytes.
-
-    Sequence s, batch b, hidden size h, heads a, for each layer: s b h (34 + 5 a s / h); with the
-    attention recomputed 34 s b h; with everything recomputed 2 s b h, and one whole layer.
-    """
-    known_keys(data, ACTIVATION_KEYS)
-    layers = field(data, "layers", fields.up_to(100_000))
-    h = field(data, "hidden_size", fields.up_to(10**7))
-    a = field(data, "heads", fields.up_to(100_000))
-    s = field(data, "sequence", fields.up_to(10**9))
-    b = field(data, "batch", fields.up_to(10**7))
-    way = optional(data, "recompute", fields.choice("none", "selective", "full"), "none")
-    whole = s * b * h * (34 + 5 * a * s / h)
-    if way == "none":
-        size = layers * whole
-        formula = f"{layers} layers x {s} x {b} x {h} x (34 + 5 x {a} x {s} / {h})"
-    elif way == "selective":
-        size = layers * 34.0 * s * b * h
-        formula = f"{layers} layers x 34 x {s} x {b} x {h}"
-    else:
-        size = layers * 2.0 * s * b * h + whole
-        formula = f"{layers} layers x 2 x {s} x {b} x {h} + {told(whole)} of one layer"
-    return figure("activations", formula, math.ceil(size), "bytes", ACTIVATION_SOURCE)

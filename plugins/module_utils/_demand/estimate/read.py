@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ..._findings.shape import ShapeError, field, items, known_keys, mapping, optional, text
-from . import fields, fleet, memory, serving, storage
+from . import cache, fields, fleet, memory, serving, storage
 from .answer import Estimate
 from .model_files import Files
 
@@ -24,7 +24,7 @@ def _plain(answer: Callable[[str, Mapping[str, Any]], Estimate]) -> Answer:
 
 KINDS: dict[str, Answer] = {
     "model": memory.model,
-    "kv_cache": _plain(memory.kv_cache),
+    "kv_cache": _plain(cache.kv_cache),
     "training": _plain(memory.training),
     "serving": serving.serving,
     "dataset": _plain(storage.dataset),
@@ -37,7 +37,7 @@ KINDS: dict[str, Answer] = {
 }
 KEYS = {
     "model": memory.MODEL_KEYS,
-    "kv_cache": memory.KV_KEYS,
+    "kv_cache": cache.KV_KEYS,
     "training": memory.TRAINING_KEYS,
     "serving": serving.SERVING_KEYS,
     "dataset": storage.DATASET_KEYS,

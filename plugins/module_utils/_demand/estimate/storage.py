@@ -27,6 +27,11 @@ PROMETHEUS_SOURCE = (
     "Prometheus documentation, Storage: retention time x ingested samples per second x bytes per"
     " sample (1 to 2)"
 )
+PROMETHEUS_OVERHEAD_PERCENT = 20.0
+PROMETHEUS_OVERHEAD_SOURCE = (
+    "Robust Perception, How much disk space do Prometheus blocks use: 10 % for blocks that straddle"
+    " the end of the retention, 10 % for compaction"
+)
 CEPH_SOURCE = (
     "Ceph documentation: raw x k / (k + m) or 1 / replicas; mon_osd_nearfull_ratio 0.85; room for"
     " the recovery of one failure domain"
@@ -45,7 +50,7 @@ MLFLOW_KEYS = (
 )
 PROMETHEUS_KEYS = (
     *("samples_per_second", "series", "scrape_interval_seconds", "retention_days"),
-    *("bytes_per_sample", "path"),
+    *("bytes_per_sample", "overhead_percent", "path"),
 )
 CEPH_KEYS = (
     *("failure_domains", "domains_tib", "replicas", "data_chunks", "coding_chunks"),
@@ -148,7 +153,8 @@ def mlflow(name: str, data: Mapping[str, Any]) -> Estimate:
 def prometheus(name: str, data: Mapping[str, Any]) -> Estimate:
     """Space of Prometheus, in bytes: retention x samples a second x bytes a sample.
 
-    A sample takes 1 to 2 bytes; 2 are counted where nothing is said.
+    A sample takes 1 to 2 bytes; 2 are counted where nothing is said. ``overhead_percent`` (20) is
+    added for blocks that straddle the end of the retention and for compaction.
     """
     known_keys(data, PROMETHEUS_KEYS)
     days = field(data, "retention_days", fields.within(0.001, 100_000))
@@ -171,11 +177,17 @@ def prometheus(name: str, data: Mapping[str, Any]) -> Estimate:
                 PROMETHEUS_SOURCE,
             )
         )
-    total = days * SECONDS_A_DAY * rate * each_sample
+    percent = optional(
+        data, "overhead_percent", fields.within(0, 1000), PROMETHEUS_OVERHEAD_PERCENT
+    )
+    kept = math.ceil(days * SECONDS_A_DAY * rate * each_sample)
     formula = (
         f"{told(days)} days x {SECONDS_A_DAY:,} s x {told(rate)} samples / s x {each_sample:g}"
     )
-    found = figure("space", formula, math.ceil(total), "bytes", PROMETHEUS_SOURCE)
+    parts.append(figure("samples", formula, kept, "bytes", PROMETHEUS_SOURCE))
+    total = math.ceil(kept * (1 + percent / 100))
+    formula = f"{told(kept)} x (1 + {percent:g} / 100)"
+    found = figure("space", formula, total, "bytes", PROMETHEUS_OVERHEAD_SOURCE)
     return Estimate(name, "prometheus", (found, *parts), _disk(data, total))
 
 

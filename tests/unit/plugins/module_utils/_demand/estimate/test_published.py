@@ -76,7 +76,7 @@ PUBLISHED = [
             "retention_days": 4,
             "bytes_per_sample": 2,
         },
-        "space",
+        "samples",
         10**9,
         5.89,
     ),
