@@ -31,8 +31,8 @@ options:
         C(.safetensors) or C(.onnx) file, of a directory with such files, or a list of paths. With
         both C(files) and C(dtype) the weights are taken as converted. Formats of fewer bits are
         counted as they are stored, C(nf4), C(nf4_double), C(mxfp4), C(nvfp4), C(awq) and C(gptq)
-        (with C(group_size), 128) with their scales, and GGUF's such as C(q4_k_m) and C(q8_0); all but
-        GGUF's leave C(unquantised_parameters) (embeddings and head; the most that is usual if not
+        (with C(group_size), 128) with their scales, and GGUF's such as C(q4_k_m) and C(q8_0). All
+        but GGUF's leave C(unquantised_parameters) (embeddings and head; the most that is usual if not
         given) in 16 bits. More fields are
         C(buffers_gib) of tensors that are no parameters, C(overhead_percent) for the runtime (20),
         C(device) (V(gpu) or V(cpu)), C(gpus) among which one copy is split (1), C(cpu_cores) and
@@ -43,8 +43,8 @@ options:
         C(sequences) and C(tokens_per_sequence), or C(memory_gib), which asks how many tokens fit.
         Latent attention (MLA, such as DeepSeek-V3) has C(kv_lora_rank) and C(qk_rope_head_dim) in
         place of the heads. Models such as Gemma 3 have C(sliding_layers), layers that keep only
-        C(sliding_window) tokens. C(gpus) (1; within C(model) those of the model) tells how often the
-        cache is kept, as no GPU holds less than one KV head, or less than the whole latent vector.
+        C(sliding_window) tokens. C(gpus) (1; within C(model) those of the model) tells how often
+        the cache is kept, as no GPU holds less than one KV head, or less than the whole latent vector.
       - >-
         C(training) is the memory of each GPU and each host for training with Adam. C(precision) is
         V(mixed) (16 bytes a parameter, as DeepSpeed keeps them), V(amp) (18, torch.autocast) or

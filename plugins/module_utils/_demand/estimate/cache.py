@@ -70,7 +70,7 @@ class _Layers:
 
 def _layers(data: Mapping[str, Any]) -> _Layers:
     number = field(data, "layers", fields.up_to(100_000))
-    word, width = optional(data, "dtype", fields.bits, ("bf16", 16))
+    word, width = optional(data, "dtype", fields.bits, ("bf16", 16.0))
     gpus = optional(data, "gpus", fields.up_to(1024), 1)
     said = f"{told(width / 8)} bytes ({word})"
     if any(data.get(key) is not None for key in LATENT_KEYS):

@@ -113,7 +113,7 @@ def _cache(data: Mapping[str, Any], gpus: int) -> tuple[Estimate, float]:
 def _weights_asked(data: Mapping[str, Any], files: Files) -> list[Figure]:
     """The weights as they are counted, and as they are stored where that differs."""
     buffers = fields.size(data, "buffers", 0.0)
-    form = Format(*optional(data, "dtype", fields.bits, ("", 0)))
+    form = Format(*optional(data, "dtype", fields.bits, ("", 0.0)))
     if data.get("files") is not None:
         if data.get("parameters") is not None:
             raise ShapeError("gives parameters and files; give one of them")
@@ -127,7 +127,8 @@ def _weights_asked(data: Mapping[str, Any], files: Files) -> list[Figure]:
         form = Format(*field(data, "dtype", fields.bits))
         parameters = field(data, "parameters", fields.count)
     form = in_groups(form, optional(data, "group_size", fields.up_to(100_000, 8), GROUP_SIZE))
-    whole = optional(data, "unquantised_parameters", fields.amount, whole_parameters(parameters))
+    most = float(whole_parameters(parameters))
+    whole = optional(data, "unquantised_parameters", fields.amount, most)
     if whole > parameters:
         raise ShapeError(
             f"must be at most the parameters ({told(parameters)}), but is {told(whole)}",
@@ -345,7 +346,7 @@ def _host_memory(setup: _Setup) -> Figure:
 def _lora(data: Mapping[str, Any], setup: _Setup) -> tuple[Figure, Figure]:
     """The trained parameters of LoRA, and the bytes of the frozen weights on each GPU."""
     known_keys(data, LORA_KEYS)
-    word, width = optional(data, "base_dtype", fields.bits, ("bf16", 16))
+    word, width = optional(data, "base_dtype", fields.bits, ("bf16", 16.0))
     if data.get("trainable_parameters") is not None:
         if data.get("matrices") is not None:
             raise ShapeError("gives trainable_parameters and matrices; give one of them")
