@@ -32,11 +32,11 @@ options:
         both C(files) and C(dtype) the weights are taken as converted. Formats of fewer bits are
         counted as they are stored, C(nf4), C(nf4_double), C(mxfp4), C(nvfp4), C(awq) and C(gptq)
         (with C(group_size), 128) with their scales, and GGUF's such as C(q4_k_m) and C(q8_0). All
-        but GGUF's leave C(unquantised_parameters) (embeddings and head; the most that is usual if not
-        given) in 16 bits. More fields are
-        C(buffers_gib) of tensors that are no parameters, C(overhead_percent) for the runtime (20),
-        C(device) (V(gpu) or V(cpu)), C(gpus) among which one copy is split (1), C(cpu_cores) and
-        C(replicas), and C(kv_cache) with the fields of that kind.
+        but GGUF's leave C(unquantised_parameters) (embeddings and head; the most that is usual if
+        not given) in 16 bits. More fields are C(buffers_gib) of tensors that are no parameters,
+        C(overhead_percent) for the runtime (20), C(device) (V(gpu) or V(cpu)), C(gpus) among which
+        one copy is split (1), C(cpu_cores) and C(replicas), and C(kv_cache) with the fields of that
+        kind.
       - >-
         C(kv_cache) is the memory of a transformer's key-value cache. Fields are C(layers),
         C(kv_heads), C(head_size), C(dtype) (V(bf16)), C(block_tokens) (16), and C(tokens), or
@@ -44,18 +44,19 @@ options:
         Latent attention (MLA, such as DeepSeek-V3) has C(kv_lora_rank) and C(qk_rope_head_dim) in
         place of the heads. Models such as Gemma 3 have C(sliding_layers), layers that keep only
         C(sliding_window) tokens. C(gpus) (1; within C(model) those of the model) tells how often
-        the cache is kept, as no GPU holds less than one KV head, or less than the whole latent vector.
+        the cache is kept, as no GPU holds less than one KV head, or less than the whole latent
+        vector.
       - >-
         C(training) is the memory of each GPU and each host for training with Adam. C(precision) is
         V(mixed) (16 bytes a parameter, as DeepSpeed keeps them), V(amp) (18, torch.autocast) or
         V(fp32) (16). More fields are C(parameters), C(gpus) (1), C(gpus_per_host) (at most 8),
         C(zero_stage) (0 to 3), C(offload) (V(none), V(optimizer) or V(all)),
         C(largest_layer_parameters) and C(zero_init) for stage 3, and C(cpu_cores). C(lora) has
-        C(trainable_parameters), or C(rank) and C(matrices) with C(inputs), C(outputs) and
-        C(count), and C(base_dtype) (V(bf16)). C(activations) has C(layers), C(hidden_size),
-        C(heads), C(sequence), C(batch) and C(recompute) (V(none), V(selective) or V(full)) of a
-        transformer, or of any other model C(batch) and C(per_sample_mib), as measured, or
-        C(outputs_per_sample), the numbers that its layers put out (11.1 million for ResNet-50).
+        C(trainable_parameters), or C(rank) and C(matrices) with C(inputs), C(outputs) and C(count),
+        and C(base_dtype) (V(bf16)). C(activations) has C(layers), C(hidden_size), C(heads),
+        C(sequence), C(batch) and C(recompute) (V(none), V(selective) or V(full)) of a transformer,
+        or of any other model C(batch) and C(per_sample_mib), as measured, or C(outputs_per_sample),
+        the numbers that its layers put out (11.1 million for ResNet-50).
       - >-
         C(serving) is the number of replicas for a load. Fields are C(service_seconds), the time
         that one request takes, and C(rate_per_second), or C(arrivals), a list of times in seconds,
@@ -67,17 +68,17 @@ options:
         is used, for a trace only if its arrivals come no more in bursts than independent ones.
       - >-
         C(dataset) is the space of a dataset. Fields are C(size_gib) (or C(size) with its unit, such
-        as V(3TiB); so with every size), C(growth_percent_per_year)
-        (0), C(growth) (V(compound) or V(linear)), C(years) (0), C(copies) (1) and C(path).
+        as V(3TiB); so with every size), C(growth_percent_per_year) (0), C(growth) (V(compound) or
+        V(linear)), C(years) (0), C(copies) (1) and C(path).
       - >-
         C(mlflow) is the space of artifacts and of the database. Fields are C(runs_per_day),
         C(retention_days), C(artifacts_per_run_gib), C(metrics_per_run), C(params_per_run),
         C(tags_per_run), C(metric_row_bytes) (250), C(text_row_bytes) (300) and C(path).
       - >-
-        C(prometheus) is the space of metrics. Fields are C(retention_days),
-        C(samples_per_second), or C(series) and C(scrape_interval_seconds) (15), and
-        C(bytes_per_sample) (2), C(overhead_percent) for blocks at the end of the retention and for
-        compaction (20) and C(path).
+        C(prometheus) is the space of metrics. Fields are C(retention_days), C(samples_per_second),
+        or C(series) and C(scrape_interval_seconds) (15), and C(bytes_per_sample) (2),
+        C(overhead_percent) for blocks at the end of the retention and for compaction (20) and
+        C(path).
       - >-
         C(ceph) is what a cluster can hold for its users. Fields are C(failure_domains) and
         C(raw_per_domain_gib), or C(domains_tib), a list; C(replicas), or C(data_chunks) and

@@ -88,7 +88,7 @@ def in_groups(form: Format, group: int) -> Format:
 
 def whole_parameters(parameters: int) -> int:
     """The most that embeddings and head of a transformer of that size are thought to be."""
-    width = (parameters * ASPECT / 12) ** (1 / 3)
+    width = math.pow(parameters * ASPECT / 12, 1 / 3)
     return min(parameters // 2, math.ceil(2 * VOCABULARY * width))
 
 
