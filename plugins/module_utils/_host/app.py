@@ -21,6 +21,7 @@ from .ledger import Ledger
 ROOT = "/opt/mlops"
 BUILDS = ROOT + "/.builds"
 MARKER = "mlops-app.json"
+CAME_OTHERWISE = "mlops-app-files.json"  # of files that are not as their wheels recorded
 
 # The platform names that uv knows, by the minor version of glibc 2 that they need.
 GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)

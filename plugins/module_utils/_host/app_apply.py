@@ -24,6 +24,7 @@ ASK = (
     " os.confstr('CS_GNU_LIBC_VERSION')]))"
 )
 EXECUTABLE = 0o755
+ANY = "any content"
 
 
 def target_of(python: str) -> app.Target:
@@ -54,18 +55,44 @@ def damaged(wanted: app.Environment) -> str:
     if not os.path.exists(os.path.join(wanted.build, "bin", "python")):
         return f"{wanted.build}/bin/python is missing"
     since = os.stat(wanted.marker).st_ctime_ns
-    # Two wheels may bring the same file; either's content is right.
+    # An environment of an earlier release does not tell what came otherwise than recorded.
+    told = os.path.exists(os.path.join(wanted.build, app.CAME_OTHERWISE))
+    for path, accepted in _accepted(wanted.build).items():
+        if not _whole(path, accepted if told else [*accepted, (ANY, None)], since):
+            return f"{path} is missing or was changed"
+    return ""
+
+
+def _accepted(build: str) -> dict[str, list[tuple[str, int | None]]]:
+    """The sums and sizes that each file of an environment may have.
+
+    Those are what the wheels recorded (two may bring the same file; either's content is right) and
+    what it was when it came: a company's index or builder may put its own authorities into it.
+    """
     files: dict[str, list[tuple[str, int | None]]] = {}
-    for record in glob.glob(wanted.build + "/lib/*/site-packages/*.dist-info/RECORD"):
+    for record in glob.glob(build + "/lib/*/site-packages/*.dist-info/RECORD"):
         place = os.path.dirname(os.path.dirname(record))
         with open(record, encoding="utf-8", errors="surrogateescape") as stream:
             for name, known, size in app.recorded(stream.read()):
                 path = os.path.normpath(os.path.join(place, name))
-                files.setdefault(path, []).append((known, size))
-    for path, accepted in files.items():
-        if inside(path, wanted.build) and not _whole(path, accepted, since):
-            return f"{path} is missing or was changed"
-    return ""
+                if inside(path, build):
+                    files.setdefault(path, []).append((known, size))
+    try:
+        with open(os.path.join(build, app.CAME_OTHERWISE), encoding="utf-8") as stream:
+            for name, (known, size) in json.load(stream).items():
+                files.setdefault(os.path.join(build, name), []).append((known, size))
+    except FileNotFoundError:
+        pass
+    return files
+
+
+def _came_otherwise(build: str) -> dict[str, tuple[str, int]]:
+    """Of a fresh environment the files that are not as their wheels recorded: sum and size."""
+    found = {}
+    for path, accepted in _accepted(build).items():
+        if os.path.isfile(path) and not _whole(path, accepted, -1):
+            found[os.path.relpath(path, build)] = (_sum(path), os.stat(path).st_size)
+    return found
 
 
 def _whole(path: str, accepted: Sequence[tuple[str, int | None]], since: int) -> bool:
@@ -76,13 +103,17 @@ def _whole(path: str, accepted: Sequence[tuple[str, int | None]], since: int) ->
             return False
         if status.st_ctime_ns <= since:
             return True
-        with open(path, "rb") as stream:
-            digest = hashlib.sha256()
-            for block in iter(lambda: stream.read(1 << 20), b""):
-                digest.update(block)
+        return _sum(path) in [known for known, _size in accepted]
     except OSError:
         return False
-    return digest.hexdigest() in [known for known, _size in accepted]
+
+
+def _sum(path: str) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def misfits(wanted: app.Environment, ledger: Ledger) -> dict[str, int]:
@@ -164,6 +195,8 @@ def _make(wanted: app.Environment, archive: str) -> dict[str, float]:
         os.symlink(link, path)
     with open(os.path.join(build, "pyvenv.cfg"), "w", encoding="utf-8") as stream:
         stream.write(wanted.settings)
+    otherwise = json.dumps(_came_otherwise(build), sort_keys=True) + "\n"
+    write_whole(os.path.join(build, app.CAME_OTHERWISE), otherwise.encode(), 0o644)
     unpacked = time.monotonic()
     # Tests are never imported, and some are wrong on purpose; a service cannot write bytecode.
     words = [python, "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/|/lib2to3/"]

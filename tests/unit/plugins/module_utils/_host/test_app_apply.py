@@ -191,3 +191,33 @@ def test_either_content_of_a_file_that_two_wheels_bring_is_right(
 def test_the_rows_of_a_record_that_say_something() -> None:
     text = 'a.py,sha256=AAEC,3\n"b, c.py",sha256=AAEC,\n../../../bin/x,sha256=AAEC,3\nRECORD,,\n'
     assert list(app.recorded(text)) == [("a.py", "000102", 3), ("b, c.py", "000102", None)]
+
+
+@pytest.fixture
+def patched(wanted: app.Environment, archive: str, tmp_path: Path, umask: object) -> Path:
+    """An environment whose wheel was changed on its way, as by an index that adds authorities."""
+    tree = tmp_path / "tree"
+    (tree / PACKAGE / "tool" / "data.bin").write_text("abcd and the authority of the company")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tree, arcname=".")
+    app_apply.install(wanted, archive)
+    return Path(wanted.build) / PACKAGE / "tool" / "data.bin"
+
+
+def test_what_came_otherwise_than_recorded_is_whole_until_it_changes(
+    wanted: app.Environment, patched: Path
+) -> None:
+    assert app_apply.damaged(wanted) == ""
+    os.utime(patched)
+    assert app_apply.damaged(wanted) == ""
+    patched.write_text("abcd and the authority of a stranger")
+    assert app_apply.damaged(wanted) == f"{patched} is missing or was changed"
+
+
+def test_an_environment_of_an_earlier_release_is_whole_if_nobody_touched_it(
+    wanted: app.Environment, patched: Path
+) -> None:
+    (Path(wanted.build) / app.CAME_OTHERWISE).unlink()
+    assert app_apply.damaged(wanted) == ""
+    patched.unlink()
+    assert app_apply.damaged(wanted) == f"{patched} is missing or was changed"
