@@ -37,6 +37,7 @@ _raw:
   elements: str
 """
 
+import multiprocessing
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -71,12 +72,16 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
 
 def assessment_of_this_run(variables: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What this very run found; facts of another one can come from a cache."""
+    """What this very run found; facts of another one can come from a cache.
+
+    A worker that reads the variables of another host asks again, as a child of the run.
+    """
     hostvars = variables.get("hostvars") or {}
+    here = (os.getpid(), os.getppid()) if multiprocessing.parent_process() else (os.getpid(),)
     for host in variables.get("groups", {}).get("all", []):
         facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
         found: Mapping[str, Any] | None = facts.get(FACT)
-        if found and found.get("run") == os.getpid():
+        if found and found.get("run") in here:
             return found
     return None
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from typing import NoReturn
 
 from ansible import context
+from ansible.errors import AnsibleError
 from ansible.utils.display import Display
 
 REFUSED = 1
@@ -23,7 +25,10 @@ def end(sentence: str) -> NoReturn:
     """End the whole run, on all hosts.
 
     An error in a lookup would be told with the name of the lookup and an excerpt of the playbook;
-    Ansible lets this one pass, and cleans up behind it.
+    Ansible lets this one pass, and cleans up behind it. In a worker, which may ask for the
+    variables of a play again, it would end the worker only and leave Ansible waiting for it.
     """
+    if multiprocessing.parent_process() is not None:
+        raise AnsibleError(sentence)
     Display().error(sentence, wrap_text=False)
     raise SystemExit(REFUSED)

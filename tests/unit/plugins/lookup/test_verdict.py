@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from typing import Any
 
@@ -75,6 +76,34 @@ def test_a_run_without_assessment_names_the_option_that_left_it_out(
 ) -> None:
     monkeypatch.setattr(context, "CLIARGS", CLIArgs(given))
     assert remedy in refused(None)
+
+
+def in_a_worker(assessment: dict[str, Any] | None) -> Any:
+    """What a worker of Ansible, forked from the run, is answered."""
+    context = multiprocessing.get_context("fork")
+    answers = context.Queue()
+
+    def work() -> None:
+        try:
+            answers.put(ask(assessment))
+        except AnsibleError as error:
+            answers.put(str(error))
+
+    worker = context.Process(target=work)
+    worker.start()
+    answer = answers.get(timeout=60)
+    worker.join()
+    return answer
+
+
+def test_a_worker_that_reads_variables_is_let_through_where_the_run_was() -> None:
+    assert in_a_worker(found(0)) == [os.devnull]
+
+
+@pytest.mark.parametrize("assessment", [None, found(0, run=1), found(1)])
+def test_a_worker_fails_its_task_and_does_not_vanish(assessment: Any) -> None:
+    said = in_a_worker(assessment)
+    assert "nothing is changed" in said or "no host has been changed" in said
 
 
 def test_terms_are_a_mistake() -> None:
