@@ -11,9 +11,9 @@ from dataclasses import replace
 from .._capacity.planning import Planned
 from .._capacity.site_plan import SitePlan
 from .._findings.finding import ERROR, FAIL, PASS, SITE, WARN, Finding
-from .._findings.sentence import amount, counted, plain
+from .._findings.sentence import amount, counted
 from .._planner.model import FEASIBLE, INFEASIBLE
-from .plan_report import CAUSES, missing
+from .plan_report import CAUSES, missing, value
 
 
 def with_verdict(planned: Planned, accept_undecided: bool = False) -> Planned:
@@ -50,7 +50,7 @@ def findings_of(plan: SitePlan, accept_undecided: bool) -> list[Finding]:
                 if infeasible
                 else f"it is not decided whether the workloads fit: {plan.reason}; "
                 f"the best placement found leaves out {_left_out(plan)}",
-                f"room for all {counted(wanted, 'replica')}",
+                "room for the one replica" if wanted == 1 else f"room for all {wanted:,} replicas",
                 _remedy(plan, infeasible),
             )
         ]
@@ -65,19 +65,20 @@ def _left_out(plan: SitePlan) -> str:
 def _why(plan: SitePlan) -> str:
     reasons = []
     for row in plan.shortages[:2]:
-        digits = 0 if row.unit == "MiB" else 2
-        whole = row.unit == "replicas"
         have = row.requested - row.short
-        asked, had = (
-            plain(row.requested, digits),
-            plain(math.floor(have) if whole else have, digits),
-        )
-        reasons.append(
-            f"of {asked} replicas at most {had} can be placed"
-            if whole
-            else f"{missing(row.as_dict())} missing "
-            f"({asked} requested, {had} to be had: {CAUSES.get(row.cause, row.cause)})"
-        )
+        if row.unit != "replicas":
+            reasons.append(
+                f"{missing(row.as_dict())} missing ({value(row.requested, row.unit)} requested,"
+                f" {value(have, row.unit)} to be had: {CAUSES.get(row.cause, row.cause)})"
+            )
+        elif row.scope == "host":
+            names = ", ".join(row.workloads[:3])
+            reasons.append(f"no single host has everything that one replica of {names} needs")
+        else:
+            reasons.append(
+                f"of {value(row.requested, row.unit)} at most {math.floor(have + 1e-6):,} can be"
+                " placed"
+            )
     said = "; ".join(reasons)
     if plan.result.sums_fit:
         said += "; a sum over all hosts alone would have said yes"

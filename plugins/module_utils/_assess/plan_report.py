@@ -94,7 +94,7 @@ def headline(plan: Mapping[str, Any]) -> str:
     replicas = sum(work["replicas"] for work in plan["workloads"])
     said = (
         f"Workloads: {plan['verdict']}, {VERDICTS[plan['verdict']]}. "
-        f"{len(plan['placement']):,} of {replicas:,} replicas placed"
+        f"{len(plan['placement']):,} of {counted(replicas, 'replica')} placed"
     )
     if plan["kept"]:
         said += f", {plan['kept']:,} of them where they were"

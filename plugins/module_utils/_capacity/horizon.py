@@ -179,7 +179,7 @@ def runouts(
             spec = by_name[one.workload]
             # Grown replicas are rounded; each stands for its part of the number before that.
             whole = spec.growth.of != REPLICAS
-            weight = 1.0 if whole else spec.replicas / replicas[spec.name]
+            weight = 1.0 if whole else spec.replicas / max(1, replicas[spec.name])
             use(CPU, spec.growth, spec.request.cpu_cores * weight)
             use(MEMORY, spec.growth, spec.request.memory_mib * weight)
             here = problem.places[one.host]

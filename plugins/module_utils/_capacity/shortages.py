@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,11 +20,14 @@ from .._planner.model import (
     Result,
     Workload,
 )
+from .gpu_hints import gpu_hints
 from .horizon import gpu_parts
 from .question import (
     CPU,
     DISK_FOR,
+    EDGE,
     MOUNTED,
+    NOT_EDGE,
     SHARED_FOR,
     Figures,
     Place,
@@ -202,8 +206,37 @@ def _shortage(
         tidy(sum(row.free for row in counted) if counted else found.supply),
         tuple(work.name for work in works),
         tuple(rows),
-        found.steps,
+        (*_plainly(found), *_steps(found.steps), *gpu_hints(problem, works)),
     )
+
+
+def _plainly(found: Certificate) -> tuple[str, ...]:
+    """What a proof by prices says, in one sentence that needs no mathematics."""
+    if found.unit != "replicas" or not any("is given a price" in step for step in found.steps):
+        return ()
+    most = math.floor(found.supply + 1e-6)
+    return (
+        f"however the {found.demand:,.0f} replicas are spread over the hosts, at most {most:,} find"
+        " room at the same time; the lines below prove it and can be skipped",
+    )
+
+
+def _steps(steps: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines of a certificate, in the words of the inventory."""
+    told = []
+    for step in steps:
+        head, asked, words = step.partition("asked for: ")
+        wanted = words.split(", ") if asked and not head else []
+        if NOT_EDGE not in wanted:
+            told.append(step)
+            continue
+        rest = ", ".join(word for word in wanted if word != NOT_EDGE)
+        told.append(f"asked for: {rest or 'any host'}, but no device of the group {EDGE}")
+        told.append(
+            f"the devices of {EDGE} are left out unless the workload names them: add"
+            f" groups: [{EDGE}] to its hosts"
+        )
+    return tuple(told)
 
 
 def _allowed(work: Workload, host: Host) -> bool:

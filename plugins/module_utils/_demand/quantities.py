@@ -41,6 +41,7 @@ UNITS = {
 }
 # The same where the unit is in the name of a field, such as size_gib.
 ENDINGS = {unit.lower(): unit for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "MB", "GB", "TB")}
+ELSEWHERE = re.compile(r"(?=[.,]?[0-9])([0-9]*)(?:[.,]([0-9]+))?\s*([A-Za-z]+)")
 THOUSANDTHS = re.compile(r"([0-9]+(?:\.[0-9]+)?)m")
 # Above these a figure is a slip of the pen, and sums of them would lose their last digits.
 MOST_CORES, MOST_MIB, MOST_GPUS = 1e5, 2.0**40, 1024
@@ -56,11 +57,29 @@ def quantity(value: object) -> float:
     said = value.strip()[:64]
     found = QUANTITY.fullmatch(said)
     if found is None:
-        raise ShapeError(f"must be an amount such as 8GiB, but is {shown(value)}")
+        raise ShapeError(f"must be an amount such as 8GiB, but is {shown(value)}{_meant(said)}")
     unit = next((name for name in UNITS if name.lower() == found[2].lower()), None)
     if unit is None:
-        raise ShapeError(f"{shown(value)} has an unknown unit; known are {', '.join(UNITS)}")
+        raise ShapeError(
+            f"{shown(value)} has an unknown unit; known are {', '.join(UNITS)}{_meant(said)}"
+        )
     return float(found[1]) * UNITS[unit]
+
+
+def _meant(said: str) -> str:
+    """How an amount is written here that is written so elsewhere, as the end of a sentence.
+
+    Kubernetes has ``16Gi`` and ``16G``; some countries have ``1,5GiB``.
+    """
+    found = ELSEWHERE.fullmatch(said)
+    if found is None:
+        return ""
+    unit = found[3].lower()
+    units = [name for name in UNITS if name.lower() == unit]
+    units = units or [name for name in UNITS if name.lower() == f"{unit}b"]
+    if not units:
+        return ""
+    return f"; write {found[1] or 0}{'.' + found[2] if found[2] else ''}{units[0]}"
 
 
 def at_most(most: float, parse: Callable[[Any], float], what: str) -> Callable[[Any], float]:
@@ -118,7 +137,12 @@ def counted(least: int, most: int) -> Callable[[Any], int]:
     """A whole number between two others."""
 
     def check(value: object) -> int:
-        found = whole(value)
+        try:
+            found = whole(value)
+        except ShapeError as error:
+            if least and error.problem.startswith("must be at least 0"):
+                raise ShapeError(f"must be at least {least}, but is {shown(value)}") from None
+            raise
         if found < least:
             raise ShapeError(f"must be at least {least}, but is {shown(value)}")
         if found > most:

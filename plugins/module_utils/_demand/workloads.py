@@ -77,8 +77,9 @@ NO_REQUEST, NO_LIMIT = Request(), Limit()
 class Spec:
     """One workload as a person wrote it.
 
-    ``spread`` is empty, or the name shared by workloads of whose replicas no two share a host.
-    ``models`` of ``gpu`` are as written: ``A100`` means every model that has this word.
+    ``replicas`` may be 0 while it is paused. ``spread`` is empty, or the name shared by workloads
+    of whose replicas no two share a host. ``models`` of ``gpu`` are as written: ``A100`` means
+    every model that has this word.
     """
 
     name: str
@@ -280,7 +281,7 @@ def parse_workload(data: object, known: Known) -> Spec:
         kind=kind,
         request=request,
         limit=limit,
-        replicas=optional(given, "replicas", counted(1, MOST_REPLICAS), 1),
+        replicas=optional(given, "replicas", counted(0, MOST_REPLICAS), 1),
         gpu=gpu,
         groups=where.groups,
         labels=where.labels,

@@ -6,10 +6,15 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+# A number with a comma, in percent, in thousandths, or as a part of another.
+ELSEWHERE = re.compile(
+    r"(?=[.,]?[0-9])([0-9]{0,9})(?:[,.]([0-9]{1,9}))?\s*(%|m|/\s*([1-9][0-9]{0,8}))?"
+)
 
 
 class ShapeError(Exception):
@@ -64,6 +69,11 @@ def mapping(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise ShapeError(f"must be a mapping, but is {kind_of(value)}")
     for key in value:
+        if isinstance(key, int) and not isinstance(key, bool) and value[key] is None:
+            raise ShapeError(
+                f"has the key {key}, which is no text; a comma within braces begins a new key, so"
+                " write 0.5 for 0,5"
+            )
         if not isinstance(key, str):
             raise ShapeError(f"has the key {shown(key)}, which is no text")
     return value
@@ -134,12 +144,29 @@ def number(value: object) -> float:
     try:
         found = float(value)
     except (ValueError, OverflowError):
-        raise ShapeError(f"must be a number, but is {shown(value)}") from None
+        raise ShapeError(f"must be a number, but is {shown(value)}{_written(value)}") from None
     if not math.isfinite(found):
         raise ShapeError(f"must be a finite number, but is {shown(value)}")
     if found < 0:
         raise ShapeError(f"must be at least 0, but is {shown(value)}")
     return found
+
+
+def _written(value: object) -> str:
+    """How a number is written here that is written otherwise elsewhere, as the end of a sentence.
+
+    Commas, percent, parts and thousandths: ``0,5``, ``33%``, ``1/3``, ``500m``.
+    """
+    said = value.strip()[:64] if isinstance(value, str) else ""
+    found = ELSEWHERE.fullmatch(said)
+    if found is None:
+        return ""
+    whole_, digits, sign, below = found.groups()
+    if sign is None:
+        return f"; write {whole_ or 0}.{digits}" if digits else ""
+    number_ = float(f"{whole_ or 0}.{digits or 0}")
+    times = {"%": 0.01, "m": 0.001}.get(sign) or 1 / int(below)
+    return f"; write {number_ * times:.4g}"
 
 
 def whole(value: object) -> int:

@@ -123,8 +123,9 @@ def _nowhere(problem: Problem, shape: int) -> Certificate:
     groups = np.flatnonzero(problem.rules[problem.rule_of[shape]]).tolist()
     firsts = [problem.groups[group].hosts[0] for group in groups]
     count = sum(len(problem.groups[group].hosts) for group in groups)
-    cause, resource, unit, demand, supply = "nowhere", "all together", "", 1.0, 0.0
-    steps = [f"{listed(names)}: {count} hosts are allowed by tags and names"]
+    cause, resource, unit, demand, supply = "nowhere", "all together", "replicas", 1.0, 0.0
+    allowed = f"{count:,} {_noun(count, 'host')} {'is' if count == 1 else 'are'} allowed"
+    steps = [f"{listed(names)}: {allowed} by tags and names"]
     lacking = [
         at
         for at in range(len(instance.resources))
@@ -145,7 +146,7 @@ def _nowhere(problem: Problem, shape: int) -> Certificate:
         supply = float(problem.real_supply[firsts, at].max())
         steps.append(
             f"one replica needs {number(demand)} {unit} of {resource}; the host with most of it"
-            f" has {number(supply)}: {number(demand - supply)} short"
+            f" has {number(supply)} {unit}: {number(demand - supply)} {unit} short"
         )
     elif not fitting:
         resource, unit = "gpu", "GPUs"
@@ -174,10 +175,16 @@ def _nowhere(problem: Problem, shape: int) -> Certificate:
     )  # fmt: skip
 
 
+def _noun(count: int, noun: str = "replica") -> str:
+    return noun if count == 1 else f"{noun}s"
+
+
 def _which(problem: Problem, hosts: list[int]) -> str:
     if len(hosts) == len(problem.instance.hosts):
         return "all hosts"
     names = [problem.instance.hosts[host].name for host in hosts]
+    if len(names) == 1:
+        return f"host {names[0]}"
     return f"the {len(hosts):,} hosts {listed(names, 3)}"
 
 
@@ -200,11 +207,11 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
         yield Certificate(
             cause, resource, unit, asked, have, asked - have, out, names_of(problem, needing),
             (
-                f"{sum(counts)} replicas that may run on {what} need"
+                f"{sum(counts):,} {_noun(sum(counts))} that may run on {what} ask for"
                 f" {number(asked)} {unit} of {resource}",
-                f"{what} have {number(have)}: {number(asked - have)} short",
+                f"{what} together: {number(have)} {unit}, {number(asked - have)} {unit} short",
                 *_counted_once(problem, hosts, at),
-                f"at least {out} replicas must be left out, even if the largest are",
+                f"at least {out} {_noun(out)} must be left out, even if the largest are",
             ),
         )  # fmt: skip
     for pool in _pools(problem, shapes, groups):
@@ -216,9 +223,10 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
                 cause, pool.resource, pool.unit, asked, float(pool.devices),
                 asked - pool.devices, out, names_of(problem, pool.shapes),
                 (
-                    f"{pool.replicas} replicas need {number(asked)} {pool.unit}",
-                    f"{what} have {pool.devices}: {number(asked - pool.devices)} short",
-                    f"at least {out} replicas must be left out, even if the largest are",
+                    f"{pool.replicas:,} {_noun(pool.replicas)} ask for {number(asked)} {pool.unit}",
+                    f"{what} together: {pool.devices} {pool.unit},"
+                    f" {number(asked - pool.devices)} {pool.unit} short",
+                    f"at least {out} {_noun(out)} must be left out, even if the largest are",
                 ),
             )  # fmt: skip
 
@@ -270,7 +278,7 @@ def _drawn(problem: Problem, where: Places) -> Iterator[Certificate]:
                 f" {pool.unit} of {pool.name}, wherever they run",
                 f"it is one storage, however many hosts reach it, and has"
                 f" {number(pool.real_supply)}: {number(asked - pool.real_supply)} short",
-                f"at least {out} replicas must be left out, even if the largest are",
+                f"at least {out} {_noun(out)} must be left out, even if the largest are",
             ),
         )  # fmt: skip
 
@@ -430,7 +438,7 @@ def _cut_steps(pool: Pool, prices: Cut, needed: int, out: int) -> Iterator[str]:
         f"needs at least {needed:,} GPUs, there are {pool.devices:,}:"
         f" {needed - pool.devices:,} missing"
     )
-    yield f"at least {out} replicas must be left out, even if those that count most are"
+    yield f"at least {out} {_noun(out)} must be left out, even if those that count most are"
 
 
 def _rests(pool: Pool, prices: Cut) -> Iterator[str]:

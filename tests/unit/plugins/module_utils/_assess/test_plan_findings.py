@@ -146,7 +146,8 @@ def test_a_refusal_says_what_is_missing_and_what_to_buy() -> None:
     [finding] = [row for row in example(refused=True).findings if row.severity == "fail"]
     assert finding.id == "capacity.workloads"
     assert re.fullmatch(
-        r"the workloads do not fit: 0\.28 GPUs missing \(8\.28 requested, 8 to be had: .*",
+        r"the workloads do not fit: 0\.28 GPUs missing "
+        r"\(8\.28 GPUs requested, 8 GPUs to be had: .*",
         finding.found,
     )
     assert finding.remedy == "buy 1 x gpu-server, or ask for less in mlops_workloads"
@@ -246,8 +247,8 @@ def test_a_replica_larger_than_any_host_is_refused_though_the_sum_would_do() -> 
     assert [(one.host, one.free) for one in row.hosts] == [("h1", 8), ("h2", 8)]
     [sentence] = said(found)
     assert sentence.startswith(
-        "fail site: the workloads do not fit: 1 core of CPU missing (9 requested, 8 to be had: "
-        "no single host has room for one replica)"
+        "fail site: the workloads do not fit: 1 core of CPU missing (9 cores requested, "
+        "8 cores to be had: no single host has room for one replica)"
     )
     assert "a sum over all hosts alone would have said yes" in sentence
     text = " ".join(plan_text(found.plan.as_dict()))
@@ -629,3 +630,115 @@ def test_progress_is_told() -> None:
     plan_site(replace(plan.site, earlier=()), plan.planning, budget)
     assert told[0] == "placing the workloads"
     assert told[-1] == "done"
+
+
+def gpu_facts(name: str, mode: str | None, model: str = "NVIDIA A100-SXM4-80GB") -> dict[str, Any]:
+    found = facts(name, 1)
+    found["gpus"]["gpus"][0].update(model=model, memory_mib=81920.0, mig_mode=mode)
+    return found
+
+
+def steps(workloads: Any, **more: Any) -> str:
+    return "\n".join(step for row in answer(workloads, **more).shortages for step in row.steps)
+
+
+def with_gpu(**gpu: Any) -> list[dict[str, Any]]:
+    return [{"name": "a", "kind": "training", "gpu": gpu}]
+
+
+def test_a_mig_profile_of_another_card_is_told_with_those_of_the_card() -> None:
+    told = steps(with_gpu(profile="3g.20gb"), hosts={"h1": gpu_facts("h1", "Enabled")})
+    assert "NVIDIA A100-SXM4-80GB has no MIG profile 3g.20gb; it has 1g.10gb" in told
+    assert "3g.40gb" in told
+
+
+@pytest.mark.parametrize("mode", [None, "Disabled"])
+def test_a_mig_profile_where_mig_is_off_is_told_with_the_command(mode: str | None) -> None:
+    told = steps(with_gpu(profile="3g.40gb"), hosts={"h1": gpu_facts("h1", mode)})
+    assert "MIG is off, or not known, on NVIDIA A100-SXM4-80GB: turn it on with nvidia-smi" in told
+
+
+def test_nothing_is_said_of_profiles_that_a_card_has() -> None:
+    rows = [{"name": "a", "kind": "training", "gpu": {"profile": "3g.40gb"}, "replicas": 3}]
+    told = steps(rows, hosts={"h1": gpu_facts("h1", "Enabled")})
+    assert told
+    assert "has no MIG profile" not in told
+    assert "MIG is off" not in told
+
+
+@pytest.mark.parametrize(
+    ("written", "model", "near"),
+    [
+        ("RTXA4000", "NVIDIA RTX A4000", True),
+        ("A10O", "NVIDIA A100-SXM4-80GB", True),
+        ("l40-s", "NVIDIA L40S", True),
+        ("MI300X", "NVIDIA L40S", False),
+    ],
+)
+def test_models_that_nobody_has_are_told_with_the_one_that_is_meant(
+    written: str, model: str, near: bool
+) -> None:
+    hosts = {"h1": gpu_facts("h1", None, model)}
+    told = steps(with_gpu(count=1, models=[written]), hosts=hosts)
+    assert f"no GPU is of the model {written}; the hosts have {model}" in told
+    assert (f"did you mean {model}?" in told) is near
+
+
+def test_a_device_at_the_edge_is_told_to_be_left_out_unless_it_is_named() -> None:
+    groups = {"edge": ["h1"], "cpu": ["h2"], "all": ["h1", "h2"]}
+    row = {**JOB, "hosts": {"labels": {"plant": "hall-3"}}}
+    told = steps([row], groups=groups, labels={"h1": {"plant": "hall-3"}})
+    assert "asked for: plant=hall-3, but no device of the group edge" in told
+    assert "add groups: [edge] to its hosts" in told
+    assert "!edge" not in told
+    named = {**JOB, "hosts": {"labels": {"plant": "hall-3"}, "groups": ["edge"]}}
+    assert answer([named], groups=groups, labels={"h1": {"plant": "hall-3"}}).verdict == "FEASIBLE"
+
+
+def test_paused_work_takes_nothing_and_fits() -> None:
+    paused = {**JOB, "name": "paused", "replicas": 0, "growth": {"percent_per_year": 50}}
+    plan = answer([JOB, paused], asked={"horizon_days": 365})
+    assert plan.verdict == "FEASIBLE"
+    assert [one.workload for one in plan.result.placement] == ["job"]
+    alone = planned([paused])
+    assert alone.plan is not None
+    assert alone.plan.verdict == "FEASIBLE"
+    jsonschema.validate(plan.as_dict(), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("row", "figures"),
+    [
+        ({"requests": {"memory": "1500GiB"}}, "(1,500 GiB requested, 16 GiB to be had"),
+        ({"requests": {"cpu_cores": 9}}, "(9 cores requested, 8 cores to be had"),
+        ({"gpu": {"count": 1}}, "(1 GPU requested, 0 GPUs to be had"),
+    ],
+)
+def test_every_figure_of_a_refusal_has_its_unit(row: dict[str, Any], figures: str) -> None:
+    [sentence] = said(planned([{"name": "a", "kind": "training", **row}]))
+    assert figures in sentence
+
+
+def test_one_is_not_many() -> None:
+    rows = [{**JOB, "hosts": {"names": ["h1"]}, "replicas": 3}]
+    found = planned(rows)
+    assert found.plan is not None
+    text = " ".join(plan_text(found.plan.as_dict()))
+    assert "the 1 hosts" not in text
+    assert "1 replicas" not in text
+    assert "host h1 together: 8 cores, 4 cores short" in text
+    single = planned([{**JOB, "requests": {"cpu_cores": 9}}]).findings[-1]
+    assert single.wanted == "room for the one replica"
+
+
+def test_a_plain_sentence_stands_before_a_proof_by_prices() -> None:
+    plan = example(refused=True).plan
+    assert plan is not None
+    proofs = [row for row in plan.shortages if any("a price" in step for step in row.steps)]
+    assert [row.steps[0] for row in proofs] == [
+        "however the 17 replicas are spread over the hosts, at most 16 find room at the same time;"
+        " the lines below prove it and can be skipped"
+    ]
+    others = [row for row in plan.shortages if row not in proofs]
+    assert others
+    assert not any("can be skipped" in step for row in others for step in row.steps)

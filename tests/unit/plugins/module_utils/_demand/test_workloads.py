@@ -249,7 +249,7 @@ def test_gpus_are_asked_for_in_one_of_four_ways(gpu: Any, need: GpuNeed) -> None
             {"requests": {"memory": "8GiB"}, "limits": {"memory": "4GiB"}},
             "limits.memory: 4,096 MiB is less than the 8,192 MiB of requests.memory",
         ),
-        ({"replicas": 0}, "replicas: must be at least 1, but is 0"),
+        ({"replicas": "0,5"}, "replicas: must be a number, but is '0,5'; write 0.5"),
         ({"replicas": -1}, "replicas: must be at least 0, but is -1"),
         ({"replicas": 1.5}, "replicas: must be a whole number, but is 1.5"),
         ({"replicas": 10**9}, "replicas: must be at most 1,000,000, but is 1000000000"),
@@ -316,6 +316,45 @@ def test_what_cannot_be_meant_is_refused_with_its_place(changes: Any, problem: s
     said = refused(**changes)
     joint = ": " if problem.startswith("asks") else "."
     assert said.startswith(f"mlops_workloads[0]{joint}{problem}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "hint"),
+    [
+        ({"requests": {"memory": "16Gi"}}, "; write 16GiB"),
+        ({"requests": {"memory": "512Mi"}}, "; write 512MiB"),
+        ({"requests": {"memory": "16G"}}, "; write 16GB"),
+        ({"requests": {"memory": "1,5GiB"}}, "; write 1.5GiB"),
+        ({"requests": {"memory": "1,5 Gi"}}, "; write 1.5GiB"),
+        ({"requests": {"memory": ".5GiB"}}, "; write 0.5GiB"),
+        ({"requests": {"disks": [{"path": "/srv", "size": "2Ti"}]}}, "; write 2TiB"),
+        ({"requests": {"cpu_cores": "0,5"}}, "; write 0.5"),
+        ({"requests": {"cpu_cores": "50%"}}, "; write 0.5"),
+        ({"gpu": {"share": "33%"}}, "; write 0.33"),
+        ({"gpu": {"share": "33,5 %"}}, "; write 0.335"),
+        ({"gpu": {"share": "1/3"}}, "; write 0.3333"),
+        ({"gpu": {"count": "2000m"}}, "; write 2"),
+        (
+            {"requests": {"cpu_cores": 0, 5: None}},
+            "a comma within braces begins a new key, so write 0.5 for 0,5",
+        ),
+    ],
+)
+def test_what_is_written_otherwise_elsewhere_is_refused_with_how_it_is_written_here(
+    changes: Any, hint: str
+) -> None:
+    assert refused(**changes).endswith(hint)
+
+
+@pytest.mark.parametrize("written", ["a lot", "16 Gigs", "GiB", "1,2,3", "m", "%", "1/0", "/3"])
+def test_no_hint_is_given_where_nothing_is_known(written: str) -> None:
+    assert "write" not in refused(requests={"memory": written})
+    assert "; write" not in refused(requests={"cpu_cores": written})
+
+
+def test_thousandths_of_cores_are_read_and_paused_work_has_no_replicas() -> None:
+    spec = chat(requests={"cpu_cores": "2000m"}, replicas=0)
+    assert (spec.request.cpu_cores, spec.replicas) == (2, 0)
 
 
 def test_every_wrong_entry_is_told_and_the_others_are_read() -> None:
