@@ -162,9 +162,10 @@ CASES = [
     Case(
         "packages that apt would not install",
         lambda _site: None,
-        r"FAIL {control}: apt cannot install docker-registry, because these packages are held on "
-        r"this host \(apt-mark showhold\): docker-registry .* remedy: let them go with: apt-mark "
-        r"unhold docker-registry .* FAIL {control}: Installing .*nginx.* would remove company-web",
+        # The page is wrapped at hyphens.
+        r"(?=.*FAIL {control}: apt cannot install docker- ?registry, because these packages are )"
+        r"(?=.*remedy: let them go with: apt- ?mark unhold docker- ?registry)"
+        r"(?=.*FAIL {control}: Installing [^;]*nginx[^;]* would remove company- ?web)",
         before=PACKAGED,
         after=UNPACKAGED,
     ),
@@ -174,9 +175,8 @@ CASES = [
         r"FAIL {control}: apt on this host cannot fetch packages from \S+ \(.* remedy: mend its "
         r"way there, its proxy",
         before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
-        "mv /var/cache/apt/archives /var/cache/apt/company && mkdir /var/cache/apt/archives",
-        after=f"rm {NO_WAY}; rm -r /var/cache/apt/archives; "
-        "mv /var/cache/apt/company /var/cache/apt/archives",
+        "mount -t tmpfs tmpfs /var/cache/apt/archives",
+        after=f"rm {NO_WAY}; umount /var/cache/apt/archives",
     ),
     Case(
         "a mirror that does not answer and no package lists",
@@ -191,10 +191,10 @@ CASES = [
     Case(
         "places where nothing can be written or run",
         lambda _site: None,
-        r"FAIL {control}: No unit of the platform can be written: /etc/systemd/system lies on "
-        r"/etc/systemd/system, which is mounted read-only .* "
-        r"FAIL {control}: /opt/mlops/model_registry cannot be made: /opt lies on /opt, which is "
-        r"mounted noexec .* remedy: mount it with exec, with: mount -o remount,exec /opt",
+        r"(?=.*FAIL {control}: No unit of the platform can be written: /etc/systemd/system lies on "
+        r"/etc/systemd/system, which is mounted read- ?only)"
+        r"(?=.*FAIL {control}: /opt/mlops/model_registry cannot be made: /opt lies on /opt, which "
+        r"is mounted noexec .* remedy: mount it with exec, with: mount -o remount,exec /opt)",
         before=MOUNTED,
         after="umount /opt /etc/systemd/system",
     ),
