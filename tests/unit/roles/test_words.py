@@ -29,6 +29,7 @@ SUMMARY = {
     "control": ["ctl1"],
     "gateway": "https://ctl1.example",
     "devices": [{"name": "edge1", "url": "https://edge1.example"}],
+    "deferred": ["edge2"],
     "commands": {verb: f"type {verb}" for verb in ("pipeline", "check", "assess", "remove")},
 }
 
