@@ -74,6 +74,12 @@ steps:
   type: list
   elements: str
   sample: ["create bucket mlops-models with account model_registry"]
+kept:
+  description: Buckets that were left because they are not proven to be the site's any more, and why.
+  returned: success
+  type: list
+  elements: str
+  sample: ["the bucket mlops-models bears no mark of this site any more"]
 """
 
 from typing import Any
@@ -198,6 +204,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(texts),
         steps=texts,
+        kept=left,
         diff={
             "before_header": endpoint,
             "after_header": endpoint,

@@ -101,7 +101,7 @@ def test_what_was_made_anew_is_left_and_told(
     made_anew(storage, tags)
     gone = site("absent")
     assert (gone["changed"], there(storage)) == (False, True)
-    assert word in str(gone["warnings"])
+    assert word in str(gone["kept"])
     assert storage.get_object(Bucket="mine", Key="of-somebody")["Body"].read() == b"x"
 
 
@@ -121,7 +121,7 @@ def test_a_copied_record_deletes_nothing_of_another_site(
     site()
     gone = site("absent", site_id=OTHERS)
     assert (gone["changed"], there(storage)) == (False, True)
-    assert f"bears the mark of site {OURS}" in str(gone["warnings"])
+    assert f"bears the mark of site {OURS}" in str(gone["kept"])
 
 
 def test_a_fresh_checkout_knows_its_buckets_again(site: Site, storage: Any, tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_bucket_younger_than_an_earlier_record_is_not_the_one_in_it(
     os.utime(record, (1_700_000_000, 1_700_000_000))
     assert site()["changed"] is False
     gone = site("absent")
-    assert "was made anew" in str(gone["warnings"])
+    assert "was made anew" in str(gone["kept"])
     assert there(storage)
 
 
