@@ -75,7 +75,7 @@ steps:
   elements: str
   sample: ["create bucket mlops-models with account model_registry"]
 kept:
-  description: Buckets that were left because they are not proven to be the site's any more, and why.
+  description: Buckets that were left, not being proven to be the site's any more, and why.
   returned: success
   type: list
   elements: str
