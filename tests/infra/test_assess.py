@@ -79,8 +79,8 @@ class Case:
 def unreachable(site: Site) -> None:
     address = site.data["all"]["hosts"][site.edge]["ansible_host"]
     nobody = re.sub(r"\d+$", "99", address)
-    site.data["all"]["children"]["ring_early"]["hosts"]["edge3"] = {}
-    site.data["all"]["hosts"]["edge3"] = {"ansible_host": nobody}
+    site.data["all"]["children"]["gpu"] = {"hosts": {"gpu9": {}}}
+    site.data["all"]["hosts"]["gpu9"] = {"ansible_host": nobody}
 
 
 def too_much_for_those_measured(site: Site) -> None:
@@ -234,11 +234,11 @@ CASES = [
         after="systemctl stop company-web",
     ),
     Case(
-        "an edge device that does not answer",
+        "a server that does not answer",
         unreachable,
-        r"FAIL edge3: cannot be reached: .* wanted: a host that answers over SSH remedy: "
+        r"FAIL gpu9: cannot be reached: .* wanted: a host that answers over SSH remedy: "
         r"check with: "
-        r"ssh -i \S+ .*root@[\d.]+99 true; or take edge3 out of the inventory",
+        r"ssh -i \S+ .*root@[\d.]+99 true; or take gpu9 out of the inventory",
     ),
     Case(
         "a device whose SSH key nobody has looked at",
