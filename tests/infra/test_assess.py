@@ -228,8 +228,8 @@ CASES = [
         "the port of the metrics of all roles taken by a foreign process",
         lambda _site: None,
         r"FAIL {control}: port 9443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, "
-        r"company-web\.service\) wanted: port 9443 free for nginx .* or choose another port by "
-        r"common_nginx_metrics_port",
+        r"company-web\.service\) wanted: port 9443 free for nginx .* or set "
+        r"common_nginx_metrics_port to a free one",
         before=web_server(9443),
         after="systemctl stop company-web",
     ),
