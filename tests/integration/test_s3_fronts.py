@@ -236,7 +236,7 @@ def test_what_a_killed_probe_left_is_taken_away(
 ) -> None:
     monkeypatch.setattr(read, "STALE", timedelta(seconds=-60))
     key = ".mlops-probe/of-a-killed-run"
-    for _ in range(2):
+    for _time in range(2):
         storage.put_object(Bucket="artifacts", Key=key, Body=b"x")
     storage.delete_object(Bucket="artifacts", Key=key)
     storage.create_multipart_upload(Bucket="artifacts", Key=f"{key}.parts")

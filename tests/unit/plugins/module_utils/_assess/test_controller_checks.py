@@ -104,7 +104,7 @@ def test_what_is_looked_for_is_what_the_requirements_bring() -> None:
     wanted = {line.split(">")[0].split("[")[0] for line in lines if line[:1].isalpha()}
     # core and what it brings, filters of others, and what only a build of the collection needs
     elsewhere = {"Jinja2", "ansible", "ansible-core", "jmespath", "netaddr", "distlib"}
-    names = {pip.strip("'").split("[")[0] for pip, _debian in PACKAGES.values()} | {"uv"}
+    names = {pip.strip("'").partition("[")[0] for pip, _debian in PACKAGES.values()} | {"uv"}
     assert names == wanted - elsewhere
 
 

@@ -38,9 +38,9 @@ def disk(mount: str, device: str, size: float, left: float, **more: Any) -> dict
 
 def nas(mount: str = "/mnt/nas", size: float = 12 * TIB, **more: Any) -> dict[str, Any]:
     """An empty NFS export."""
-    told = {"type": "nfs4", "source": "nas:/export", "server": "10.0.0.5", "device": "0:45"}
-    told.update(more)
-    return disk(mount, told.pop("device"), size, more.pop("available_mib", size), **told)
+    device, left = more.pop("device", "0:45"), more.pop("available_mib", size)
+    told = {"type": "nfs4", "source": "nas:/export", "server": "10.0.0.5", **more}
+    return disk(mount, device, size, left, **told)
 
 
 def host(name: str, *mounts: dict[str, Any], root: float = ROOT, **more: Any) -> dict[str, Any]:

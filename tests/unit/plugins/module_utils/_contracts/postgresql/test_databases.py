@@ -100,9 +100,12 @@ def site(
     fake: Fake, monkeypatch: pytest.MonkeyPatch, server: Server = EMPTY, **more: Any
 ) -> Databases:
     monkeypatch.setattr(databases, "read_server", lambda *_arguments: server)
-    verifier = lambda _password: "SCRAM"  # noqa: E731
     more = {"reach": no_way, "pause": lambda _seconds: None, **more}
     return Databases(CONTRACT, DBA, LAB, (MLFLOW,), fake.connect, verifier, lambda: 0.0, **more)
+
+
+def verifier(_password: str) -> str:
+    return "SCRAM"
 
 
 WRONG = Refused("nein", "Passwort-Authentifizierung fehlgeschlagen", Refusal("28P01"))
