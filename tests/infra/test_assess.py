@@ -540,7 +540,13 @@ def test_check_mode_assesses_and_writes_no_report(hosts: Hosts, tmp_path: Path) 
 
 
 def test_a_single_host_can_be_assessed(hosts: Hosts, tmp_path: Path) -> None:
-    code, said = run(hosts.site(), tmp_path, "--check", "--limit", hosts.edge)
+    """Of a new site only with an identity: the others may have one already."""
+    site = hosts.site()
+    code, said = run(site, tmp_path, "--check", "--limit", hosts.edge)
+    assert code == 1
+    assert "run without --limit, or with a host of the site" in said
+    site.set(mlops_site_id="of-the-other-hosts")
+    code, said = run(site, tmp_path, "--check", "--limit", hosts.edge)
     assert code == 0, said
 
 
