@@ -41,6 +41,14 @@ NO_SIGN = (
     "/var/tmp",  # noqa: S108 (skipped, nothing is put there)
     "*/__pycache__",
 )
+# What the programs of our packages write by themselves sooner or later, whoever uses them.
+MADE_BY_PROGRAMS = (
+    "/var/lib/libuuid/clock*.txt",
+    "/var/lib/logrotate/status*",
+    "/var/lib/smartmontools/attrlog.*",
+    "/var/lib/smartmontools/smartd.*.state*",
+    "/var/lib/xfsprogs/xfs_scrub_all_media.stamp",
+)
 # What the scripts of our packages make: releases up to 0.2.0 did not note it.
 MADE_BY_SCRIPTS = (
     "/etc/lighttpd/conf-enabled/90-javascript-alias.conf",
@@ -132,7 +140,7 @@ def unknown(
         and path not in made
         and not no_sign(path)
         and not _recorded(path, ledger)
-        and not any(fnmatch(path, pattern) for pattern in MADE_BY_SCRIPTS)
+        and not any(fnmatch(path, pattern) for pattern in (*MADE_BY_SCRIPTS, *MADE_BY_PROGRAMS))
     )
 
 
