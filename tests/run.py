@@ -47,10 +47,10 @@ TAIL = 60
 LANES = 2
 # Rough seconds of the long scenarios, so that they start first and the lanes end together.
 LONG = {
-    "assess_refuses": 310,
+    "assess_refuses": 700,
     "object_store": 210,
     "common": 180,
-    "company_host": 180,
+    "company_host": 240,
     "model_registry": 160,
     "model_serving": 130,
     "monitoring": 130,
