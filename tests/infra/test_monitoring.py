@@ -138,7 +138,6 @@ def test_pages_ask_for_an_account(server: Host) -> None:
         ("prometheus/targets?search=node", "targets?search=node"),
         ("prometheus/", "graph"),
         ("alertmanager/", "alerts"),
-        ("alertmanager", "alerts"),
     ],
 )
 def test_links_lead_to_pages_that_are_there(server: Host, link: str, place: str) -> None:
