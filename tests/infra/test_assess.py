@@ -336,7 +336,8 @@ CASES = [
                 {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
             ]
         ),
-        r"FAIL site: the workloads do not fit: [\d,.]+ cores of CPU missing \(50,000 cores requested",
+        r"FAIL site: the workloads do not fit: [\d,.]+ cores of CPU missing "
+        r"\(50,000 cores requested",
     ),
     Case(
         "work of which nobody can say whether it fits",
