@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._host import args as arguments
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 
 MODULE = "mlops.onprem.host_certificate"
@@ -28,18 +29,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if trust.CRYPTOGRAPHY_ERROR is not None:
             raise AnsibleActionFail(missing_required_lib("cryptography"))
         _checked, args = self.validate_argument_spec(
-            argument_spec={
-                "owner": {"type": "str", "required": True},
-                "common_name": {"type": "str", "required": True},
-                "names": {"type": "list", "elements": "str", "default": []},
-                "group": {"type": "str", "default": "mlops-tls"},
-                "authority": {"type": "str"},
-                "authority_key": {"type": "str", "no_log": True},
-                "certificate": {"type": "str"},
-                "key": {"type": "str", "no_log": True},
-                "days": {"type": "int", "default": 397},
-                "renew_days": {"type": "int", "default": 60},
-            },
+            argument_spec=dict(arguments.CERTIFICATE),
             required_one_of=[["authority", "certificate"]],
             required_together=[["certificate", "key"]],
         )

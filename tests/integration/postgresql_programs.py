@@ -118,7 +118,7 @@ def _fetch(release: str, packages: list[str], place: Path) -> None:
     )
     names = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
     if not names:
-        pytest.skip(f"packages of {release} cannot be had here: {updated.stderr.strip()[-200:]}")
+        pytest.fail(f"packages of {release} cannot be had here: {updated.stderr.strip()[-200:]}")
     libraries = [
         name
         for name in names

@@ -64,11 +64,11 @@ def test_a_collection_that_is_too_old_is_lacking(version: str) -> None:
     ("more", "wanted"),
     [
         (
-            {"prefix": "/root/.local/share/pipx/venvs/ansible-core"},
+            {"prefix": "/home/admin/.local/share/pipx/venvs/ansible-core"},
             "pipx inject ansible-core numpy uv",
         ),
         (
-            {"prefix": "/root/.local/share/uv/tools/ansible-core"},
+            {"prefix": "/home/admin/.local/share/uv/tools/ansible-core"},
             "uv tool install ansible-core --with numpy --with uv",
         ),
         ({"pip": False}, "uv pip install --python /v/bin/python3 numpy uv"),
