@@ -61,7 +61,7 @@ removed:
   elements: str
   sample: ["unit mlops-prometheus.service", "package prometheus"]
 kept:
-  description: What stays although it was created for the role, and why.
+  description: What stays although it was created for the role, and why. Each is a warning, too.
   returned: success
   type: list
   elements: str
@@ -94,10 +94,13 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         if not module.check_mode:
             steps = remove_apply.apply(steps, book, role)
     removed = [said for step in steps for said in step.said]
+    kept = [said for step in steps for said in step.kept]
+    for said in kept:
+        module.warn(f"Kept: {said}")
     return {
         "changed": bool(removed),
         "removed": removed,
-        "kept": [said for step in steps for said in step.kept],
+        "kept": kept,
         "diff": {
             "before_header": f"things of {role} ({count})",
             "after_header": f"things of {role}",

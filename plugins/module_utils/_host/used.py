@@ -37,7 +37,9 @@ NO_SIGN = (
     "/var/lib/mlops",
     "/var/lib/systemd",
     "/var/lib/ucf",
+    "/var/lock",  # a link to /run, where nothing outlives a restart
     "/var/log",
+    "/var/run",
     "/var/tmp",  # noqa: S108 (skipped, nothing is put there)
     "*/__pycache__",
 )

@@ -53,6 +53,8 @@ def test_a_file_that_nobody_of_ours_made_is_a_sign(path: str) -> None:
         ("a script made it", "/etc/nginx/sites-enabled/default"),
         ("a script of another version made it", "/etc/postgresql-common/createcluster.conf"),
         ("programs write it", "/var/log/nginx/access.log"),
+        ("a socket is there after each start", "/var/run/uuidd/request"),
+        ("a lock is there while a program runs", "/var/lock/lvm/P_global"),
         ("whoever makes an identifier writes it", "/var/lib/libuuid/clock.txt"),
         ("a timer writes it", "/var/lib/logrotate/status"),
         ("a daemon that came along writes it", "/var/lib/smartmontools/smartd.X-1.ata.state"),
