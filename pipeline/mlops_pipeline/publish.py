@@ -25,12 +25,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.release impo
     build_manifest,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
-    PAYLOAD_TYPE,
-    build_payload,
-    build_signature_manifest,
-    check_payload,
-    signature_tag,
-    signatures,
+    ONNX,
+    Claims,
+    Expected,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
@@ -38,59 +35,8 @@ from . import tracking
 from .config import Config
 from .errors import PipelineError
 from .evaluate import fetch_release
+from .signing import last_counter, open_signer, ring_of, sign_release, signed
 from .timing import Timings
-
-
-def load_key(pem: str) -> Any:
-    """Read the signing key."""
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        key = load_pem_private_key(pem.encode(), password=None)
-    except (TypeError, ValueError):
-        raise PipelineError(
-            "The signing key is not an unencrypted private key in PEM form."
-        ) from None
-    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
-        raise PipelineError("The signing key is not an elliptic curve key on P-256.")
-    return key
-
-
-def verified_by(key: Any, payload: bytes, signature: bytes) -> bool:
-    """Say whether a signature was made with a key."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    try:
-        key.public_key().verify(signature, payload, ec.ECDSA(hashes.SHA256()))
-    except InvalidSignature:
-        return False
-    return True
-
-
-def sign(client: RegistryClient, digest: str, key: Any) -> bool:
-    """Sign a release; say whether a signature had to be added."""
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-
-    tag = signature_tag(digest)
-    stored = client.manifest(tag)
-    for blob, signature in signatures(stored) if stored is not None else ():
-        payload = client.small_blob(blob)
-        if verified_by(key, payload, signature):
-            try:
-                check_payload(payload, digest)
-                return False
-            except RegistryError:
-                continue
-    payload = build_payload(client.reference, digest)
-    signature = key.sign(payload, ec.ECDSA(hashes.SHA256()))
-    client.push_blob(Descriptor.of(PAYLOAD_TYPE, payload), io.BytesIO(payload))
-    client.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
-    client.push_manifest(build_signature_manifest(payload, signature).to_bytes(), tag)
-    return True
 
 
 def open_registry(config: Config) -> RegistryClient:
@@ -140,7 +86,8 @@ def run(config: Config, timings: Timings, run_id: str, golden: str | None = None
     options = config.options
     name = options.text("model_name")
     alias = options.text("alias", "champion")
-    key = load_key(config.secret("PIPELINE_SIGNING_KEY"))
+    signer = open_signer(config)
+    site = options.text("site", "default")
     with timings.measure("load libraries"):
         mlflow = tracking.connect(config)
     with timings.measure("register"), tracking.sentences("register the model"):
@@ -173,7 +120,13 @@ def run(config: Config, timings: Timings, run_id: str, golden: str | None = None
                 registry.push_manifest(manifest)
             registry.push_manifest(manifest, f"v{version}")
         with timings.measure("sign"):
-            signed = sign(registry, digest, key)
+            expected = Expected(site, registry.reference, name)
+            ring = ring_of(signer, config)
+            verdict = signed(registry, digest, ring, expected)
+            if verdict is None:
+                last = last_counter(registry, ring, expected, version)
+                claims = Claims(site, name, version, ONNX, 0, "")
+                sign_release(registry, digest, signer, claims, last)
     except RegistryError as error:
         raise PipelineError(str(error)) from None
     with timings.measure("register"), tracking.sentences("note the digest"):
@@ -181,7 +134,7 @@ def run(config: Config, timings: Timings, run_id: str, golden: str | None = None
     if golden:
         keep_golden(golden, files[tracking.GOLDEN_FILE])
     return {
-        "changed": fresh or pushed or signed,
+        "changed": fresh or pushed or verdict is None,
         "digest": digest,
         "model_name": name,
         "model_version": version,

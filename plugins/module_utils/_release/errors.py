@@ -16,3 +16,11 @@ class DamagedError(RegistryError):
 
 class UntrustedError(RegistryError):
     """A release carries no signature of the key that is trusted here."""
+
+
+class RevokedError(UntrustedError):
+    """A release was signed with a key that was revoked."""
+
+
+class MistakenError(RegistryError):
+    """A statement is well signed, but speaks of something other than what was asked for."""

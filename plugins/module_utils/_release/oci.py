@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 from .errors import RegistryError
 
@@ -19,8 +19,23 @@ EMPTY_TYPE = "application/vnd.oci.empty.v1+json"
 EMPTY = b"{}"
 TITLE = "org.opencontainers.image.title"
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
+MAX_LAYERS = 512
+SHOWN = 80
 
+_PLAIN = re.compile(r"[A-Za-z0-9._:/+@=-]{1,80}")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+def shown(value: Any) -> str:
+    """Return something that others wrote as it may stand in a sentence: short, on one line."""
+    if isinstance(value, str) and _PLAIN.fullmatch(value):
+        return value
+    text = value[: SHOWN + 1] if isinstance(value, (str, bytes)) else value
+    try:
+        text = repr(text)
+    except (RecursionError, ValueError):
+        return f"a {type(value).__name__}"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def digest_of(data: bytes) -> str:
@@ -32,7 +47,8 @@ def check_digest(text: Any) -> str:
     """Return the digest, or refuse what is none."""
     if not isinstance(text, str) or not _DIGEST.fullmatch(text):
         raise RegistryError(
-            f"Found {text!r}, wanted a digest such as sha256: followed by 64 hexadecimal digits."
+            f"Found {shown(text)}, wanted a digest such as sha256: followed by 64 hexadecimal "
+            "digits."
         )
     return text
 
@@ -45,6 +61,28 @@ def hex_of(digest: str) -> str:
 def canonical(value: Any) -> bytes:
     """Write JSON so that the same value always has the same digest."""
     return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a name that stands twice: two readers could take two values from it."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a name stands twice")
+    return value
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def read_json(data: bytes, where: str) -> Any:
+    """Read JSON that others wrote: also what is nested too deep ends in a sentence."""
+    try:
+        return json.loads(data, object_pairs_hook=_once, parse_constant=_no_constant)
+    except RecursionError:
+        raise RegistryError(f"{where}: this is JSON that is nested too deep.") from None
+    except ValueError as error:
+        raise RegistryError(f"{where}: this is not JSON ({error}).") from None
 
 
 @dataclass(frozen=True)
@@ -117,7 +155,7 @@ def _descriptor(value: Any, where: str) -> Descriptor:
     if not isinstance(media_type, str):
         raise RegistryError(f"{where}: the descriptor has no mediaType.")
     if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise RegistryError(f"{where}: {size!r} is not a size in bytes.")
+        raise RegistryError(f"{where}: {shown(size)} is not a size in bytes.")
     try:
         digest = check_digest(value.get("digest"))
     except RegistryError as error:
@@ -127,18 +165,21 @@ def _descriptor(value: Any, where: str) -> Descriptor:
 
 def parse_manifest(data: bytes, where: str = "manifest") -> Manifest:
     """Read an image manifest, naming the place where it goes wrong."""
-    try:
-        value = json.loads(data)
-    except ValueError as error:
-        raise RegistryError(f"{where}: this is not JSON ({error}).") from None
+    value = read_json(data, where)
     if not isinstance(value, dict) or value.get("schemaVersion") != 2:
         raise RegistryError(f"{where}: this is not an OCI image manifest (schemaVersion 2).")
     media_type = value.get("mediaType", MANIFEST_TYPE)
     if media_type != MANIFEST_TYPE:
-        raise RegistryError(f"{where}: found the media type {media_type}, wanted {MANIFEST_TYPE}.")
+        raise RegistryError(
+            f"{where}: found the media type {shown(media_type)}, wanted {MANIFEST_TYPE}."
+        )
     layers = value.get("layers")
     if not isinstance(layers, list):
         raise RegistryError(f"{where}: the manifest has no list of layers.")
+    if len(layers) > MAX_LAYERS:
+        raise RegistryError(
+            f"{where}: the manifest lists {len(layers)} layers, at most {MAX_LAYERS} are read."
+        )
     artifact_type = value.get("artifactType", "")
     if not isinstance(artifact_type, str):
         raise RegistryError(f"{where}: the artifactType is not text.")

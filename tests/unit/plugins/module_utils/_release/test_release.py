@@ -70,7 +70,7 @@ def test_tools_of_others_find_the_type_and_the_names_of_the_files() -> None:
         ),
         (
             manifest(layers=[{**layers()[0], "digest": "md5:7"}]),
-            "layer 1: Found 'md5:7', wanted a digest such as sha256:",
+            "layer 1: Found md5:7, wanted a digest such as sha256:",
         ),
         (
             manifest(artifactType="application/vnd.other"),

@@ -1,0 +1,213 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who signs releases, and how a signature gets beside a release in the registry.
+
+A signer may hold the key, or have a program sign: then the key never comes to this machine.
+"""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import replace
+from typing import Any, Protocol
+
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
+    RegistryError,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.keys import KeyRing, key_id
+from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
+    EMPTY,
+    EMPTY_CONFIG,
+    Descriptor,
+    digest_of,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
+    PAYLOAD_TYPE,
+    Claims,
+    Expected,
+    Verdict,
+    build_payload,
+    build_signature_manifest,
+    judge,
+    next_counter,
+    signature_tag,
+    signatures,
+)
+
+from .config import Config
+from .errors import PipelineError
+
+
+class Signer(Protocol):
+    """Signs bytes with one ECDSA key on P-256, of which the public half is known."""
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key, as devices know it."""
+
+    @property
+    def public_key(self) -> str:
+        """The public key in PEM form."""
+
+    def sign(self, payload: bytes) -> bytes:
+        """Return the signature (DER) over the SHA-256 of the payload."""
+
+
+def load_key(pem: str) -> Any:
+    """Read the signing key."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        key = load_pem_private_key(pem.encode(), password=None)
+    except (TypeError, ValueError):
+        raise PipelineError(
+            "The signing key is not an unencrypted private key in PEM form."
+        ) from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or key.curve.name != "secp256r1":
+        raise PipelineError("The signing key is not an elliptic curve key on P-256.")
+    return key
+
+
+class PemSigner:
+    """Signs with a private key that this process was given."""
+
+    def __init__(self, pem: str) -> None:
+        from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+        self._key = load_key(pem)
+        self.public_key: str = (
+            self._key.public_key()
+            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            .decode()
+        )
+        self.key_id = key_id(self.public_key)
+
+    def sign(self, payload: bytes) -> bytes:
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import ec
+
+        signature: bytes = self._key.sign(payload, ec.ECDSA(hashes.SHA256()))
+        return signature
+
+
+def verified_by(public_key: str, payload: bytes, signature: bytes) -> bool:
+    """Say whether a signature was made with a key."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+    try:
+        key = load_pem_public_key(public_key.encode())
+        if not isinstance(key, ec.EllipticCurvePublicKey):
+            return False
+        key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
+    except (InvalidSignature, ValueError):
+        return False
+    return True
+
+
+def _checker(public_key: str) -> Any:
+    def verify(payload: bytes, signature: bytes) -> bool:
+        return verified_by(public_key, payload, signature)
+
+    return verify
+
+
+def ring_of(signer: Signer, config: Config | None = None) -> KeyRing:
+    """Return the keys by which the controller itself judges: the site's, or the signer's own."""
+    text = config.options.text("release_keys", "-") if config is not None else "-"
+    if text == "-":
+        ring = KeyRing.of(signer.public_key)
+    else:
+        ring = KeyRing.parse(text.encode(), "release_keys")
+    return KeyRing(ring.keys, _checker)
+
+
+def open_signer(config: Config) -> Signer:
+    """Return who signs."""
+    return PemSigner(config.secret("PIPELINE_SIGNING_KEY"))
+
+
+def read_entries(
+    registry: RegistryClient, digest: str
+) -> tuple[list[Descriptor], list[tuple[bytes, bytes]]]:
+    """Return the signatures stored for a release: as they are described, and as they read.
+
+    What cannot be read is left out, so that it hides nothing.
+    """
+    stored = registry.manifest(signature_tag(digest))
+    layers: list[Descriptor] = []
+    entries: list[tuple[bytes, bytes]] = []
+    try:
+        found = list(signatures(stored)) if stored is not None else []
+    except RegistryError:
+        found = []
+    for layer, mark in found:
+        try:
+            entries.append((registry.small_blob(layer), mark))
+        except RegistryError:
+            continue
+        layers.append(layer)
+    return layers[::-1], entries
+
+
+def signed(
+    registry: RegistryClient, digest: str, ring: KeyRing, expected: Expected | None = None
+) -> Verdict | None:
+    """Return the signature that counts for a release here, None if there is none."""
+    entries = read_entries(registry, digest)[1]
+    try:
+        return judge(entries, digest, ring, expected, fresh=True)
+    except RegistryError:
+        return None
+
+
+def last_counter(
+    registry: RegistryClient, ring: KeyRing, expected: Expected, version: str, back: int = 3
+) -> int:
+    """Return the highest counter that the versions just before this one were signed with.
+
+    It only matters where this clock runs behind that of the machine that signed before.
+    """
+    highest = 0
+    newest = int(version) - 1 if version.isdigit() else 0
+    for number in range(newest, max(0, newest - back), -1):
+        manifest = registry.manifest(f"v{number}")
+        verdict = signed(registry, digest_of(manifest), ring, expected) if manifest else None
+        if verdict is not None and verdict.claims is not None:
+            highest = max(highest, verdict.claims.counter)
+    return highest
+
+
+def sign_release(
+    registry: RegistryClient,
+    digest: str,
+    signer: Signer,
+    claims: Claims,
+    last: int = 0,
+    now: float | None = None,
+) -> Claims:
+    """Sign a release and store the signature beside those that are there; return what was signed.
+
+    ``claims`` come with any counter and key id; both are filled in here. ``last`` is the highest
+    counter of the model so far.
+    """
+    full = replace(
+        claims,
+        counter=next_counter(time.time() if now is None else now, last),
+        key_id=signer.key_id,
+    )
+    payload = build_payload(registry.reference, digest, full)
+    signature = signer.sign(payload)
+    layers, _entries = read_entries(registry, digest)
+    registry.push_blob(Descriptor.of(PAYLOAD_TYPE, payload), io.BytesIO(payload))
+    registry.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
+    registry.push_manifest(
+        build_signature_manifest(payload, signature, layers).to_bytes(), signature_tag(digest)
+    )
+    return full
