@@ -14,24 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnxruntime
 from kserve import InferOutput, InferRequest, InferResponse, Model
 from kserve.errors import InvalidInput
 from kserve.utils.utils import generate_uuid
 from prometheus_client import Counter, Gauge, Histogram
 
-DATATYPES = {
-    "tensor(float)": ("FP32", np.float32),
-    "tensor(double)": ("FP64", np.float64),
-    "tensor(float16)": ("FP16", np.float16),
-    "tensor(int8)": ("INT8", np.int8),
-    "tensor(int16)": ("INT16", np.int16),
-    "tensor(int32)": ("INT32", np.int32),
-    "tensor(int64)": ("INT64", np.int64),
-    "tensor(uint8)": ("UINT8", np.uint8),
-    "tensor(bool)": ("BOOL", np.bool_),
-}
+from . import engine
 
 LABELS = ["model_name", "model_version"]
 REQUESTS = Counter(
@@ -116,88 +104,33 @@ class OnnxModel(Model):  # type: ignore[misc]
         self.release = release
         self.loaded_at = 0.0
         self._executor = executor
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-        # The arena keeps the peak of the largest request for ever; on a device memory is dearer
-        # than the microseconds it saves.
-        options.enable_cpu_mem_arena = False
-        options.enable_mem_pattern = False
-        options.log_severity_level = 3
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(release.directory / "model.onnx"), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # onnxruntime raises its own unrelated types
-            raise ReleaseError(
-                f"ONNX Runtime cannot load model.onnx of {release.digest}: {error}"
-            ) from error
-        self._inputs = {entry.name: entry for entry in self._session.get_inputs()}
-        self._outputs = [entry.name for entry in self._session.get_outputs()]
-        for entry in [*self._session.get_inputs(), *self._session.get_outputs()]:
-            if entry.type not in DATATYPES:
-                raise ReleaseError(
-                    f"The tensor {entry.name} of {release.digest} is a {entry.type}, which this "
-                    "server does not serve; export the model with plain tensors "
-                    "(for scikit-learn: zipmap off)."
-                )
+            self._engine = engine.load(release.directory, threads)
+        except engine.EngineError as error:
+            raise ReleaseError(f"Release {release.digest}: {error}") from error
 
     # -- Open Inference Protocol ------------------------------------------------------------
 
     @staticmethod
-    def _tensors(entries: list[Any]) -> list[dict[str, Any]]:
+    def _tensors(tensors: dict[str, engine.Tensor]) -> list[dict[str, Any]]:
         return [
-            {
-                "name": entry.name,
-                "datatype": DATATYPES[entry.type][0],
-                "shape": [size if isinstance(size, int) else -1 for size in entry.shape],
-            }
-            for entry in entries
+            {"name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape}
+            for tensor in tensors.values()
         ]
 
     def get_input_types(self) -> list[dict[str, Any]]:
-        return self._tensors(self._session.get_inputs())
+        return self._tensors(self._engine.inputs)
 
     def get_output_types(self) -> list[dict[str, Any]]:
-        return self._tensors(self._session.get_outputs())
+        return self._tensors(self._engine.outputs)
 
     def _feed(self, request: InferRequest) -> dict[str, Any]:
-        feed: dict[str, Any] = {}
-        for tensor in request.inputs:
-            entry = self._inputs.get(tensor.name)
-            if entry is None:
-                raise InvalidInput(
-                    f"The model {self.name} has no input {tensor.name!r}; "
-                    f"it has {', '.join(sorted(self._inputs))}."
-                )
-            wanted, dtype = DATATYPES[entry.type]
-            if tensor.datatype != wanted:
-                raise InvalidInput(
-                    f"The input {tensor.name} is {wanted}, the request says {tensor.datatype}."
-                )
-            try:
-                value = np.asarray(tensor.as_numpy(), dtype=dtype).reshape(tensor.shape)
-            except (TypeError, ValueError) as error:
-                raise InvalidInput(
-                    f"The data of input {tensor.name} do not fit its shape {tensor.shape}: {error}"
-                ) from error
-            shape = entry.shape
-            fits = len(shape) == value.ndim and all(
-                not isinstance(size, int) or size == found
-                for size, found in zip(shape, value.shape, strict=True)
+        return {
+            tensor.name: self._engine.array(
+                tensor.name, tensor.datatype, tensor.as_numpy(), list(tensor.shape)
             )
-            if not fits:
-                known = [size if isinstance(size, int) else -1 for size in shape]
-                raise InvalidInput(
-                    f"The input {tensor.name} has the shape {known}, "
-                    f"the request has {list(value.shape)}."
-                )
-            feed[tensor.name] = value
-        missing = sorted(set(self._inputs) - set(feed))
-        if missing:
-            raise InvalidInput(f"The request lacks the input {', '.join(missing)}.")
-        return feed
+            for tensor in request.inputs
+        }
 
     async def predict(
         self,
@@ -206,23 +139,16 @@ class OnnxModel(Model):  # type: ignore[misc]
     ) -> InferResponse:
         if not isinstance(payload, InferRequest):
             raise InvalidInput("Requests are accepted in the Open Inference Protocol v2 only.")
-        feed = self._feed(payload)
-        asked = [output.name for output in payload.request_outputs or []] or self._outputs
-        unknown = sorted(set(asked) - set(self._outputs))
-        if unknown:
-            raise InvalidInput(
-                f"The model {self.name} has no output {', '.join(unknown)}; "
-                f"it has {', '.join(self._outputs)}."
-            )
+        asked = [output.name for output in payload.request_outputs or []]
         loop = asyncio.get_running_loop()
-        values = await loop.run_in_executor(self._executor, self._session.run, asked, feed)
+        try:
+            feed = self._feed(payload)
+            values = await loop.run_in_executor(self._executor, self._engine.run, feed, asked)
+        except engine.DataError as error:
+            raise InvalidInput(str(error)) from error
         outputs = []
-        for name, value in zip(asked, values, strict=True):
-            datatype = next(
-                DATATYPES[entry.type][0]
-                for entry in self._session.get_outputs()
-                if entry.name == name
-            )
+        for name, value in zip(asked or self._engine.outputs, values, strict=True):
+            datatype = self._engine.outputs[name].datatype
             output = InferOutput(name=name, shape=list(value.shape), datatype=datatype)
             output.set_data_from_numpy(value, binary_data=False)
             outputs.append(output)
@@ -254,29 +180,12 @@ class OnnxModel(Model):  # type: ignore[misc]
         """Compare with the trainer's own predictions that travel in the release."""
         path = self.release.directory / "golden.json"
         try:
-            cases = json.loads(path.read_bytes())["cases"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            golden = json.loads(path.read_bytes())
+            return engine.check_golden(self._engine, golden, self.release.tolerance)
+        except engine.EngineError as error:
+            raise ReleaseError(f"Release {self.release.digest}: {error}") from error
+        except (OSError, ValueError, AttributeError) as error:
             raise ReleaseError(f"The golden answers in {path} cannot be read: {error}.") from error
-        if not cases:
-            raise ReleaseError(f"The file {path} holds no golden answer.")
-        for number, case in enumerate(cases, start=1):
-            feed = {
-                tensor["name"]: np.asarray(
-                    tensor["data"], dtype=DATATYPES[self._inputs[tensor["name"]].type][1]
-                ).reshape(tensor["shape"])
-                for tensor in case["request"]["inputs"]
-            }
-            names = list(case["expected"])
-            for name, found in zip(names, self._session.run(names, feed), strict=True):
-                wanted = np.asarray(case["expected"][name], dtype=np.float64)
-                gap = np.abs(found.astype(np.float64).ravel() - wanted.ravel())
-                if gap.size and not float(gap.max()) <= self.release.tolerance:
-                    raise ReleaseError(
-                        f"Golden request {number} of {self.release.digest} differs from the "
-                        f"trainer's answer by {float(gap.max()):.3g} in {name}; "
-                        f"at most {self.release.tolerance:g} is accepted."
-                    )
-        return len(cases)
 
     def announce(self, now: float) -> None:
         """Make this the model that the metrics speak of."""
