@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -25,6 +26,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
     digest_of,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
+    MAX_PAYLOAD_BYTES,
+    MAX_SIGNATURE_MANIFEST_BYTES,
     PAYLOAD_TYPE,
     Claims,
     Expected,
@@ -35,6 +38,19 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.signature im
     next_counter,
     signature_tag,
     signatures,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.statement import (
+    ENVELOPE_TYPE,
+    MAX_ENVELOPE_BYTES,
+    Evaluation,
+    Statement,
+    attestation_tag,
+    attestations,
+    build_attestation_manifest,
+    build_envelope,
+    build_statement,
+    find_statement,
+    pae,
 )
 
 from .config import Config
@@ -140,7 +156,7 @@ def read_entries(
 
     What cannot be read is left out, so that it hides nothing.
     """
-    stored = registry.manifest(signature_tag(digest))
+    stored = registry.manifest(signature_tag(digest), MAX_SIGNATURE_MANIFEST_BYTES)
     layers: list[Descriptor] = []
     entries: list[tuple[bytes, bytes]] = []
     try:
@@ -149,7 +165,7 @@ def read_entries(
         found = []
     for layer, mark in found:
         try:
-            entries.append((registry.small_blob(layer), mark))
+            entries.append((registry.small_blob(layer, MAX_PAYLOAD_BYTES), mark))
         except RegistryError:
             continue
         layers.append(layer)
@@ -211,3 +227,57 @@ def sign_release(
         build_signature_manifest(payload, signature, layers).to_bytes(), signature_tag(digest)
     )
     return full
+
+
+def read_envelopes(registry: RegistryClient, digest: str) -> tuple[list[Descriptor], list[bytes]]:
+    """Return the evaluations stored for a release; what cannot be read is left out."""
+    stored = registry.manifest(attestation_tag(digest), MAX_SIGNATURE_MANIFEST_BYTES)
+    layers: list[Descriptor] = []
+    envelopes: list[bytes] = []
+    try:
+        found = attestations(stored) if stored is not None else []
+    except RegistryError:
+        found = []
+    for layer in found:
+        try:
+            envelopes.append(registry.small_blob(layer, MAX_ENVELOPE_BYTES))
+        except RegistryError:
+            continue
+        layers.append(layer)
+    return layers[::-1], envelopes
+
+
+def attested(
+    registry: RegistryClient,
+    digest: str,
+    files: Mapping[str, str],
+    ring: KeyRing,
+    named: str = "",
+) -> Statement:
+    """Return the evaluation of a release that is trusted here; refuse where there is none."""
+    return find_statement(read_envelopes(registry, digest)[1], ring, digest, files, named)
+
+
+def attest(
+    registry: RegistryClient,
+    digest: str,
+    files: Mapping[str, str],
+    signer: Signer,
+    evaluation: Evaluation,
+) -> str:
+    """Sign the evaluation of a release and store it beside it.
+
+    Returns the digest of the statement, which the release's own signature is to name
+    (``Claims.statement``). The key id of the evaluation is filled in here.
+    """
+    payload = build_statement(
+        registry.reference, digest, files, replace(evaluation, key_id=signer.key_id)
+    )
+    envelope = build_envelope(payload, [(signer.key_id, signer.sign(pae(payload)))])
+    layers, _envelopes = read_envelopes(registry, digest)
+    registry.push_blob(Descriptor.of(ENVELOPE_TYPE, envelope), io.BytesIO(envelope))
+    registry.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
+    registry.push_manifest(
+        build_attestation_manifest(envelope, layers).to_bytes(), attestation_tag(digest)
+    )
+    return digest_of(payload)

@@ -9,17 +9,20 @@ import base64
 import contextlib
 import hashlib
 import re
+import time
 import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, Callable, Protocol
 
 from .errors import RegistryError
-from .oci import MANIFEST_TYPE, MAX_MANIFEST_BYTES, Descriptor, check_digest, digest_of
+from .oci import MANIFEST_TYPE, MAX_MANIFEST_BYTES, Descriptor, check_digest, digest_of, shown
 
 READ_BYTES = 256 * 1024
 CHUNK_BYTES = 16 * 1024 * 1024
 ATTEMPTS = 4
 REDIRECTS = 3
+PATIENCE_SECONDS = 60.0
+LEAST_RATE = 16 * 1024
 
 _REPOSITORY = re.compile(r"[a-z0-9]+([._-]+[a-z0-9]+)*(/[a-z0-9]+([._-]+[a-z0-9]+)*)*")
 
@@ -50,6 +53,51 @@ class Transport(Protocol):
         """May raise ``Interrupted``."""
 
 
+class Deadline:
+    """The time that a transfer may take: some patience, and what its size takes at the least rate.
+
+    A timeout of the connection only sees silence. Who sends a byte now and then would keep us
+    for ever.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE_SECONDS,
+        least_rate: int = LEAST_RATE,
+    ) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._seconds = patience + size / least_rate
+
+    def check(self, moved: int, what: str) -> None:
+        """Refuse to go on after so many bytes if it takes too long."""
+        gone = self._clock() - self._started
+        if gone > self._seconds:
+            raise RegistryError(
+                f"It takes too long to {what}: {moved} bytes came in {gone:.0f} s, wanted all in "
+                f"{self._seconds:.0f} s."
+            )
+
+
+def read_all(answer: Answer, limit: int, what: str, deadline: Deadline | None = None) -> bytes:
+    """Read an answer to its end and let go of it; refuse what is too large or too slow."""
+    data = bytearray()
+    allowed = Deadline(0) if deadline is None else deadline
+    try:
+        while True:
+            part = answer.read(min(READ_BYTES, limit + 1 - len(data)))
+            if not part:
+                return bytes(data)
+            data += part
+            if len(data) > limit:
+                raise RegistryError(f"The answer to {what} is larger than {limit} bytes.")
+            allowed.check(len(data), what)
+    finally:
+        answer.close()
+
+
 class Sink(Protocol):
     """Where a blob is written. ``start`` says how much is there already and feeds the hash."""
 
@@ -74,6 +122,7 @@ class RegistryClient:
         user: str = "",
         password: str = "",
         pause: Callable[[float], None] = lambda _seconds: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         parts = urllib.parse.urlsplit(url)
         if parts.scheme not in ("https", "http") or not parts.hostname:
@@ -92,6 +141,7 @@ class RegistryClient:
             self._headers["authorization"] = f"Basic {token}"
         self._user = user
         self._pause = pause
+        self._clock = clock
 
     # -- requests ---------------------------------------------------------------------------
 
@@ -110,10 +160,19 @@ class RegistryClient:
             )
             if answer.status not in (301, 302, 303, 307, 308) or method not in ("GET", "HEAD"):
                 return answer
-            target = urllib.parse.urljoin(url, answer.headers.get("location", ""))
+            location = answer.headers.get("location", "")
             answer.close()
+            try:
+                target = urllib.parse.urljoin(url, location)
+                urllib.parse.urlsplit(target).port  # noqa: B018 - reading it checks it
+            except ValueError:
+                raise RegistryError(
+                    f"The registry {self._base} sends us to {shown(location)}, which is no address."
+                ) from None
             if url.startswith("https:") and not target.startswith("https:"):
-                raise RegistryError(f"The registry {self._base} sends us to {target}, without TLS.")
+                raise RegistryError(
+                    f"The registry {self._base} sends us to {shown(target)}, without TLS."
+                )
             url = target
         raise RegistryError(f"The registry {self._base} sends us round in circles.")
 
@@ -146,23 +205,9 @@ class RegistryClient:
         why = reasons.get(answer.status, f"it answered HTTP {answer.status}")
         return RegistryError(f"The registry {self._base} did not let us {what}: {why}.")
 
-    @staticmethod
-    def _whole(answer: Answer, limit: int, what: str) -> bytes:
-        data = b""
-        while True:
-            part = answer.read(READ_BYTES)
-            if not part:
-                break
-            data += part
-            if len(data) > limit:
-                answer.close()
-                raise RegistryError(f"The answer to {what} is larger than {limit} bytes.")
-        answer.close()
-        return data
-
     # -- reading ----------------------------------------------------------------------------
 
-    def manifest(self, reference: str) -> bytes | None:
+    def manifest(self, reference: str, limit: int = MAX_MANIFEST_BYTES) -> bytes | None:
         """Return a manifest by digest (checked) or tag; None if it is not there."""
         what = f"read the manifest {reference}"
         found: list[bytes | None] = []
@@ -181,7 +226,7 @@ class RegistryClient:
                 raise Interrupted(f"HTTP {answer.status}")
             if answer.status != 200:
                 raise self._refuse(answer, what)
-            found.append(self._whole(answer, MAX_MANIFEST_BYTES, what))
+            found.append(read_all(answer, limit, what, Deadline(0, self._clock)))
             return True
 
         self._persist(what, attempt)
@@ -214,7 +259,9 @@ class RegistryClient:
                 try:
                     if answer.status == 416:
                         return False
+                    deadline = Deadline(blob.size - have, self._clock)
                     for data in _parts(answer, have, blob.size):
+                        deadline.check(moved, what)
                         have += len(data)
                         moved += len(data)
                         if have <= blob.size:
@@ -245,10 +292,13 @@ class RegistryClient:
             raise self._refuse(answer, what)
         return answer
 
-    def small_blob(self, blob: Descriptor) -> bytes:
+    def small_blob(self, blob: Descriptor, limit: int = MAX_MANIFEST_BYTES) -> bytes:
         """Return a small blob, checked."""
-        if blob.size > MAX_MANIFEST_BYTES:
-            raise RegistryError(f"The blob {blob.digest} is too large to be a statement.")
+        if blob.size > limit:
+            raise RegistryError(
+                f"The blob {blob.digest} is too large to be a statement: {blob.size} bytes, at "
+                f"most {limit} are read."
+            )
         sink = _Memory()
         self.blob(blob, sink)
         return bytes(sink.data)
@@ -265,7 +315,10 @@ class RegistryClient:
 
     def _location(self, answer: Answer) -> str:
         """Where an upload goes on. A registry behind a proxy may not know its own address."""
-        parts = urllib.parse.urlsplit(answer.headers.get("location", ""))
+        try:
+            parts = urllib.parse.urlsplit(answer.headers.get("location", ""))
+        except ValueError:
+            parts = urllib.parse.urlsplit("")
         if not parts.path:
             raise RegistryError(f"The registry {self._base} does not say where to upload to.")
         return self._base + parts.path + (f"?{parts.query}" if parts.query else "")

@@ -6,19 +6,28 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, signature
-from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release import (
+    oci,
+    signature,
+    statement,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
+    MistakenError,
+    RegistryError,
+    UntrustedError,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.keys import KeyRing, key_id
 from mlops_pipeline import signing
 from mlops_pipeline.config import Config, Section
 from mlops_pipeline.errors import PipelineError
 
 DIGEST = "sha256:" + "a" * 64
+FILES = {"model.onnx": "sha256:" + "1" * 64}
 CLAIMS = signature.Claims("plant-7", "demo", "4", "onnx", 0, "")
 EXPECTED = signature.Expected("plant-7", "registry/models/demo", "demo")
 
@@ -31,10 +40,12 @@ class Registry:
     blobs: dict[str, bytes] = field(default_factory=dict)
     manifests: dict[str, bytes] = field(default_factory=dict)
 
-    def manifest(self, reference: str) -> bytes | None:
+    def manifest(self, reference: str, limit: int = oci.MAX_MANIFEST_BYTES) -> bytes | None:
+        assert limit
         return self.manifests.get(reference)
 
-    def small_blob(self, blob: oci.Descriptor) -> bytes:
+    def small_blob(self, blob: oci.Descriptor, limit: int) -> bytes:
+        assert blob.size <= limit
         if blob.digest not in self.blobs:
             raise RegistryError("it is not there")
         return self.blobs[blob.digest]
@@ -140,3 +151,37 @@ def test_a_signature_manifest_that_cannot_be_read_is_replaced(pem: str) -> None:
     assert signing.signed(registry, DIGEST, signing.ring_of(signer), EXPECTED) is None
     signing.sign_release(registry, DIGEST, signer, CLAIMS)
     assert signing.signed(registry, DIGEST, signing.ring_of(signer), EXPECTED) is not None
+
+
+def evaluation() -> statement.Evaluation:
+    return statement.Evaluation(
+        candidate=DIGEST,
+        project_commit="0f1e2d",
+        lock="",
+        data_manifest=DIGEST,
+        cases="",
+        thresholds={"accuracy": 0.9},
+        metrics={"accuracy": 0.95},
+        tolerance=1e-4,
+        time="2026-01-31T12:00:00Z",
+        key_id="",
+    )
+
+
+def test_an_evaluation_is_signed_and_named_by_the_signature(pem: str) -> None:
+    registry: Any = Registry()
+    signer = signing.PemSigner(pem)
+    ring = signing.ring_of(signer)
+    with pytest.raises(UntrustedError, match="No evaluation is stored"):
+        signing.attested(registry, DIGEST, FILES, ring)
+    named = signing.attest(registry, DIGEST, FILES, signer, evaluation())
+    claims = replace(CLAIMS, statement=named)
+    assert signing.sign_release(registry, DIGEST, signer, claims).statement == named
+    found = signing.attested(registry, DIGEST, FILES, ring, named)
+    assert found.evaluation == replace(evaluation(), key_id=signer.key_id)
+    # Another evaluation, as well signed, is not the one that was released on.
+    other = replace(evaluation(), metrics={"accuracy": 0.5})
+    registry.manifests.pop(statement.attestation_tag(DIGEST))
+    signing.attest(registry, DIGEST, FILES, signer, other)
+    with pytest.raises(MistakenError, match="is not the one that its signature names"):
+        signing.attested(registry, DIGEST, FILES, ring, named)
