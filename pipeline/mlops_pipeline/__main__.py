@@ -10,6 +10,7 @@ import json
 import sys
 import time
 import warnings
+from pathlib import Path
 from typing import Any
 
 from .config import load
@@ -34,11 +35,52 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             step.add_argument(f"--{needs}", required=True)
         if name in ("publish", "current"):
             step.add_argument("--golden", help="file to write the golden answers to")
+    package_options(steps.add_parser("package", help="make a candidate of a model that exists"))
     return parser.parse_args(arguments)
+
+
+def package_options(step: argparse.ArgumentParser) -> None:
+    """Read what ``package`` is told; without a registry it needs no configuration."""
+    step.add_argument(
+        "model", help="ONNX file or folder, models:/name@alias, models:/name/3 or runs:/id/model"
+    )
+    step.add_argument("--name", required=True, help="name of the model for devices and clients")
+    step.add_argument("--out", required=True, type=Path, help="folder for candidate and summary")
+    step.add_argument("--cases", type=Path, help="requests: JSON of the protocol, or npz")
+    step.add_argument("--expected", type=Path, help="answers to the cases: JSON or npz")
+    step.add_argument(
+        "--accept-answers", action="store_true", help="take what the model answers as expected"
+    )
+    step.add_argument("--tolerance", type=float, help="largest gap between answers")
+    step.add_argument("--profile", type=Path, help="profile of the training data (JSON)")
+    step.add_argument("--memory-mib", type=int, help="memory that a device gives the model")
+    step.add_argument("--release-max-mib", type=int, help="largest release that devices take")
+    step.add_argument("--config", help="YAML or JSON file; needed to read from the registry")
+
+
+def run_package(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
+    """Run the step package."""
+    from . import package
+
+    order = package.Order(
+        options.model,
+        options.name,
+        options.out,
+        options.cases,
+        options.expected,
+        options.accept_answers,
+        options.tolerance,
+        options.profile,
+        options.memory_mib,
+        options.release_max_mib,
+    )
+    return package.run(load(options.config) if options.config else None, timings, order)
 
 
 def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
     """Run one step. Libraries are loaded by the step that needs them."""
+    if options.step == "package":
+        return run_package(options, timings)
     config = load(options.config)
     if options.step == "prepare":
         from . import prepare

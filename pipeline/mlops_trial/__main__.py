@@ -1,0 +1,173 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Load a model with the code of the model server, in a process that has nothing to lose.
+
+Started by ``mlops_pipeline.trial`` as ``python -I pipeline/mlops_trial``: an order in JSON comes on
+standard input, the answer goes to standard output: one line of JSON and, for predictions, arrays
+in numpy's own format after it.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import sandbox
+
+LATENCY_SECONDS = 2.0
+
+
+def peak_mib() -> float:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def tensors(entries: Any) -> list[dict[str, Any]]:
+    """Inputs or outputs as the protocol describes them."""
+    return [
+        {"name": each.name, "datatype": each.datatype, "shape": each.shape}
+        for each in entries.values()
+    ]
+
+
+def largest(gaps: list[dict[str, float]]) -> dict[str, float]:
+    """The largest gap of each output over all cases."""
+    found: dict[str, float] = {}
+    for case in gaps:
+        for name, gap in case.items():
+            found[name] = max(found.get(name, 0.0), gap)
+    return found
+
+
+def latencies(engine: Any, feed: Any, names: list[str], most: int) -> list[float]:
+    """Milliseconds of one request after another."""
+    spent: list[float] = []
+    end = time.perf_counter() + LATENCY_SECONDS
+    while len(spent) < most and (not spent or time.perf_counter() < end):
+        started = time.perf_counter()
+        engine.run(feed, names)
+        spent.append((time.perf_counter() - started) * 1000)
+    return sorted(spent)
+
+
+def predict(engine: Any, np: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Answers to rows that lie in a file, as arrays."""
+    with np.load(order["rows"], allow_pickle=False) as stored:
+        feed = {name: stored[name] for name in stored.files}
+    for name, value in feed.items():
+        if name in engine.inputs:
+            feed[name] = value.astype(engine.inputs[name].dtype)
+    names = order.get("outputs") or [*engine.outputs]
+    step = int(order.get("batch") or 0)
+    count = max((len(value) for value in feed.values()), default=0)
+    parts = [
+        engine.run({name: value[at : at + (step or count)] for name, value in feed.items()}, names)
+        for at in range(0, count, step or max(count, 1))
+    ]
+    joined = {
+        name: np.concatenate([np.asarray(part[number]) for part in parts])
+        for number, name in enumerate(names)
+    }
+    return {
+        name: value.astype(str) if value.dtype == object else value
+        for name, value in joined.items()
+    }
+
+
+def work(order: dict[str, Any], engines: Any, np: Any) -> tuple[dict[str, Any], bytes]:
+    """Do what the order says; the first thing that fails ends it with its sentence."""
+    folder = Path(order["folder"])
+    answer: dict[str, Any] = {"ok": False}
+    arrays = b""
+    rest = peak_mib()
+    try:
+        started = time.perf_counter()
+        engine = engines.load(folder, int(order["threads"]))
+        answer["load_seconds"] = round(time.perf_counter() - started, 3)
+        answer["inputs"], answer["outputs"] = tensors(engine.inputs), tensors(engine.outputs)
+        names = [*engine.outputs]
+        answer["answers"] = []
+        for number, request in enumerate(order.get("requests") or (), start=1):
+            try:
+                feed = engines.feed_of(engine, request)
+                values = engine.run(feed, names)
+            except Exception as error:
+                raise type(error)(f"Request {number}: {error}") from None
+            answer["answers"].append(
+                {name: engines.listed(value) for name, value in zip(names, values, strict=True)}
+            )
+        golden = order.get("golden")
+        if golden:
+            answer["gaps"] = largest(engines.golden_gaps(engine, golden))
+            engines.check_golden(engine, golden, order["tolerance"])
+        first = (golden or {}).get("cases") or [
+            {"request": each} for each in order.get("requests") or ()
+        ]
+        if first and order["latency"]:
+            feed = engines.feed_of(engine, first[0]["request"])
+            spent = latencies(engine, feed, names, int(order["latency"]))
+            answer["latency_ms"] = {
+                "p50": round(spent[len(spent) // 2], 3),
+                "p95": round(spent[min(len(spent) - 1, int(len(spent) * 0.95))], 3),
+                "requests": len(spent),
+            }
+        if order.get("rows"):
+            stream = io.BytesIO()
+            np.savez(stream, **predict(engine, np, order))
+            arrays = stream.getvalue()
+        answer["ok"] = True
+    except MemoryError:
+        answer["failure"] = out_of_memory(order)
+    except Exception as error:  # ONNX Runtime raises its own unrelated types
+        text = " ".join(str(error).split())[:1500]
+        grown = any(word in text for word in ("bad_alloc", "Failed to allocate", "bad allocation"))
+        answer["failure"] = out_of_memory(order) if grown else text or type(error).__name__
+    answer["peak_mib"] = round(peak_mib() - rest, 1)
+    answer["process_mib"] = round(peak_mib(), 1)
+    return answer, arrays
+
+
+def out_of_memory(order: dict[str, Any]) -> str:
+    """What to say of a model that wants more than it may have."""
+    return (
+        f"The model needs more than the {order['memory_mib']} MiB that it may take on a device "
+        "(limits, memory_mib)."
+    )
+
+
+def main() -> None:
+    """Read the order, lose all rights, work, answer."""
+    order = json.loads(sys.stdin.buffer.read())
+    # Native libraries print to standard output; what goes out there is the answer.
+    out = os.dup(1)
+    os.dup2(2, 1)
+    weaker = sandbox.before()
+    sys.path.insert(0, order["server"])
+    import numpy as np
+    import onnxruntime
+    from mlops_serving import engine as engines
+
+    weaker += sandbox.after(
+        Path(order["place"]),
+        bool(order["own_user"]),
+        int(order["memory_mib"]) + int(order.get("rows_mib", 0)),
+        int(order["answer_mib"]),
+        int(order["seconds"]),
+    )
+    answer, arrays = work(order, engines, np)
+    answer["runtime"] = onnxruntime.__version__
+    answer["weaker"] = weaker
+    with os.fdopen(out, "wb") as stream:
+        stream.write(json.dumps(answer).encode() + b"\n")
+        stream.write(arrays)
+
+
+if __name__ == "__main__":
+    main()
