@@ -9,6 +9,7 @@ A signer may hold the key, or have a program sign: then the key never comes to t
 from __future__ import annotations
 
 import io
+import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -55,6 +56,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.statement im
 
 from .config import Config
 from .errors import PipelineError
+from .signers import open_outer, verified_by
 
 
 class Signer(Protocol):
@@ -110,23 +112,6 @@ class PemSigner:
         return signature
 
 
-def verified_by(public_key: str, payload: bytes, signature: bytes) -> bool:
-    """Say whether a signature was made with a key."""
-    from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes
-    from cryptography.hazmat.primitives.asymmetric import ec
-    from cryptography.hazmat.primitives.serialization import load_pem_public_key
-
-    try:
-        key = load_pem_public_key(public_key.encode())
-        if not isinstance(key, ec.EllipticCurvePublicKey):
-            return False
-        key.verify(signature, payload, ec.ECDSA(hashes.SHA256()))
-    except (InvalidSignature, ValueError):
-        return False
-    return True
-
-
 def _checker(public_key: str) -> Any:
     def verify(payload: bytes, signature: bytes) -> bool:
         return verified_by(public_key, payload, signature)
@@ -134,19 +119,41 @@ def _checker(public_key: str) -> Any:
     return verify
 
 
+def site_ring(config: Config) -> KeyRing | None:
+    """Return the keys that the site lists (``release_keys``); None where it lists none."""
+    rows = config.options.get("release_keys", list, [])
+    if not rows:
+        return None
+    try:
+        data = json.dumps({"keys": rows}).encode()
+        return KeyRing(KeyRing.parse(data, "release_keys").keys, _checker)
+    except (TypeError, ValueError):
+        raise PipelineError("release_keys: wanted a list of mappings with public_key.") from None
+    except RegistryError as error:
+        raise PipelineError(str(error)) from None
+
+
 def ring_of(signer: Signer, config: Config | None = None) -> KeyRing:
-    """Return the keys by which the controller itself judges: the site's, or the signer's own."""
-    text = config.options.text("release_keys", "-") if config is not None else "-"
-    if text == "-":
-        ring = KeyRing.of(signer.public_key)
-    else:
-        ring = KeyRing.parse(text.encode(), "release_keys")
-    return KeyRing(ring.keys, _checker)
+    """Return the keys by which the controller itself judges: the site's, or the signer's own.
+
+    A signer whose key the devices do not trust is refused before anything is signed.
+    """
+    ring = site_ring(config) if config is not None else None
+    if ring is None:
+        return KeyRing(KeyRing.of(signer.public_key).keys, _checker)
+    if signer.key_id not in [key.id for key in ring.keys if not key.revoked]:
+        raise PipelineError(
+            f"Releases would be signed with the key {signer.key_id}, which release_keys does not "
+            "list or revokes; devices would refuse them."
+        )
+    return ring
 
 
 def open_signer(config: Config) -> Signer:
-    """Return who signs."""
-    return PemSigner(config.secret("PIPELINE_SIGNING_KEY"))
+    """Return who signs: a private key that is at hand, a command, or a token."""
+    if config.options.section("signing").text("kind", "key") == "key":
+        return PemSigner(config.secret("PIPELINE_SIGNING_KEY"))
+    return open_outer(config, site_ring(config))
 
 
 def read_entries(

@@ -7,17 +7,13 @@ through that library's loader. Nothing is installed on this machine.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from .debian_programs import archives, start_through_loader, unpack
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "debian"
 RELEASES = {15: "bookworm", 17: "trixie"}
-KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 @dataclass(frozen=True)
@@ -48,102 +44,10 @@ def unpacked(major: int, place: Path) -> Programs:
 
     Where packages cannot be had, the tests that need them are skipped.
     """
-    archives = _archives(RELEASES[major], [f"postgresql-{major}", "pgbouncer", "locales"])
     root = place / RELEASES[major]
-    root.mkdir()
-    root.chmod(0o755)
-    for directory in ("bin", "lib", "lib64", "sbin"):
-        (root / "usr" / directory).mkdir(parents=True)
-        (root / directory).symlink_to(f"usr/{directory}")
-    for archive in archives:
-        subprocess.run(
-            f"dpkg-deb --fsys-tarfile {archive} | tar -x -C {root} --no-same-owner "
-            "--keep-directory-symlink",
-            shell=True,
-            check=True,
-        )
+    unpack(archives(RELEASES[major], [f"postgresql-{major}", "pgbouncer", "locales"]), root)
     path = root / f"usr/lib/postgresql/{major}/bin"
     wanted = [*path.iterdir(), root / "usr/sbin/pgbouncer", root / "usr/bin/localedef"]
     for program in wanted:
-        _start_through_loader(program, root)
+        start_through_loader(program, root)
     return Programs(major, path, root)
-
-
-def _start_through_loader(program: Path, root: Path) -> None:
-    real = program.with_name(f"{program.name}.real")
-    program.rename(real)
-    loader = next(
-        path for place in ("usr/lib", "usr/lib64") for path in (root / place).glob("ld-linux*.so.*")
-    )
-    libraries = next((root / "usr/lib").glob("*-linux-gnu*"))
-    program.write_text(
-        f'#!/bin/sh\nexec {loader} --library-path {libraries} --argv0 "$0" {real} "$@"\n'
-    )
-    program.chmod(0o755)
-
-
-def _archives(release: str, packages: list[str]) -> list[Path]:
-    """Packages of a release with the libraries that they need, fetched once and kept."""
-    place = CACHE / release
-    ready = place / "complete"
-    if not ready.exists():
-        if not shutil.which("apt-get"):
-            pytest.skip("needs apt-get, which is not here")
-        _fetch(release, packages, place)
-        ready.touch()
-    return sorted(place.glob("*.deb"))
-
-
-def _fetch(release: str, packages: list[str], place: Path) -> None:
-    shutil.rmtree(place, ignore_errors=True)
-    for directory in ("lists/partial", "cache/archives/partial"):
-        (place / directory).mkdir(parents=True)
-    (place / "status").touch()
-    signed = f"[signed-by={KEYS}] " if Path(KEYS).exists() else ""
-    (place / "sources.list").write_text(f"deb {signed}{_mirror()} {release} main\n")
-    apt = [
-        "apt-get",
-        "--quiet",
-        f"-oDir::Etc::sourcelist={place}/sources.list",
-        "-oDir::Etc::sourceparts=-",
-        f"-oDir::State::lists={place}/lists",
-        f"-oDir::State::status={place}/status",
-        f"-oDir::Cache={place}/cache",
-        "-oAPT::Sandbox::User=",
-        "-oAPT::Install-Recommends=false",
-    ]
-    updated = subprocess.run([*apt, "update"], check=False, capture_output=True, text=True)
-    plan = subprocess.run(
-        [*apt, "--simulate", "install", *packages], check=False, capture_output=True, text=True
-    )
-    names = [line.split()[1] for line in plan.stdout.splitlines() if line.startswith("Inst ")]
-    if not names:
-        pytest.fail(f"packages of {release} cannot be had here: {updated.stderr.strip()[-200:]}")
-    libraries = [
-        name
-        for name in names
-        if name.startswith(("lib", "zlib")) and "perl" not in name and "python" not in name
-    ]
-    subprocess.run(
-        [*apt, "download", "libc-bin", *packages, *libraries],
-        cwd=place,
-        check=True,
-        capture_output=True,
-    )
-    for directory in ("lists", "cache"):
-        shutil.rmtree(place / directory)
-
-
-def _mirror() -> str:
-    """The mirror of Debian that this machine uses."""
-    done = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(REPO_URI)"],
-        check=False,
-        capture_output=True,
-        text=True,
-    )
-    for line in done.stdout.splitlines():
-        origin, _space, address = line.partition(" ")
-        if origin == "Debian" and address.rstrip("/").endswith("/debian"):
-            return address
-    pytest.skip("needs a mirror of Debian, and this machine uses none")
