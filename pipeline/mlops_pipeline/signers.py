@@ -14,7 +14,7 @@ Options below ``signing`` in the configuration (the inventory's ``release_signin
                  form or in base64
     module       kind pkcs11: file of the token's library
     token        kind pkcs11: label of the token
-    key          kind pkcs11: label of the private key
+    key          kind pkcs11: id of the private key in the token, in hexadecimal digits
     tool         kind pkcs11: the program pkcs11-tool (of OpenSC), if not in the path
 
 The PIN of a token is the secret PIPELINE_SIGNING_PIN. No program is given any other secret.
@@ -27,6 +27,7 @@ import binascii
 import contextlib
 import hashlib
 import os
+import re
 import selectors
 import signal
 import subprocess
@@ -44,6 +45,7 @@ from .errors import PipelineError
 TIMEOUT_SECONDS = 60.0
 MAX_ANSWER_BYTES = 8 * 1024
 RAW_BYTES = 64  # r and s of P-256 behind one another
+_KEY = re.compile(r"([0-9a-fA-F]{2})+")
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "SSH_AUTH_SOCK", "SOFTHSM2_CONF")
 
 
@@ -204,7 +206,7 @@ class TokenSigner(CommandSigner):
         public_key: str,
         timeout: float,
     ) -> None:
-        command = [tool, "--module", module, "--token-label", token, "--label", key]
+        command = [tool, "--module", module, "--token-label", token, "--id", key]
         command += ["--login", "--pin", "env:MLOPS_SIGNING_PIN"]
         # Every token knows plain ECDSA; what it signs is the digest.
         command += ["--sign", "--mechanism", "ECDSA", "--signature-format", "openssl"]
@@ -259,11 +261,17 @@ def open_outer(config: Config, ring: KeyRing | None) -> CommandSigner:
             )
         return CommandSigner(command, public_key_of(options, ring), timeout)
     if kind == "pkcs11":
+        key = options.text("key")
+        if not _KEY.fullmatch(key):
+            raise PipelineError(
+                f"{options.where}, key: found {key!r}, wanted the id of the key in hexadecimal "
+                "digits, as pkcs11-tool --list-objects shows it."
+            )
         return TokenSigner(
             options.text("tool", "pkcs11-tool"),
             options.text("module"),
             options.text("token"),
-            options.text("key"),
+            key,
             config.secret("PIPELINE_SIGNING_PIN"),
             public_key_of(options, ring),
             timeout,

@@ -7,11 +7,9 @@ import hashlib
 import http.server
 import io
 import json
-import shutil
 import ssl
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +27,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.module_utils._release.openssl import verifier
-from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 from ansible_collections.mlops.onprem.plugins.modules import (
     inference_check,
     metrics_check,
@@ -39,57 +36,17 @@ from ansible_collections.mlops.onprem.plugins.modules import (
 from tests import releases
 
 from .conftest import free_port
+from .registry_server import running
 
 RunModule = Callable[..., dict[str, Any]]
 GOLDEN = releases.FIXTURE / "golden.json"
 
 
-def find_registry(cache: Path) -> str | None:
-    """Return docker-registry: installed, or unpacked from its package without installing it."""
-    installed = shutil.which("docker-registry")
-    if installed:
-        return installed
-    if shutil.which("apt-get") and shutil.which("dpkg"):
-        subprocess.run(
-            ["apt-get", "-qq", "download", "docker-registry"],
-            cwd=cache,
-            check=False,
-            capture_output=True,
-        )
-        for package in cache.glob("docker-registry_*.deb"):
-            subprocess.run(["dpkg", "-x", package, cache], check=True)
-            return str(cache / "usr/bin/docker-registry")
-    return None
-
-
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RegistryClient, Path]]:
     """A registry of its own, and where it keeps its data."""
-    place = tmp_path_factory.mktemp("registry")
-    program = find_registry(place)
-    if program is None:
-        pytest.skip("docker-registry is neither installed nor to be had here")
-    port = free_port()
-    (place / "config.yml").write_text(
-        "version: 0.1\n"
-        f"storage: {{filesystem: {{rootdirectory: {place}/data}}}}\n"
-        f"http: {{addr: '127.0.0.1:{port}'}}\n"
-        "log: {level: error, accesslog: {disabled: true}}\n"
-    )
-    process = subprocess.Popen(
-        [program, "serve", str(place / "config.yml")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    client = RegistryClient(
-        f"http://127.0.0.1:{port}", "models", WebTransport(), "u", "p", time.sleep
-    )
-    try:
-        client.manifest("none")
-        yield client, place / "data"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with running(tmp_path_factory.mktemp("registry"), free_port()) as server:
+        yield server.client("models"), server.data
 
 
 class Always:

@@ -151,9 +151,13 @@ def test_a_key_that_devices_do_not_trust_signs_nothing(
         ({"command": []}, "wanted a list of a program and its arguments"),
         ({"command": ["sign", 7]}, "wanted a list of a program and its arguments"),
         ({"public_key": "ssh-rsa A"}, "public_key: Found 'ssh-rsa A', wanted a public key"),
-        ({"kind": "pkcs11"}, "signing: the option module is missing"),
+        ({"kind": "pkcs11"}, "signing: the option key is missing"),
         (
-            {"kind": "pkcs11", "module": "m", "token": "t", "key": "k"},
+            {"kind": "pkcs11", "module": "m", "token": "t", "key": "mine"},
+            "key: found 'mine', wanted the id of the key in hexadecimal digits",
+        ),
+        (
+            {"kind": "pkcs11", "module": "m", "token": "t", "key": "01"},
             "The secret PIPELINE_SIGNING_PIN is missing",
         ),
     ],

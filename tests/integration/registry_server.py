@@ -1,0 +1,73 @@
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Debian's docker-registry on this machine, without installing it."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
+
+
+@dataclass(frozen=True)
+class RegistryServer:
+    """A registry that runs, and where it keeps its data."""
+
+    port: int
+    data: Path
+
+    def client(self, repository: str) -> RegistryClient:
+        """Open one repository of it."""
+        url = f"http://127.0.0.1:{self.port}"
+        return RegistryClient(url, repository, WebTransport(), "u", "p", time.sleep)
+
+
+def find_registry(cache: Path) -> str | None:
+    """Return docker-registry: installed, or unpacked from its package without installing it."""
+    installed = shutil.which("docker-registry")
+    if installed:
+        return installed
+    if shutil.which("apt-get") and shutil.which("dpkg"):
+        subprocess.run(
+            ["apt-get", "-qq", "download", "docker-registry"],
+            cwd=cache,
+            check=False,
+            capture_output=True,
+        )
+        for package in cache.glob("docker-registry_*.deb"):
+            subprocess.run(["dpkg", "-x", package, cache], check=True)
+            return str(cache / "usr/bin/docker-registry")
+    return None
+
+
+@contextlib.contextmanager
+def running(place: Path, port: int) -> Iterator[RegistryServer]:
+    """Run a registry below ``place``, without accounts."""
+    program = find_registry(place)
+    if program is None:
+        pytest.skip("docker-registry is neither installed nor to be had here")
+    (place / "config.yml").write_text(
+        "version: 0.1\n"
+        f"storage: {{filesystem: {{rootdirectory: {place}/data}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        "log: {level: error, accesslog: {disabled: true}}\n"
+    )
+    process = subprocess.Popen(
+        [program, "serve", str(place / "config.yml")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    server = RegistryServer(port, place / "data")
+    try:
+        server.client("models").manifest("none")
+        yield server
+    finally:
+        process.terminate()
+        process.wait(10)
