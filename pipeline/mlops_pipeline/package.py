@@ -178,7 +178,9 @@ def answered(
                     ]
                 },
                 indent=1,
-            ),
+                ensure_ascii=False,
+            )
+            + "\n",
             encoding="utf-8",
         )
         raise PipelineError(

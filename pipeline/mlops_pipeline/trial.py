@@ -157,6 +157,14 @@ def trial(
     if not answer.get("ok"):
         why = str(answer.get("failure") or "no reason was given")
         why = why.replace(f"{candidate.folder}/", "")
+        if "officially supported" in why or "*guarantees*" in why:
+            opsets = ", ".join(
+                f"{name or 'ai.onnx'} {n}" for name, n in candidate.model.opsets.items()
+            )
+            why = (
+                f"it is of opset {opsets}, newer than ONNX Runtime {answer.get('runtime')} of the "
+                "devices knows; export it for an older one."
+            )
         raise PipelineError(f"Devices could not serve this model: {why}")
     peak = float(answer["peak_mib"])
     if peak > limits.memory_mib:
