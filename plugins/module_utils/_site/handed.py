@@ -54,7 +54,7 @@ def _prometheus(site: Site) -> dict[str, str]:
 
 # By variable, in the order of the table of roles.
 HANDED: Mapping[str, Callable[[Site, str], Any]] = {
-    "common_nginx_metrics_clients": lambda site, _host: [site.control],
+    "common_nginx_metrics_clients": lambda site, _host: [measured.reader(site)],
     "site_id": lambda site, _host: site.identity,
     "metadata_db_site_id": lambda site, _host: site.identity,
     "metadata_db_adopt_named_marks": lambda site, _host: site.adopts or site.managed("metadata_db"),
