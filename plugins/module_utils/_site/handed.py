@@ -17,6 +17,7 @@ from .accounts import (
 )
 from .errors import SiteError
 from .site import Site
+from .ways import ways
 
 REPOSITORY = "models"
 
@@ -76,6 +77,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "pipeline_prometheus": lambda site, _host: _prometheus(site),
     # For playbooks.
     "roles_to_ask": fleet.roles_to_ask,
+    "ways": ways,
     "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
     "pipeline_releases": lambda site, _host: fleet.releases(site),
