@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from testinfra.host import Host
@@ -45,6 +48,75 @@ def test_a_model_goes_from_run_to_alias(admin: Client) -> None:
     call(admin, "registered-models/alias", name=name, alias="champion", version=version)
     found = admin.ask("GET", f"{API}/registered-models/alias?name={name}&alias=champion")
     assert found.json()["model_version"]["run_id"] == run_id
+
+
+def new_run(client: Client) -> str:
+    experiment = call(client, "experiments/create", name=f"seen-{time.time_ns()}")
+    run = call(client, "runs/create", experiment_id=experiment["experiment_id"])["run"]
+    return str(run["info"]["run_id"])  # type: ignore[index]
+
+
+def batch(host: Host, run: str, numbers: list[int], **more: object) -> int:
+    """Log one metric for each number, as a client of its own does."""
+    client = Client(host, ("admin", secret("model_registry_admin_password")))
+    metrics = [{"key": f"m{n}", "value": n, "timestamp": 1, "step": n} for n in numbers]
+    body = {"run_id": run, "metrics": metrics, **more}
+    return client.ask("POST", f"{API}/runs/log-batch", json=body).status_code
+
+
+def searching(host: Host, until: threading.Event) -> list[float]:
+    """How long another client waits, again and again."""
+    client, waited = Client(host, ("admin", secret("model_registry_admin_password"))), []
+    while not until.is_set():
+        begun = time.monotonic()
+        answer = client.ask("GET", f"{API}/experiments/search?max_results=1")
+        assert answer.status_code == 200, answer.text
+        waited.append(time.monotonic() - begun)
+        time.sleep(0.1)
+    return waited
+
+
+def test_parallel_batches_lose_nothing_and_hold_nobody_up(
+    host: Host, admin: Client, record_property: Callable[[str, object], None]
+) -> None:
+    """Each batch opens several sessions: more callers than connections once stood still here."""
+    run, done = new_run(admin), threading.Event()
+    with ThreadPoolExecutor(17) as threads:
+        other = threads.submit(searching, host, done)
+        begun = time.monotonic()
+        batches = [
+            threads.submit(
+                batch,
+                host,
+                run,
+                list(range(5 * first, 5 * first + 5)),
+                tags=[{"key": "mlflow.runName", "value": f"run {first}"}],
+            )
+            for first in range(16)
+        ]
+        codes = [each.result() for each in batches]
+        took = time.monotonic() - begun
+        done.set()
+        waited = other.result()
+    record_property("batches_seconds", round(took, 2))
+    record_property("search_seconds", round(max(waited), 2))
+    assert codes == [200] * 16
+    found = admin.ask("GET", f"{API}/runs/get?run_id={run}").json()["run"]["data"]["metrics"]
+    assert {metric["key"] for metric in found} == {f"m{number}" for number in range(80)}
+    assert max(waited) <= 1, f"another client waited {max(waited):.1f} s ({took:.1f} s in all)"
+
+
+def test_two_hundred_metrics_sent_asynchronously_are_all_there(
+    host: Host, admin: Client, record_property: Callable[[str, object], None]
+) -> None:
+    """Ten threads, one metric each time, as MLflow's client does for asynchronous logging."""
+    run, begun = new_run(admin), time.monotonic()
+    with ThreadPoolExecutor(10) as threads:
+        codes = list(threads.map(lambda number: batch(host, run, [number]), range(200)))
+    record_property("metrics_seconds", round(time.monotonic() - begun, 2))
+    assert codes == [200] * 200
+    found = admin.ask("GET", f"{API}/runs/get?run_id={run}").json()["run"]["data"]["metrics"]
+    assert len(found) == 200
 
 
 def test_clients_are_not_sent_to_s3(admin: Client) -> None:

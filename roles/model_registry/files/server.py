@@ -23,15 +23,21 @@ import os
 import socket
 import threading
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from socketserver import ThreadingMixIn
+from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from admission import Admission, admitted
 
 HOST = "127.0.0.1"
 SHARED_PORT = int(os.environ["MODEL_REGISTRY_PORT"])
 OWN_PORT = int(os.environ["MODEL_REGISTRY_OWN_PORT"])
 METRICS_PORT = int(os.environ["MODEL_REGISTRY_METRICS_PORT"])
+CONNECTIONS = int(os.environ["MODEL_REGISTRY_CONNECTIONS"])
+# Requests about accounts open one session each, so that any number of connections is enough.
+ACCOUNT_CONNECTIONS = int(os.environ["MODEL_REGISTRY_ACCOUNT_CONNECTIONS"])
 # Any number that all servers of the platform agree on: they wait for each other's migrations.
 ADVISORY_LOCK = 0x6D6C666C
 log = logging.getLogger("uvicorn.error")
@@ -74,6 +80,13 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
+def limit_connections(most: int) -> None:
+    """The size of the pools that are made from now on; half of it stays connected."""
+    kept = max(most // 2, 1)
+    os.environ["MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"] = str(kept)
+    os.environ["MLFLOW_SQLALCHEMYSTORE_MAX_OVERFLOW"] = str(most - kept)
+
+
 @contextlib.contextmanager
 def alone(uri: str) -> Iterator[None]:
     """Hold a lock of the database; it goes with the connection, so nothing stale is left."""
@@ -92,6 +105,7 @@ def prepare_databases() -> None:
     from mlflow.store.db import utils
 
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
+    limit_connections(ACCOUNT_CONNECTIONS)
     with alone(uri):
         engine = utils.create_sqlalchemy_engine_with_retry(uri)
         if utils._is_empty_database(engine):
@@ -119,10 +133,28 @@ class Never:
     """No object is one of these."""
 
 
+def share_connections() -> None:
+    """One pool for experiments and models, and no more requests at once than it can serve."""
+    from mlflow.store.db import utils
+    from mlflow.store.model_registry import sqlalchemy_store as models
+    from mlflow.store.tracking import sqlalchemy_store as experiments
+
+    limit_connections(CONNECTIONS)
+    models.SqlAlchemyStore._engine_map = experiments.SqlAlchemyStore._engine_map
+    admission, make = Admission(admitted(CONNECTIONS)), utils._get_managed_session_maker
+
+    def make_admitted(*arguments: Any) -> Callable[..., Any]:
+        return admission.wrap(make(*arguments))
+
+    utils._get_managed_session_maker = make_admitted
+    models._get_managed_session_maker = make_admitted
+
+
 def open_stores() -> None:
     """Connect before the first request asks for it."""
     from mlflow.server import handlers
 
+    share_connections()
     # Clients reach the gateway, not S3: do not offer them to go there with links.
     handlers.MultipartUploadMixin = handlers.MultipartDownloadMixin = Never
     uri = os.environ["MLFLOW_BACKEND_STORE_URI"]
