@@ -63,6 +63,9 @@ options:
       url:
         description: Address that shall answer.
         type: str
+      socket:
+        description: Unix socket to ask instead of the host and port in O(checks[].url).
+        type: path
       status:
         description: Accepted HTTP statuses. Default is 200.
         type: list

@@ -52,6 +52,13 @@ options:
         type: list
         elements: str
         default: []
+      left_groups:
+        description:
+          - Groups that the user shall not be in. For those that an earlier version of the role asked
+            for.
+        type: list
+        elements: str
+        default: []
       shell:
         description: Login shell.
         type: str

@@ -14,6 +14,7 @@ from .errors import HostError
 ROLE = {"type": "str", "required": True}
 HEALTH = {
     "url": {"type": "str"},
+    "socket": {"type": "path"},
     "status": {"type": "list", "elements": "int"},
     "contains": {"type": "str"},
     "method": {"type": "str"},
@@ -36,6 +37,7 @@ FILES: Mapping[str, Any] = {
             "name": {"type": "str", "required": True},
             "home": {"type": "path"},
             "groups": {"type": "list", "elements": "str", "default": []},
+            "left_groups": {"type": "list", "elements": "str", "default": []},
             "shell": {"type": "str", "default": "/usr/sbin/nologin"},
             "comment": {"type": "str", "default": ""},
         },

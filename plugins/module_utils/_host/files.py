@@ -27,6 +27,7 @@ class User:
     groups: tuple[str, ...] = ()
     shell: str = "/usr/sbin/nologin"
     comment: str = ""
+    left_groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ def user_of(row: Mapping[str, Any]) -> User:
         tuple(account(group, where) for group in row.get("groups") or ()),
         row.get("shell") or "/usr/sbin/nologin",
         row.get("comment") or "",
+        tuple(account(group, where) for group in row.get("left_groups") or ()),
     )
 
 

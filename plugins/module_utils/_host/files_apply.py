@@ -40,7 +40,7 @@ def read(wanted: Wanted) -> Before:
     things: list[Directory | File] = [*wanted.directories, *wanted.files]
     users = {one.name for one in wanted.users} | {one.owner for one in things}
     groups = {*wanted.groups, *(one.group for one in things)}
-    groups |= {name for one in wanted.users for name in (one.name, *one.groups)}
+    groups |= {name for one in wanted.users for name in (one.name, *one.groups, *one.left_groups)}
     return Before(
         _found(users, _account),
         _found(groups, _group),

@@ -197,6 +197,8 @@ class _Draft:
                 act = Run(("usermod", *options, user.name), f"change the user {user.name}")
                 self.add(act, f"user {user.name}: changed")
         self.join(user)
+        for name in user.left_groups:
+            self.leave(user.name, name)
 
     def refuse_accounts(self, who: str) -> None:
         if self.accounts_shut:
@@ -223,6 +225,15 @@ class _Draft:
         for name in user.groups:
             group = self.groups[name]
             self.groups[name] = replace(group, members=group.members | {user.name})
+
+    def leave(self, user: str, name: str) -> None:
+        """A group that an earlier version of a role wanted the user to be in."""
+        group = self.groups.get(name)
+        if group is None or user not in group.members:
+            return
+        self.groups[name] = replace(group, members=group.members - {user})
+        act = Run(("gpasswd", "--delete", user, name), f"take {user} out of the group {name}")
+        self.add(act, f"user {user}: no longer in group {name}")
 
     def ids(self, owner: str, group: str, path: str) -> tuple[int | None, int | None]:
         """Numbers of the names; none for one that is not there yet."""

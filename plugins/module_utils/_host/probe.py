@@ -58,6 +58,8 @@ def remedy_of(check: Mapping[str, Any]) -> str:
         return "run the site again, which puts it back"
     if name == "command":
         return f"run it on the host: {' '.join(str(word) for word in check['command'])}"
+    if check.get("socket"):
+        return f"see on the host who listens: ss -lxp src {check['socket']}"
     return f"see on the host who listens: ss -ltnp sport = :{_port(check, name)}"
 
 
@@ -183,6 +185,21 @@ def _context(check: Mapping[str, Any]) -> ssl.SSLContext:
     return context
 
 
+def _connect(check: Mapping[str, Any], where: tuple[str, int], timeout: float) -> socket.socket:
+    """A connection to the address, or to the socket in its place."""
+    path = check.get("socket")
+    if not path:
+        return socket.create_connection(where, timeout)
+    raw = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        raw.settimeout(timeout)
+        raw.connect(str(path))
+    except BaseException:
+        raw.close()
+        raise
+    return raw
+
+
 def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
     """The status and the body of an answer, or 0, nothing, and why there is none."""
     url = str(check["url"])
@@ -193,7 +210,7 @@ def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
     name = check.get("server_name") or parts.hostname
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
     try:
-        raw = socket.create_connection((parts.hostname, port), timeout)
+        raw = _connect(check, (parts.hostname, port), timeout)
         if parts.scheme == "https":
             try:
                 raw = _context(check).wrap_socket(raw, server_hostname=name)
@@ -208,7 +225,8 @@ def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
         answer = connection.getresponse()
         body = answer.read(LARGEST).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:
-        return 0, "", f"{url} does not answer ({reason(error)})"
+        where = f" at {check['socket']}" if check.get("socket") else ""
+        return 0, "", f"{url}{where} does not answer ({reason(error)})"
     finally:
         connection.close()
     return answer.status, body, ""

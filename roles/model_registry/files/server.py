@@ -29,7 +29,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from admission import Admission, admitted
+from admission import Admission, turns
 
 HOST = "127.0.0.1"
 SHARED_PORT = int(os.environ["MODEL_REGISTRY_PORT"])
@@ -117,6 +117,7 @@ def prepare_databases() -> None:
         engine.dispose()
         auth.store.init_db(auth.auth_config.database_uri)
         set_administrator(auth)
+        auth.store.engine.dispose()  # the application makes another one
 
 
 def set_administrator(auth: types.ModuleType) -> None:
@@ -141,7 +142,7 @@ def share_connections() -> None:
 
     limit_connections(CONNECTIONS)
     models.SqlAlchemyStore._engine_map = experiments.SqlAlchemyStore._engine_map
-    admission, make = Admission(admitted(CONNECTIONS)), utils._get_managed_session_maker
+    admission, make = Admission(turns(CONNECTIONS)), utils._get_managed_session_maker
 
     def make_admitted(*arguments: Any) -> Callable[..., Any]:
         return admission.wrap(make(*arguments))
@@ -192,6 +193,7 @@ def serve() -> None:
     from mlflow.server import auth
 
     open_stores()
+    limit_connections(ACCOUNT_CONNECTIONS)
     config = uvicorn.Config(
         auth.create_app(),
         access_log=False,  # the gateway logs requests

@@ -14,6 +14,7 @@ from importlib import util
 from pathlib import Path
 from types import ModuleType
 
+import jinja2
 import pytest
 import yaml
 
@@ -66,21 +67,33 @@ def at_once(session: object, callers: int, wait_for: int) -> list[int]:
         return [each.result() for each in asked]
 
 
-@pytest.mark.parametrize("connections", [4, 7, 10, 12])
-def test_the_pool_serves_all_that_are_admitted(connections: int) -> None:
-    threads = admission.admitted(connections)
-    session = admission.Admission(threads).wrap(Pool(connections).session)
-    assert at_once(session, 3 * threads, threads) == [4] * 3 * threads
+@pytest.mark.parametrize(
+    ("connections", "writing", "reading"), [(4, 1, 0), (6, 1, 0), (7, 1, 2), (10, 2, 2), (13, 3, 2)]
+)
+def test_the_pool_serves_all_that_are_admitted(
+    connections: int, writing: int, reading: int
+) -> None:
+    assert admission.turns(connections) == (writing, reading)
+    # What those who read may hold while those who write want theirs.
+    pool = Pool(connections - reading)
+    session = admission.Admission(admission.turns(connections)).wrap(pool.session)
+    assert at_once(session, 3 * writing, writing) == [4] * 3 * writing
+
+
+def test_who_reads_does_not_wait_for_those_who_write() -> None:
+    session = admission.Admission(admission.Turns(1, 1)).wrap(Pool(10).session)
+    with ThreadPoolExecutor(1) as threads, session(read_only=False):
+        assert threads.submit(lambda: session().__enter__()).result(timeout=2) is True
 
 
 def test_as_many_as_there_are_connections_would_wait_for_each_other() -> None:
-    session = admission.Admission(4).wrap(Pool(4).session)
+    session = admission.Admission(admission.Turns(4, 0)).wrap(Pool(4).session)
     with pytest.raises(TimeoutError):
         at_once(session, 4, 4)
 
 
 def test_a_failed_request_gives_its_turn_back() -> None:
-    session = admission.Admission(1).wrap(Pool(4).session)
+    session = admission.Admission(admission.Turns(1, 0)).wrap(Pool(4).session)
     for _attempt in range(3):
         with pytest.raises(ValueError, match="wrong"), session():
             raise ValueError("wrong")
@@ -89,6 +102,11 @@ def test_a_failed_request_gives_its_turn_back() -> None:
 
 def test_the_role_computes_with_the_same_numbers() -> None:
     words = yaml.safe_load((ROLE / "vars/main.yml").read_text())
-    assert "// 3" in words["__model_registry_admitted"]
-    assert admission.SESSIONS - 1 == 3
-    assert admission.admitted(4) == 1
+    names = ("pool", "readers", "writers")
+    for asked in range(2, 30):
+        known: dict[str, object] = {"model_registry_connections_per_pool": asked}
+        for name in names:
+            text = words[f"__model_registry_{name}"].replace(" | max", " | list | max")
+            known[f"__model_registry_{name}"] = jinja2.Template(text).render(known)
+        pool, readers, writers = (int(str(known[f"__model_registry_{name}"])) for name in names)
+        assert admission.turns(pool) == (writers, readers)

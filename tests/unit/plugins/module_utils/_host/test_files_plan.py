@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,23 @@ def test_what_is_changed_of_a_user(user: User, ledger: Ledger, options: str | No
     steps = plan(before(), Wanted(users=(user,)), ledger, "first")
     runs = [step.act.argv for step in steps if isinstance(step.act, Run)]
     assert runs == ([] if options is None else [("usermod", *options.split(), "mlops-x")])
+
+
+def test_a_user_leaves_a_group_that_an_earlier_version_asked_for() -> None:
+    user = User("mlops-x", "/h", (), "/s", left_groups=("company", "nowhere"))
+    inside = replace(
+        before(),
+        groups={"mlops-x": Group(6), "company": Group(7, frozenset({"mlops-x", "other"}))},
+    )
+    steps = plan(inside, Wanted(users=(user,)), USER_OURS, "first")
+    assert [step.act for step in steps if isinstance(step.act, Run)] == [
+        Run(
+            ("gpasswd", "--delete", "mlops-x", "company"),
+            "take mlops-x out of the group company",
+        )
+    ]
+    left = replace(inside, groups={**inside.groups, "company": Group(7, frozenset({"other"}))})
+    assert not any(step.act for step in plan(left, Wanted(users=(user,)), USER_OURS, "first"))
 
 
 def test_a_user_of_somebody_else_is_refused_even_if_it_is_as_wanted() -> None:

@@ -72,6 +72,34 @@ def test_good_answers_say_nothing(server: str, tmp_path: Path) -> None:
         assert probe.ask(check, 5) == ""
 
 
+class SocketServer(HTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self) -> None:
+        self.socket.bind(self.server_address)
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        return self.socket.accept()[0], ("", 0)
+
+
+def test_a_socket_is_asked_in_place_of_the_address(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    check = {"url": "http://localhost/ok", "socket": path, "contains": "well"}
+    nothing = probe.ask(check, 5)
+    assert nothing == f"http://localhost/ok at {path} does not answer (No such file or directory)"
+    assert probe.remedy_of(check) == f"see on the host who listens: ss -lxp src {path}"
+    httpd = SocketServer(path, Handler)  # type: ignore[arg-type]
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    try:
+        assert probe.ask(check, 5) == ""
+        assert "answers 503" in probe.ask({**check, "url": "http://localhost/no"}, 5)
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+
+
 def test_bad_answers_are_sentences(server: str, tmp_path: Path) -> None:
     path = tmp_path / "f"
     path.write_text("hello")
