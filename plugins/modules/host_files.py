@@ -54,8 +54,8 @@ options:
         default: []
       left_groups:
         description:
-          - Groups that the user shall not be in. For those that an earlier version of the role asked
-            for.
+          - Groups that the user shall not be in, such as those that an earlier version of the role
+            asked for.
         type: list
         elements: str
         default: []
