@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-from .config import load
+from .config import forget_others, load
 from .errors import PipelineError
 from .timing import Timings
 
@@ -23,16 +24,22 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="mlops_pipeline", description=__doc__)
     steps = parser.add_subparsers(dest="step", required=True)
     for name, needs, text in (
-        ("prepare", "", "write the data set with its manifest"),
-        ("train", "data-version", "train on prepared data, log to the model registry"),
-        ("evaluate", "run-id", "judge the model of a run on held-out data"),
-        ("publish", "run-id", "register, package, sign and push the model of a run"),
-        ("current", "", "find the release that was published last"),
+        ("prepare", (), "write a version of the data with its manifest"),
+        ("train", ("data-version",), "train on prepared data, log to the model registry"),
+        (
+            "evaluate",
+            ("run-id", "data-version", "candidate"),
+            "judge the model of a run on held-out data",
+        ),
+        ("publish", ("run-id",), "register, package, sign and push the model of a run"),
+        ("current", (), "find the release that was published last"),
     ):
         step = steps.add_parser(name, help=text)
         step.add_argument("--config", required=True, help="YAML or JSON file")
-        if needs:
-            step.add_argument(f"--{needs}", required=True)
+        for need in needs:
+            step.add_argument(f"--{need}", required=True)
+        if name == "publish":
+            step.add_argument("--candidate", help="digest that the step train has printed")
         if name in ("publish", "current"):
             step.add_argument("--golden", help="file to write the golden answers to")
     package_options(steps.add_parser("package", help="make a candidate of a model that exists"))
@@ -93,11 +100,13 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
     if options.step == "evaluate":
         from . import evaluate
 
-        return evaluate.run(config, timings, options.run_id)
+        return evaluate.run(
+            config, timings, options.run_id, options.data_version, options.candidate
+        )
     if options.step == "publish":
         from . import publish
 
-        return publish.run(config, timings, options.run_id, options.golden)
+        return publish.run(config, timings, options.run_id, options.golden, options.candidate)
     from . import current
 
     return current.run(config, timings, options.golden)
@@ -106,6 +115,7 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run a step; print one line of JSON."""
     options = parse(arguments)
+    forget_others(options.step, os.environ)
     warnings.simplefilter("ignore")
     started = time.perf_counter()
     timings = Timings()

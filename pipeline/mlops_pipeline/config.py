@@ -7,21 +7,33 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .errors import PipelineError
 
-SECRETS = (
-    "PIPELINE_S3_ACCESS_KEY",
-    "PIPELINE_S3_SECRET_KEY",
-    "PIPELINE_MLFLOW_PASSWORD",
-    "PIPELINE_REGISTRY_PASSWORD",
-    "PIPELINE_SIGNING_KEY",
-    "PIPELINE_SIGNING_PIN",
-)
+STORE = ("PIPELINE_S3_ACCESS_KEY", "PIPELINE_S3_SECRET_KEY")
+TRACKING = ("PIPELINE_MLFLOW_PASSWORD",)
+REGISTRY = ("PIPELINE_REGISTRY_PASSWORD",)
+# What each step needs. Only publish signs and pushes.
+SECRETS: Mapping[str, tuple[str, ...]] = {
+    "prepare": (*STORE, "PIPELINE_SOURCE_PASSWORD"),
+    "train": (*STORE, *TRACKING),
+    "evaluate": (*STORE, *TRACKING),
+    "publish": (*TRACKING, *REGISTRY, "PIPELINE_SIGNING_KEY", "PIPELINE_SIGNING_PIN"),
+    "current": (*TRACKING, *REGISTRY),
+    "package": TRACKING,
+}
+
+
+def forget_others(step: str, environment: MutableMapping[str, str]) -> None:
+    """Drop the secrets of other steps, however many whoever started this one has set."""
+    every = {name for names in SECRETS.values() for name in names}
+    for name in every.difference(SECRETS[step]):
+        environment.pop(name, None)
+        environment.pop(f"{name}_FILE", None)
 
 
 @dataclass(frozen=True)
@@ -72,6 +84,21 @@ class Config:
 
     options: Section
     environment: Mapping[str, str]
+
+    @property
+    def environments(self) -> str:
+        """The directory of Python environments; empty for the user's cache directory."""
+        return self.options.text("environments", "-").removeprefix("-")
+
+    @property
+    def limit(self) -> int:
+        """Seconds that an entry point of a project may take."""
+        return self.options.count("limit_seconds", 3600)
+
+    def parameters(self, step: str) -> dict[str, Any]:
+        """The operator's parameters for an entry point of the project."""
+        found: dict[str, Any] = self.options.section("parameters").get(step, dict, {})
+        return dict(found)
 
     def secret(self, name: str) -> str:
         """Return a secret from the environment, or from the file that NAME_FILE names."""

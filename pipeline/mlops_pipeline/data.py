@@ -1,32 +1,39 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data sets: rows as CSV, described by a manifest that anybody can read and check."""
+"""Versions of data: files of any kind, described by a manifest that anybody can read and check."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from .errors import PipelineError
 from .storage import Storage
 
 MANIFEST = "manifest.json"
-PARTS = ("train", "test")
+CHUNK = 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Features and labels of one part of a data set."""
+class Entry:
+    """One file of a version, or one that it was made from."""
 
-    names: tuple[str, ...]
-    features: list[list[float]]
-    labels: list[int]
+    path: str
+    size: int
+    sha256: str
+    version: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe the file; the store's own version only where the store has one."""
+        value: dict[str, Any] = {"path": self.path, "size": self.size, "sha256": self.sha256}
+        if self.version:
+            value["version"] = self.version
+        return value
 
 
 def sha256(data: bytes) -> str:
@@ -34,63 +41,60 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def split(count: int, test_share: float, seed: int) -> dict[str, list[int]]:
-    """Deal rows into parts by hash: the same on every machine and with every library version."""
-    order = sorted(range(count), key=lambda row: hashlib.sha256(f"{seed}:{row}".encode()).digest())
-    cut = round(count * test_share)
-    return {"test": sorted(order[:cut]), "train": sorted(order[cut:])}
+def describe(path: Path, name: str, version: str = "") -> Entry:
+    """Describe a file without holding it in memory."""
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while part := stream.read(CHUNK):
+            digest.update(part)
+            size += len(part)
+    return Entry(name, size, digest.hexdigest(), version)
 
 
-def to_csv(rows: Rows) -> bytes:
-    """Write rows; numbers in the shortest form that reads back to the same number."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([*rows.names, "label"])
-    for features, label in zip(rows.features, rows.labels, strict=True):
-        writer.writerow([*(repr(value) for value in features), label])
-    return stream.getvalue().encode()
+def describe_folder(folder: Path) -> list[Entry]:
+    """Describe every file of a folder; links out of it are refused."""
+    entries = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink():
+            raise PipelineError(f"{path.relative_to(folder)} is a link; wanted a file.")
+        if path.is_file():
+            entries.append(describe(path, path.relative_to(folder).as_posix()))
+    return entries
 
 
-def from_csv(data: bytes, where: str) -> Rows:
-    """Read rows, naming the line that is wrong."""
-    lines = csv.reader(io.StringIO(data.decode()))
-    header = next(lines, [])
-    if len(header) < 2 or header[-1] != "label":
-        raise PipelineError(f"{where}: the first line does not name features and a label.")
-    features: list[list[float]] = []
-    labels: list[int] = []
-    for number, line in enumerate(lines, start=2):
-        try:
-            if len(line) != len(header):
-                raise ValueError(f"{len(line)} fields, wanted {len(header)}")
-            features.append([float(value) for value in line[:-1]])
-            labels.append(int(line[-1]))
-        except ValueError as error:
-            raise PipelineError(f"{where}, line {number}: {error}.") from None
-    return Rows(tuple(header[:-1]), features, labels)
+def plain_path(name: str, where: str) -> PurePosixPath:
+    """Return a path below a folder; refuse one that leads out of it."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or not path.parts or any(part in ("", ".", "..") for part in path.parts):
+        raise PipelineError(f"{where} names the file {name!r}, which lies outside of it.")
+    return path
 
 
 def build_manifest(
-    dataset: str, origin: str, seed: int, test_share: float, files: dict[str, bytes]
+    dataset: str,
+    parameters: Mapping[str, Any],
+    files: Sequence[Entry],
+    source: Sequence[Entry] = (),
+    origin: str = "",
 ) -> bytes:
-    """Describe a data set."""
-    value = {
+    """Describe a version: its files, and what they were made from. Same data, same bytes."""
+    value: dict[str, Any] = {
         "dataset": dataset,
-        "origin": origin,
-        "seed": seed,
-        "test_share": test_share,
-        "files": [
-            {"path": name, "size": len(data), "sha256": sha256(data)}
-            for name, data in sorted(files.items())
-        ],
+        "parameters": {name: str(each) for name, each in parameters.items()},
+        "files": [each.to_json() for each in sorted(files, key=_path)],
     }
+    if source or origin:
+        value["origin"] = origin
+        value["source"] = [each.to_json() for each in sorted(source, key=_path)]
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
-def read_dataset(
-    storage: Storage, version: str, parts: Sequence[str] = PARTS
-) -> tuple[dict[str, Any], dict[str, Rows]]:
-    """Read a version of a data set and check every file against the manifest."""
+def _path(entry: Entry) -> str:
+    return entry.path
+
+
+def read_manifest(storage: Storage, version: str) -> dict[str, Any]:
+    """Read the manifest of a version, which is named by the manifest's digest."""
     where = f"{storage.uri}/{version}"
     data = storage.read(f"{version}/{MANIFEST}")
     if data is None:
@@ -98,18 +102,22 @@ def read_dataset(
     if sha256(data) != version:
         raise PipelineError(f"The manifest of {where} was changed after the data were prepared.")
     manifest: dict[str, Any] = json.loads(data)
-    found: dict[str, Rows] = {}
+    return manifest
+
+
+def fetch_dataset(storage: Storage, version: str, folder: Path) -> dict[str, Any]:
+    """Put a version of the data into a folder; check every file against the manifest."""
+    where = f"{storage.uri}/{version}"
+    manifest = read_manifest(storage, version)
     for entry in manifest["files"]:
-        part = entry["path"].removesuffix(".csv")
-        if part not in parts:
-            continue
-        content = storage.read(f"{version}/{entry['path']}")
-        if content is None:
+        path = folder / plain_path(str(entry["path"]), f"The manifest of {where}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if storage.get(f"{version}/{entry['path']}", path) is None:
             raise PipelineError(f"The file {where}/{entry['path']} is missing.")
-        if sha256(content) != entry["sha256"]:
+        found = describe(path, entry["path"])
+        if found.sha256 != entry["sha256"]:
             raise PipelineError(
-                f"The file {where}/{entry['path']} has the sha256 {sha256(content)}, "
+                f"The file {where}/{entry['path']} has the sha256 {found.sha256}, "
                 f"the manifest says {entry['sha256']}."
             )
-        found[part] = from_csv(content, f"{where}/{entry['path']}")
-    return manifest, found
+    return manifest

@@ -5,18 +5,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from . import tracking
+from .candidate import Candidate, copy_plain, read_candidate
 from .config import Config
-from .data import read_dataset
 from .errors import PipelineError
-from .storage import open_storage
+from .measure import measure
+from .onnx_file import describe
 from .timing import Timings
-from .train import INPUT
+from .train import TYPES
 
 
 def largest_gap(found: list[float], expected: list[float]) -> float:
@@ -39,9 +39,16 @@ def judge(metrics: dict[str, float], thresholds: dict[str, float]) -> list[str]:
 
 def fetch_release(mlflow: Any, run_id: str, folder: Path) -> dict[str, bytes]:
     """Fetch the files of a run that make a release."""
+    candidate = fetch_candidate(mlflow, run_id, folder)
+    return {each.path: (candidate.folder / each.path).read_bytes() for each in candidate.files}
+
+
+def fetch_candidate(mlflow: Any, run_id: str, folder: Path) -> Candidate:
+    """Fetch what the step train has logged: the model's own files, and what goes with them."""
     from mlflow.artifacts import download_artifacts
 
-    files: dict[str, bytes] = {}
+    place = folder / "candidate"
+    place.mkdir()
     with tracking.sentences(f"read the model of run {run_id}"):
         runs = mlflow.MlflowClient()
         models = runs.search_logged_models(
@@ -50,65 +57,67 @@ def fetch_release(mlflow: Any, run_id: str, folder: Path) -> dict[str, bytes]:
         )
         if not models:
             raise PipelineError(f"The run {run_id} has logged no model; run the step train first.")
-        local = download_artifacts(f"models:/{models[0].model_id}", dst_path=str(folder / "model"))
-        files[tracking.MODEL_FILE] = (Path(local) / tracking.MODEL_FILE).read_bytes()
-        for name in (tracking.GOLDEN_FILE, tracking.CONFIG_FILE):
-            local = download_artifacts(
-                run_id=run_id,
-                artifact_path=f"{tracking.RELEASE_FOLDER}/{name}",
-                dst_path=str(folder),
+        local = Path(
+            download_artifacts(f"models:/{models[0].model_id}", dst_path=str(folder / "model"))
+        )
+        release = Path(
+            download_artifacts(
+                run_id=run_id, artifact_path=tracking.RELEASE_FOLDER, dst_path=str(folder / "run")
             )
-            files[name] = Path(local).read_bytes()
-    return files
+        )
+    model = describe(local / tracking.MODEL_FILE)
+    for name in (tracking.MODEL_FILE, *model.files):
+        copy_plain(local / name, place / name)
+    for path in release.iterdir():
+        copy_plain(path, place / path.name)
+    return read_candidate(place)
 
 
-def run(config: Config, timings: Timings, run_id: str) -> dict[str, Any]:
+def golden_gap(candidate: Candidate) -> float:
+    """Return the largest difference of the model's answers from the trainer's own."""
+    import numpy as np
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(
+        str(candidate.folder / tracking.MODEL_FILE), providers=["CPUExecutionProvider"]
+    )
+    gap = 0.0
+    for case in candidate.golden()["cases"]:
+        feed = {
+            each["name"]: np.asarray(each["data"], dtype=TYPES[each["datatype"]]).reshape(
+                each["shape"]
+            )
+            for each in case["request"]["inputs"]
+        }
+        answers = session.run(list(case["expected"]), feed)
+        for name, answer in zip(case["expected"], answers, strict=True):
+            found = [float(value) for value in answer.ravel()]
+            gap = max(gap, largest_gap(found, case["expected"][name]))
+    return gap
+
+
+def run(
+    config: Config, timings: Timings, run_id: str, data_version: str, candidate: str
+) -> dict[str, Any]:
     """Compare with the thresholds and with the trainer's own answers; note the verdict."""
     options = config.options
     thresholds = {name: float(value) for name, value in options.get("thresholds", dict, {}).items()}
+    tolerance = options.number("tolerance", 1e-4)
     with timings.measure("load libraries"):
         mlflow = tracking.connect(config)
-        import numpy as np
-        import onnxruntime
-        from sklearn.metrics import accuracy_score, f1_score, roc_auc_score
-    with timings.measure("read the model"), TemporaryDirectory() as folder:
-        files = fetch_release(mlflow, run_id, Path(folder))
-        settings = json.loads(files[tracking.CONFIG_FILE])
-    with timings.measure("read data"):
-        storage = open_storage(options.text("data_uri"), config)
-        _manifest, parts = read_dataset(storage, settings["data_version"], ("test",))
-    with timings.measure("judge"):
-        session = onnxruntime.InferenceSession(
-            files[tracking.MODEL_FILE], providers=["CPUExecutionProvider"]
-        )
-        features = np.asarray(parts["test"].features, dtype=np.float32)
-        labels = np.asarray(parts["test"].labels, dtype=np.int64)
-        guessed, chances = session.run(["label", "probabilities"], {INPUT: features})
-        binary = chances.shape[1] == 2
-        metrics = {
-            "accuracy": float(accuracy_score(labels, guessed)),
-            "f1": float(f1_score(labels, guessed, average="binary" if binary else "macro")),
-            "roc_auc": float(
-                roc_auc_score(labels, chances[:, 1])
-                if binary
-                else roc_auc_score(labels, chances, multi_class="ovr")
-            ),
-        }
-        golden = json.loads(files[tracking.GOLDEN_FILE])
-        gap = 0.0
-        for case in golden["cases"]:
-            row = np.asarray([case["request"]["inputs"][0]["data"]], dtype=np.float32)
-            answers = session.run(list(case["expected"]), {INPUT: row})
-            for name, answer in zip(case["expected"], answers, strict=True):
-                found = [float(value) for value in answer.ravel()]
-                gap = max(gap, largest_gap(found, case["expected"][name]))
+    with TemporaryDirectory(prefix="mlops-candidate-") as folder:
+        with timings.measure("read the model"):
+            fetched = fetch_candidate(mlflow, run_id, Path(folder))
+            fetched.require(candidate, f"run {run_id}")
+        with timings.measure("judge"):
+            found = measure(config, fetched.folder, data_version)
+            gap = golden_gap(fetched)
+    metrics = found["metrics"]
     problems = judge(metrics, thresholds)
-    if not golden["cases"]:
-        problems.append("There is no golden answer of the trainer to compare with.")
-    if gap > golden["tolerance"]:
+    if gap > tolerance:
         problems.append(
             f"The ONNX model differs from the trainer's own answers by {gap:.3g}; "
-            f"at most {golden['tolerance']:g} is accepted."
+            f"at most {tolerance:g} is accepted."
         )
     with timings.measure("note the verdict"), tracking.sentences("note the verdict"):
         client = mlflow.MlflowClient()
@@ -120,8 +129,9 @@ def run(config: Config, timings: Timings, run_id: str) -> dict[str, Any]:
     return {
         "changed": True,
         "run_id": run_id,
-        "metrics": metrics,
+        "candidate": candidate,
         "thresholds": thresholds,
         "golden_gap": gap,
-        "test_rows": len(labels),
+        "test_rows": found["rows"],
+        **found,
     }

@@ -32,6 +32,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.signature im
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 from . import tracking
+from .candidate import read_candidate
 from .config import Config
 from .errors import PipelineError
 from .evaluate import fetch_release
@@ -81,7 +82,13 @@ def keep_golden(path: str, data: bytes) -> None:
         raise PipelineError(f"The golden answers cannot be written to {path}: {error}.") from None
 
 
-def run(config: Config, timings: Timings, run_id: str, golden: str | None = None) -> dict[str, Any]:
+def run(
+    config: Config,
+    timings: Timings,
+    run_id: str,
+    golden: str | None = None,
+    candidate: str | None = None,
+) -> dict[str, Any]:
     """Publish the model of a run that has passed its evaluation."""
     options = config.options
     name = options.text("model_name")
@@ -99,6 +106,8 @@ def run(config: Config, timings: Timings, run_id: str, golden: str | None = None
             )
     with timings.measure("read the model"), TemporaryDirectory() as folder:
         files = fetch_release(mlflow, run_id, Path(folder))
+        if candidate:
+            read_candidate(Path(folder) / "candidate").require(candidate, f"run {run_id}")
     with timings.measure("register"), tracking.sentences("register the model"):
         version, fresh = register(mlflow, name, run_id, alias)
     # The time of the run, not of today: the same run always makes the same release.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .config import Config
@@ -21,6 +22,10 @@ RELEASE_FOLDER = "release"
 TAG_EVALUATION = "mlops.evaluation"
 TAG_DATA = "mlops.data_version"
 TAG_DIGEST = "mlops.release_digest"
+TAG_PROJECT = "mlops.project_digest"
+TAG_COMMIT = "mlops.project_commit"
+TAG_LOCK = "mlops.lock_digest"
+TAG_CANDIDATE = "mlops.candidate"
 
 
 def connect(config: Config) -> Any:
@@ -44,6 +49,19 @@ def connect(config: Config) -> Any:
     import mlflow
 
     return mlflow
+
+
+class Later:
+    """MLflow's client, loaded while something else is done."""
+
+    def __init__(self, config: Config) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._loaded = self._pool.submit(connect, config)
+
+    def get(self) -> Any:
+        """Return the client; raise what went wrong."""
+        self._pool.shutdown(wait=True)
+        return self._loaded.result()
 
 
 @contextlib.contextmanager

@@ -1,161 +1,197 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 2: train on the prepared data; log parameters, metrics, model and golden answers."""
+"""Step 2: let the project train on the prepared data; log what came of it, byte by byte."""
 
 from __future__ import annotations
 
-import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import tracking
+from . import project, tracking
+from .candidate import (
+    CONFIG_FILE,
+    GOLDEN_FILE,
+    MODEL_FILE,
+    PROFILE_FILE,
+    Candidate,
+    assemble,
+    check_golden,
+    check_name,
+    read_mapping,
+)
 from .config import Config
-from .data import Rows, read_dataset
+from .data import fetch_dataset
 from .errors import PipelineError
 from .storage import open_storage
 from .timing import Timings
 
-INPUT = "features"
+# What the project tells of the training; not part of the release.
+TRAINING_FILE = "training.json"
+TYPES: Mapping[str, str] = {
+    "BOOL": "bool",
+    "FP16": "float16",
+    "FP32": "float32",
+    "FP64": "float64",
+    **{f"INT{size}": f"int{size}" for size in (8, 16, 32, 64)},
+    **{f"UINT{size}": f"uint{size}" for size in (8, 16, 32, 64)},
+}
 
 
-def build(options: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the untrained pipeline and its parameters."""
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
+def settle(written: Path, folder: Path, config: Config, data_version: str) -> Candidate:
+    """Make a candidate of what the project wrote.
 
-    kind = options.text("kind", "logistic_regression")
-    if kind == "logistic_regression":
-        from sklearn.linear_model import LogisticRegression
+    The name, the data and the tolerance are the operator's, whatever the project wrote of them.
+    """
+    for name, what in (
+        (MODEL_FILE, "the model"),
+        (GOLDEN_FILE, "requests with the trainer's own answers"),
+    ):
+        if not (written / name).is_file():
+            raise PipelineError(
+                f"The entry point train wrote no {name} ({what}) into the folder {{candidate}}."
+            )
+    tolerance = config.options.number("tolerance", 1e-4)
+    golden = {"cases": read_mapping(written / GOLDEN_FILE).get("cases"), "tolerance": tolerance}
+    described = optional(written / CONFIG_FILE)
+    described.update(
+        model_name=config.options.text("model_name"), tolerance=tolerance, data_version=data_version
+    )
+    profile = written / PROFILE_FILE
+    return assemble(
+        folder,
+        written / MODEL_FILE,
+        check_golden(golden, GOLDEN_FILE),
+        described,
+        profile if profile.is_file() else None,
+    )
 
-        parameters = {
-            "C": options.number("C", 1.0),
-            "max_iter": options.count("max_iter", 1000),
-        }
-        estimator: Any = LogisticRegression(**parameters)
-    elif kind == "random_forest":
-        from sklearn.ensemble import RandomForestClassifier
 
-        parameters = {
-            "n_estimators": options.count("n_estimators", 50),
-            "max_depth": options.count("max_depth", 8),
-        }
-        estimator = RandomForestClassifier(**parameters, random_state=0, n_jobs=1)
-    else:
-        raise PipelineError(
-            f"Found the model kind {kind!r}, wanted logistic_regression or random_forest."
+def optional(path: Path) -> dict[str, Any]:
+    """Read a file that the project may leave out."""
+    return read_mapping(path) if path.exists() else {}
+
+
+def signature_of(candidate: Candidate) -> Any:
+    """The inputs that MLflow shows, as the first golden request has them."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import Schema, TensorSpec
+    from numpy import dtype
+
+    request = candidate.golden()["cases"][0]["request"]
+    specs = [
+        TensorSpec(
+            dtype(TYPES[each["datatype"]]) if each["datatype"] in TYPES else dtype("O"),
+            (-1, *each["shape"][1:]),
+            each["name"],
         )
-    return make_pipeline(StandardScaler(), estimator), {"kind": kind, **parameters}
+        for each in request["inputs"]
+    ]
+    return ModelSignature(inputs=Schema(specs))
 
 
-def golden_cases(model: Any, rows: Rows, count: int) -> list[dict[str, Any]]:
-    """Requests in the Open Inference Protocol, answered by the trainer's own model."""
-    import numpy as np
+def log_model(mlflow: Any, run: Any, candidate: Candidate) -> str:
+    """Log the exact files as a model of MLflow; nothing reads and writes them again."""
+    from importlib.metadata import version
 
-    cases = []
-    for features in rows.features[:count]:
-        row = np.asarray([features], dtype=np.float32)
-        cases.append(
-            {
-                "request": {
-                    "inputs": [
-                        {
-                            "name": INPUT,
-                            "shape": [1, row.shape[1]],
-                            "datatype": "FP32",
-                            "data": [float(value) for value in row[0]],
-                        }
-                    ]
-                },
-                "expected": {
-                    "label": [int(model.predict(row)[0])],
-                    "probabilities": [float(value) for value in model.predict_proba(row)[0]],
-                },
-            }
-        )
-    return cases
+    from mlflow.entities import LoggedModelOutput
+    from mlflow.models import Model
+
+    client = mlflow.MlflowClient()
+    logged = client.create_logged_model(
+        run.info.experiment_id, name="model", source_run_id=run.info.run_id, model_type=""
+    )
+    described = Model(
+        artifact_path="model",
+        run_id=run.info.run_id,
+        signature=signature_of(candidate),
+        model_id=logged.model_id,
+    )
+    described.add_flavor("python_function", loader_module="mlflow.onnx", data=MODEL_FILE)
+    described.add_flavor(
+        "onnx",
+        onnx_version=version("onnx"),
+        data=MODEL_FILE,
+        providers=["CPUExecutionProvider"],
+        code=None,
+    )
+    with TemporaryDirectory(prefix="mlops-model-") as place:
+        here = Path(place)
+        for name in (MODEL_FILE, *candidate.model.files):
+            shutil.copyfile(candidate.folder / name, here / name)
+        (here / "requirements.txt").write_text("onnxruntime\n")
+        described.save(str(here / "MLmodel"))
+        client.log_model_artifacts(logged.model_id, str(here))
+    client.finalize_logged_model(logged.model_id, "READY")
+    client.log_outputs(run.info.run_id, [LoggedModelOutput(logged.model_id, 0)])
+    return str(logged.model_id)
 
 
 def run(config: Config, timings: Timings, data_version: str) -> dict[str, Any]:
     """Train one model in one MLflow run."""
     options = config.options
-    name = options.text("model_name")
-    with timings.measure("read data"):
-        storage = open_storage(options.text("data_uri"), config)
-        manifest, parts = read_dataset(storage, data_version)
-    with timings.measure("load libraries"):
-        import numpy as np
-        from skl2onnx import to_onnx
-        from sklearn.metrics import accuracy_score
-
-        model, parameters = build(options.section("model"))
-    features = np.asarray(parts["train"].features, dtype=np.float32)
-    labels = np.asarray(parts["train"].labels, dtype=np.int64)
-    with timings.measure("fit"):
-        model.fit(features, labels)
-        accuracy = float(accuracy_score(labels, model.predict(features)))
-    with timings.measure("convert to ONNX"):
-        onnx_model = to_onnx(
-            model,
-            features[:1],
-            name=name,
-            options={id(model): {"zipmap": False}},
-            target_opset={"": 18, "ai.onnx.ml": 3},
-        )
-        _rename_input(onnx_model)
-        golden = {
-            "tolerance": options.number("tolerance", 1e-4),
-            "cases": golden_cases(model, parts["test"], options.count("golden_cases", 16)),
-        }
-        settings = {
-            "model_name": name,
-            "input": INPUT,
-            "feature_names": list(parts["train"].names),
-            "tolerance": golden["tolerance"],
-            "data_version": data_version,
-        }
-    with timings.measure("load libraries"):
-        mlflow = tracking.connect(config)
-        from mlflow.models import infer_signature
-        from mlflow.onnx import log_model
-    with timings.measure("log to the registry"), tracking.sentences("log the training"):
-        mlflow.set_experiment(options.text("experiment", name))
-        with mlflow.start_run(tags={tracking.TAG_DATA: data_version}) as active:
-            mlflow.log_params(
-                {
-                    **parameters,
-                    "dataset": manifest["dataset"],
-                    "data_version": data_version,
-                    "train_rows": len(labels),
-                }
-            )
-            mlflow.log_metric("train_accuracy", accuracy)
-            info = log_model(
-                onnx_model,
-                name="model",
-                signature=infer_signature(features[:5], model.predict_proba(features[:5])),
-                pip_requirements=["onnxruntime"],
-            )
-            for file, value in ((tracking.GOLDEN_FILE, golden), (tracking.CONFIG_FILE, settings)):
-                mlflow.log_text(
-                    json.dumps(value, sort_keys=True), f"{tracking.RELEASE_FOLDER}/{file}"
-                )
-            run_id = active.info.run_id
+    check_name(options.text("model_name"))
+    code = project.load_project(options.text("project"))
+    with TemporaryDirectory(prefix="mlops-train-") as place:
+        data, written = Path(place, "data"), Path(place, "written")
+        data.mkdir()
+        written.mkdir()
+        # Loading MLflow's client takes as long as a small training; both are done at once.
+        tracker = tracking.Later(config)
+        with timings.measure("read data"):
+            storage = open_storage(options.text("data_uri"), config)
+            manifest = fetch_dataset(storage, data_version, data)
+        with timings.measure("find the environment"):
+            python = project.python_of(code, config.environments)
+        parameters = {**config.parameters("train"), "data": data, "candidate": written}
+        with timings.measure("run the project"):
+            project.run(code, "train", parameters, python, config.limit)
+        training = optional(written / TRAINING_FILE)
+        metrics = project.metrics_of(training, "train") if training.get("metrics") else {}
+        told = training.get("parameters") or config.parameters("train")
+        candidate = settle(written, Path(place, "candidate"), config, data_version)
+        cases = len(candidate.golden()["cases"])
+        with timings.measure("load libraries"):
+            mlflow = tracker.get()
+        logged = {**told, "dataset": manifest["dataset"], "data_version": data_version}
+        with timings.measure("log to the registry"), tracking.sentences("log the training"):
+            mlflow.set_experiment(options.text("experiment", options.text("model_name")))
+            with mlflow.start_run(tags=tags_of(code, data_version, candidate)) as active:
+                mlflow.log_params(logged)
+                if metrics:
+                    mlflow.log_metrics(metrics)
+                model_id = log_model(mlflow, active, candidate)
+                for each in candidate.files:
+                    if each.path not in (MODEL_FILE, *candidate.model.files):
+                        path = candidate.folder / each.path
+                        mlflow.log_artifact(str(path), tracking.RELEASE_FOLDER)
+                run_id = active.info.run_id
     return {
         "changed": True,
+        "candidate": candidate.digest,
         "run_id": run_id,
-        "model_uri": info.model_uri,
-        "parameters": parameters,
-        "metrics": {"train_accuracy": accuracy},
-        "golden_cases": len(golden["cases"]),
+        "model_uri": f"models:/{model_id}",
+        "project": code.name,
+        "project_digest": code.digest,
+        "project_commit": code.commit,
+        "lock_digest": code.lock_digest,
+        "parameters": told,
+        "metrics": metrics,
+        "golden_cases": cases,
+        "bytes": candidate.size,
     }
 
 
-def _rename_input(onnx_model: Any) -> None:
-    """Give the input a name that clients can guess; skl2onnx calls it X."""
-    graph = onnx_model.graph
-    old = graph.input[0].name
-    graph.input[0].name = INPUT
-    for node in graph.node:
-        for position, name in enumerate(node.input):
-            if name == old:
-                node.input[position] = INPUT
+def tags_of(code: project.Project, data_version: str, candidate: Candidate) -> dict[str, str]:
+    """What people look for in the registry; none of it is believed by a later step."""
+    tags = {
+        tracking.TAG_DATA: data_version,
+        tracking.TAG_PROJECT: code.digest,
+        tracking.TAG_COMMIT: code.commit,
+        tracking.TAG_LOCK: code.lock_digest,
+        tracking.TAG_CANDIDATE: candidate.digest,
+    }
+    return {name: value for name, value in tags.items() if value}

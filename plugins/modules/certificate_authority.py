@@ -42,9 +42,6 @@ options:
     type: list
     elements: path
     default: []
-  client_certificate_file:
-    description: Certificate of the client that reads metrics, if it was issued elsewhere.
-    type: path
   days:
     description: Days for which the site's own authority is valid.
     type: int
@@ -105,12 +102,6 @@ certificate:
   type: str
 bundle:
   description: Every certificate that the platform trusts, in PEM.
-  returned: success
-  type: str
-clients:
-  description:
-    - What to verify clients with, in PEM. The authority and those above it up to the root, or those
-      of O(client_certificate_file).
   returned: success
   type: str
 findings:

@@ -61,7 +61,7 @@ options:
     type: int
     default: 2
   timeout:
-    description: Seconds to wait for each answer.
+    description: Seconds to wait for each answer, all of it.
     type: int
     default: 10
 extends_documentation_fragment: [mlops.onprem.read_only]
@@ -130,8 +130,10 @@ devices:
       sample: 0.4
 """
 
+import contextlib
 import http.client
 import json
+import socket
 import ssl
 import time
 import urllib.parse
@@ -140,6 +142,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.bounded import Watch
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.golden import (
     Golden,
@@ -147,6 +150,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.golde
     parse_golden,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.latency import percentile
+
+MAX_ANSWER_BYTES = 4 * 1024 * 1024
 
 
 class DeviceClient:
@@ -157,18 +162,28 @@ class DeviceClient:
         if parts.scheme != "https" or not parts.hostname:
             raise CheckError(f"The address of {name} is {url!r}, wanted https://host.")
         self._name, self._url = name, url
+        self._timeout = timeout
         self._connection = http.client.HTTPSConnection(
             parts.hostname, parts.port or 443, timeout=timeout, context=context
         )
+        self._watch = Watch(self._cut)
+
+    def _cut(self) -> None:
+        """End a request that takes too long, whatever the device still sends of it."""
+        sock = self._connection.sock
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Send one request; return the answer."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"content-type": "application/json"} if data else {}
         try:
-            self._connection.request(method, path, body=data, headers=headers)
-            answer = self._connection.getresponse()
-            text = answer.read()
+            with self._watch.limit(self._timeout):
+                self._connection.request(method, path, body=data, headers=headers)
+                answer = self._connection.getresponse()
+                text = answer.read(MAX_ANSWER_BYTES + 1)
         except ssl.SSLCertVerificationError as error:
             self.close()
             raise CheckError(
@@ -176,20 +191,30 @@ class DeviceClient:
                 f"{error.verify_message}."
             ) from None
         except (OSError, http.client.HTTPException) as error:
+            late = self._watch.expired
             self.close()
+            if late:
+                raise CheckError(
+                    f"{self._name} did not answer {method} {path} within {self._timeout} seconds."
+                ) from None
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise CheckError(
                 f"{self._name} does not answer at {self._url}: {reason.lower()}."
             ) from None
+        if len(text) > MAX_ANSWER_BYTES:
+            self.close()
+            raise CheckError(
+                f"{self._name} answers {method} {path} with more than {MAX_ANSWER_BYTES >> 20} MiB."
+            )
         try:
             value = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = {}
         if answer.status != 200:
-            reason = value.get("error") if isinstance(value, dict) else None
+            reason = str(value.get("error") or "")[:400] if isinstance(value, dict) else None
             raise CheckError(
                 f"{self._name} answers {method} {path} with HTTP {answer.status}"
-                f"{': ' + str(reason) if reason else ''}."
+                f"{': ' + reason if reason else ''}."
             )
         if not isinstance(value, dict):
             raise CheckError(f"{self._name} answers {method} {path} with something else than JSON.")
@@ -198,6 +223,11 @@ class DeviceClient:
     def close(self) -> None:
         """Let go of the connection."""
         self._connection.close()
+
+    def end(self) -> None:
+        """Let go of the connection for good."""
+        self._watch.end()
+        self.close()
 
 
 def check_device(
@@ -284,7 +314,7 @@ def main() -> None:
             try:
                 result.update(check_device(client, device["name"], golden, params), ok=True)
             finally:
-                client.close()
+                client.end()
         except CheckError as error:
             result["error"] = str(error)
         result["seconds"] = round(time.perf_counter() - started, 3)

@@ -13,7 +13,7 @@ description:
   - Asks Prometheus for the model and request metrics of each device, again and again until they
     were measured after this module began, or the time is over. Waits for the next measurement and
     no longer.
-  - Metrics that are not found are a result, not an error; judge RV(problems).
+  - Metrics that are not found are a result, not an error; judge RV(models).
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
@@ -33,31 +33,37 @@ options:
     description: Certificates to trust.
     type: path
     required: true
-  devices:
-    description: Names of the devices, as they stand in the label.
-    type: list
-    elements: str
-    required: true
   label:
     description: Label that names the host.
     type: str
     default: host
-  digest:
-    description: Digest of the release.
-    type: str
+  models:
+    description: The models, each with the devices that have just answered for it.
+    type: list
+    elements: dict
     required: true
-  model_name:
-    description: Name of the model.
-    type: str
-    required: true
-  model_version:
-    description: Version of the model.
-    type: str
-    required: true
-  requests:
-    description: Requests that each device has answered at least.
-    type: int
-    required: true
+    suboptions:
+      model_name:
+        description: Name of the model.
+        type: str
+        required: true
+      model_version:
+        description: Version of the model.
+        type: str
+        required: true
+      digest:
+        description: Digest of the release.
+        type: str
+        required: true
+      devices:
+        description: Names of the devices, as they stand in the label.
+        type: list
+        elements: str
+        required: true
+      requests:
+        description: Requests that each device has answered at least.
+        type: int
+        required: true
   max_age:
     description:
       - Seconds before this module began since which a measurement counts as new. Spares the wait
@@ -78,25 +84,29 @@ EXAMPLES = r"""
     user: admin
     password: "{{ gateway_admin_password }}"
     ca_file: /srv/site/.state/ca-bundle.crt
-    devices: [edge1, edge2]
-    digest: "{{ published.digest }}"
-    model_name: breast-cancer
-    model_version: "3"
-    requests: 76
+    models:
+      - model_name: breast-cancer
+        model_version: "3"
+        digest: "{{ published.digest }}"
+        devices: [edge1, edge2]
+        requests: 76
   delegate_to: localhost
 """
 
 RETURN = r"""
-problems:
-  description: A sentence for each device whose metrics were not found.
+models:
+  description: What was found of each model, by its name.
   returned: success
   type: dict
-  sample: {"edge3": "Prometheus has no model metric of edge3"}
-seen:
-  description: Requests that Prometheus counts, by device.
-  returned: success
-  type: dict
-  sample: {"edge1": 76}
+  contains:
+    problems:
+      description: A sentence for each device whose metrics were not found.
+      type: dict
+      sample: {"edge3": "Prometheus has no model metric of edge3"}
+    seen:
+      description: Requests that Prometheus counts, by device.
+      type: dict
+      sample: {"edge1": 76}
 error:
   description: Why Prometheus could not be asked, empty if it could.
   returned: success
@@ -119,6 +129,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.bounded import (
+    read_answer,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.metrics import (
     expectations,
@@ -127,6 +140,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.metri
 )
 
 POLL_SECONDS = 2.0
+MAX_ANSWER_BYTES = 8 * 1024 * 1024
+ANSWER_SECONDS = 30.0
 
 
 class Prometheus:
@@ -145,13 +160,7 @@ class Prometheus:
         """Return the value by label."""
         url = f"{self._url}/api/v1/query?{urllib.parse.urlencode({'query': text})}"
         answer = self._transport("GET", url, self._headers)
-        data = b""
-        while True:
-            part = answer.read(65536)
-            if not part:
-                break
-            data += part
-        answer.close()
+        data = read_answer(answer, f"Prometheus at {self._url}", MAX_ANSWER_BYTES, ANSWER_SECONDS)
         if answer.status in (401, 403):
             raise CheckError(f"Prometheus at {self._url} does not accept the user we come as.")
         try:
@@ -164,21 +173,32 @@ class Prometheus:
 
 
 def look(
-    prometheus: Prometheus, params: dict[str, Any], since: float
+    prometheus: Prometheus, model: dict[str, Any], since: float
 ) -> tuple[dict[str, str], dict[str, float]]:
-    """Ask for everything once: problems and counted requests by device."""
+    """Ask for everything of a model once: problems and counted requests by device."""
     problems: dict[str, str] = {}
     seen: dict[str, float] = {}
     for wanted in expectations(
-        params["model_name"], params["model_version"], params["digest"], params["requests"]
+        model["model_name"], model["model_version"], model["digest"], model["requests"]
     ):
         values = prometheus.query(wanted.query)
         measured = prometheus.query(f"timestamp({wanted.query})")
-        found = missing(params["devices"], wanted, values, measured, since)
+        found = missing(model["devices"], wanted, values, measured, since)
         problems = {**found, **problems}
         if wanted.title == "requests":
-            seen = {name: values[name] for name in params["devices"] if name in values}
+            seen = {name: values[name] for name in model["devices"] if name in values}
     return problems, seen
+
+
+def look_at_all(
+    prometheus: Prometheus, params: dict[str, Any], since: float
+) -> dict[str, dict[str, Any]]:
+    """Ask for everything of every model once."""
+    found = {}
+    for model in params["models"]:
+        problems, seen = look(prometheus, model, since)
+        found[model["model_name"]] = {"problems": problems, "seen": seen}
+    return found
 
 
 def main() -> None:
@@ -189,12 +209,19 @@ def main() -> None:
             "user": {"type": "str", "default": ""},
             "password": {"type": "str", "default": "", "no_log": True},
             "ca_file": {"type": "path", "required": True},
-            "devices": {"type": "list", "elements": "str", "required": True},
             "label": {"type": "str", "default": "host"},
-            "digest": {"type": "str", "required": True},
-            "model_name": {"type": "str", "required": True},
-            "model_version": {"type": "str", "required": True},
-            "requests": {"type": "int", "required": True},
+            "models": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "model_name": {"type": "str", "required": True},
+                    "model_version": {"type": "str", "required": True},
+                    "digest": {"type": "str", "required": True},
+                    "devices": {"type": "list", "elements": "str", "required": True},
+                    "requests": {"type": "int", "required": True},
+                },
+            },
             "max_age": {"type": "int", "default": 0},
             "timeout": {"type": "int", "default": 90},
         },
@@ -202,8 +229,7 @@ def main() -> None:
     )
     params = module.params
     started = time.monotonic()
-    problems: dict[str, str] = {}
-    seen: dict[str, float] = {}
+    models: dict[str, dict[str, Any]] = {}
     error = ""
     since: float | None = None
     try:
@@ -213,11 +239,11 @@ def main() -> None:
                 if since is None:
                     # Its own clock: the controller's may differ.
                     since = prometheus.query("time()")[""] - params["max_age"]
-                problems, seen = look(prometheus, params, since)
+                models = look_at_all(prometheus, params, since)
                 error = ""
             except Interrupted as problem:
                 error = f"Prometheus at {params['url']} does not answer: {problem}."
-            if not error and not problems:
+            if not error and not any(one["problems"] for one in models.values()):
                 break
             if time.monotonic() - started + POLL_SECONDS > params["timeout"]:
                 break
@@ -226,8 +252,7 @@ def main() -> None:
         error = str(problem)
     module.exit_json(
         changed=False,
-        problems=problems,
-        seen=seen,
+        models=models,
         error=error,
         seconds=round(time.monotonic() - started, 3),
     )

@@ -16,28 +16,37 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  steps:
-    description: By step, what its task with M(mlops.onprem.pipeline_step) returned.
-    type: dict
-    required: true
-  releases:
-    description:
-      - By device, what its task with M(mlops.onprem.model_release) returned.
-    type: dict
-    default: {}
-  release_bytes:
-    description: Size of the release.
-    type: int
-    default: 0
-  devices:
-    description: What M(mlops.onprem.inference_check) returned.
+  models:
+    description: What was found of each model.
     type: list
     elements: dict
-    default: []
-  metrics:
-    description: What M(mlops.onprem.metrics_check) returned.
-    type: dict
-    default: {}
+    required: true
+    suboptions:
+      name:
+        description: Name of the model.
+        type: str
+        required: true
+      steps:
+        description: By step, what its task with M(mlops.onprem.pipeline_step) returned.
+        type: dict
+        required: true
+      releases:
+        description: By device, what its task with M(mlops.onprem.model_release) returned.
+        type: dict
+        default: {}
+      release_bytes:
+        description: Size of the release.
+        type: int
+        default: 0
+      devices:
+        description: What M(mlops.onprem.inference_check) returned.
+        type: list
+        elements: dict
+        default: []
+      metrics:
+        description: What M(mlops.onprem.metrics_check) returned of the model.
+        type: dict
+        default: {}
   rings:
     description: Ring of each device.
     type: dict
@@ -59,10 +68,12 @@ attributes:
 EXAMPLES = r"""
 - name: Judge the check
   mlops.onprem.pipeline_report:
-    steps:
-      prepare: "{{ prepared }}"
-      train: "{{ trained }}"
-    devices: "{{ checked.devices }}"
+    models:
+      - name: breast-cancer
+        steps:
+          prepare: "{{ prepared }}"
+          train: "{{ trained }}"
+        devices: "{{ checked.devices }}"
     path: /srv/site/.state/pipeline
   delegate_to: localhost
 """
@@ -99,17 +110,11 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.report import (
     FAIL,
-    Row,
-    device_rows,
-    metric_rows,
-    release_answers,
-    release_rows,
+    model_found,
+    model_rows,
     render,
-    step_answers,
-    step_rows,
     to_json,
     verdict,
-    whole_row,
 )
 
 KEPT = 10
@@ -133,27 +138,30 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "steps": {"type": "dict", "required": True},
-            "releases": {"type": "dict", "default": {}},
-            "release_bytes": {"type": "int", "default": 0},
-            "devices": {"type": "list", "elements": "dict", "default": []},
-            "metrics": {"type": "dict", "default": {}},
+            "models": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "steps": {"type": "dict", "required": True},
+                    "releases": {"type": "dict", "default": {}},
+                    "release_bytes": {"type": "int", "default": 0},
+                    "devices": {"type": "list", "elements": "dict", "default": []},
+                    "metrics": {"type": "dict", "default": {}},
+                },
+            },
             "rings": {"type": "dict", "default": {}},
             "path": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
     params = module.params
-    steps = step_answers(params["steps"])
-    releases = release_answers(params["releases"])
-    rows: list[Row] = [
-        *step_rows(steps),
-        *release_rows(releases, params["rings"], params["release_bytes"]),
-        *device_rows(params["devices"], params["rings"]),
-        *metric_rows(
-            params["metrics"], [entry["name"] for entry in params["devices"] if entry.get("ok")]
-        ),
-        *whole_row(steps),
+    found = [model_found(model) for model in params["models"]]
+    rows = [
+        row
+        for one in found
+        for row in model_rows(one, params["rings"], one["name"] if len(found) > 1 else "")
     ]
     judged = verdict(rows).lower()
     path = Path(params["path"]) / "latest.json"
@@ -164,9 +172,9 @@ def main() -> None:
                 "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
                 "verdict": judged,
                 "rows": to_json(rows),
-                "steps": steps,
-                "devices": params["devices"],
-                "releases": releases,
+                "models": found,
+                # Of the first model, where readers of a site with one model look.
+                **{key: found[0][key] for key in ("steps", "devices", "releases") if found},
             },
             indent=2,
             sort_keys=True,

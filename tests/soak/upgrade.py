@@ -131,7 +131,10 @@ class Site:
 
     def record(self) -> dict[str, Any]:
         """All that an upgrade may not lose. Secrets only as digests: the record is printed."""
-        golden = json.loads((SITE / ".state/pipeline/golden.json").read_text())
+        # One file of the site up to version 0.3, one of each model since then.
+        reports = SITE / ".state/pipeline"
+        files = [reports / f"golden-{MODEL}.json", reports / "golden.json"]
+        golden = json.loads(next(path for path in files if path.exists()).read_text())
         case = golden["cases"][0]["request"]
         status = {name: json.loads(on(name, STATUS)) for name in self.devices}
         experiments = self.mlflow("experiments/search?max_results=1000").get("experiments", [])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from .latency import outliers
@@ -44,9 +44,12 @@ def _slowest_part(step: str, seconds: float, parts: Mapping[str, float]) -> str:
 def _what(step: str, result: Mapping[str, Any]) -> str:
     """Say what a step did."""
     if step == "prepare":
-        rows = result.get("rows", {})
+        rows = result.get("rows") or {}
         state = "new" if result.get("changed") else "unchanged"
-        return f"{rows.get('train')} rows to train, {rows.get('test')} to test, data {state}"
+        if not rows:
+            return f"{result.get('files')} files, {result.get('bytes')} bytes, data {state}"
+        dealt = ", ".join(f"{count} rows to {part}" for part, count in sorted(rows.items())[::-1])
+        return f"{dealt}, data {state}"
     if step == "train":
         return f"run {str(result.get('run_id'))[:8]}, {result.get('golden_cases')} golden answers"
     if step == "evaluate":
@@ -200,6 +203,31 @@ def whole_row(steps: Sequence[Mapping[str, Any]]) -> list[Row]:
     if spent[step] < PART_SHARE * total:
         return []
     return [Row("pipeline", WARN, total, f"{spent[step] / total:.0%} of the time went into {step}")]
+
+
+def model_found(model: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what was found of a model, in the form of the report."""
+    return {
+        "name": str(model["name"]),
+        "steps": step_answers(model["steps"]),
+        "releases": release_answers(model.get("releases") or {}),
+        "release_bytes": int(model.get("release_bytes") or 0),
+        "devices": list(model.get("devices") or ()),
+        "metrics": dict(model.get("metrics") or {}),
+    }
+
+
+def model_rows(found: Mapping[str, Any], rings: Mapping[str, str], title: str = "") -> list[Row]:
+    """Return every row of a model; the title names it where there are several."""
+    answered = [str(entry["name"]) for entry in found["devices"] if entry.get("ok")]
+    rows = [
+        *step_rows(found["steps"]),
+        *release_rows(found["releases"], rings, found["release_bytes"]),
+        *device_rows(found["devices"], rings),
+        *metric_rows(found["metrics"], answered),
+        *whole_row(found["steps"]),
+    ]
+    return [replace(row, step=f"{row.step} ({title})") for row in rows] if title else rows
 
 
 def verdict(rows: Sequence[Row]) -> str:

@@ -40,23 +40,102 @@ def devices(site: Site) -> list[dict[str, str]]:
     ]
 
 
-def releases(site: Site) -> dict[str, Any]:
-    """What bringing the release to each device came to; a device not tried counts as skipped."""
-    return {
-        host: site.value(host, "__pipeline_release") or {"skipped": True}
-        for host in site.hosts(SERVING)
-        if host not in deferred(site)
-    }
+def outcomes(site: Site) -> dict[str, Any]:
+    """By model, what the pipeline of this run has found and published."""
+    found: dict[str, Any] = site.value(site.control, "__pipeline_found") or {}
+    return found
 
 
-def asked(site: Site) -> list[dict[str, str]]:
-    """The devices that took the release, and so are asked for predictions."""
-    came = releases(site)
-    without = ("failed", "unreachable", "skipped")
+def wanted(site: Site, host: str) -> list[dict[str, str]]:
+    """C(name) and C(digest) of every release that a device is to have after this run."""
     return [
-        {"name": device["name"], "url": device["url"]}
-        for device in devices(site)
-        if device["name"] in came and not any(came[device["name"]].get(word) for word in without)
+        {"name": name, "digest": str(one["published"]["digest"])}
+        for name, one in outcomes(site).items()
+        if host in one["hosts"] and (one.get("published") or {}).get("digest")
+    ]
+
+
+def releases(site: Site, model: str) -> dict[str, Any]:
+    """What bringing the release of a model to each of its devices came to.
+
+    A device that was not tried counts as skipped.
+    """
+    found: dict[str, Any] = {}
+    for host in site.hosts(SERVING):
+        if host in deferred(site) or host not in outcomes(site)[model]["hosts"]:
+            continue
+        said = site.value(host, "__pipeline_release") or {"skipped": True}
+        rows = [
+            row
+            for row in said.get("results") or ()
+            if (row.get("__pipeline_one") or {}).get("name") == model
+        ]
+        found[host] = rows[0] if rows else said
+    return found
+
+
+def asked(site: Site) -> list[dict[str, Any]]:
+    """Each published model with C(asked), the devices that took it, to be asked for predictions."""
+    without = ("failed", "unreachable", "skipped")
+    found = []
+    for name, one in outcomes(site).items():
+        came = releases(site, name)
+        took = [
+            {"name": device["name"], "url": device["url"]}
+            for device in devices(site)
+            if device["name"] in came
+            and not any(came[device["name"]].get(word) for word in without)
+        ]
+        if took and (one.get("published") or {}).get("digest"):
+            found.append({**one, "asked": took})
+    return found
+
+
+def answers(site: Site, model: str) -> list[dict[str, Any]]:
+    """What the devices of a model have answered to its golden requests."""
+    said = site.value(site.control, "__pipeline_answers") or {}
+    for row in said.get("results") or ():
+        if (row.get("__pipeline_one") or {}).get("name") == model:
+            return list(row.get("devices") or ())
+    return []
+
+
+def counted(site: Site) -> list[dict[str, Any]]:
+    """The models whose requests Prometheus should know of, with the devices that answered well."""
+    found = []
+    for one in asked(site):
+        well = [row for row in answers(site, one["name"]) if row.get("ok")]
+        if well:
+            published = one["published"]
+            found.append(
+                {
+                    "digest": published["digest"],
+                    "model_name": published["model_name"],
+                    "model_version": published["model_version"],
+                    "devices": [row["name"] for row in well],
+                    "requests": min(int(row["requests"]) for row in well),
+                }
+            )
+    return found
+
+
+def judged(site: Site) -> list[dict[str, Any]]:
+    """All that was found of each model, as it is judged in the end."""
+    measured = site.value(site.control, "__pipeline_metrics") or {}
+    by_model = measured.get("models") or {}
+    return [
+        {
+            "name": name,
+            "steps": one["steps"],
+            "releases": releases(site, name),
+            "release_bytes": int((one.get("published") or {}).get("bytes") or 0),
+            "devices": answers(site, name),
+            "metrics": {
+                **{key: measured[key] for key in ("error", "seconds") if key in measured},
+                **(by_model.get((one.get("published") or {}).get("model_name")) or {}),
+            },
+        }
+        for name, one in outcomes(site).items()
     ]
 
 

@@ -17,7 +17,6 @@ from .accounts import (
 )
 from .errors import SiteError
 from .site import Site
-from .ways import ways
 
 REPOSITORY = "models"
 
@@ -55,7 +54,7 @@ def _prometheus(site: Site) -> dict[str, str]:
 
 # By variable, in the order of the table of roles.
 HANDED: Mapping[str, Callable[[Site, str], Any]] = {
-    "common_nginx_metrics_clients": lambda site, _host: [measured.reader(site)],
+    "common_nginx_metrics_clients": lambda site, _host: [site.control],
     "site_id": lambda site, _host: site.identity,
     "metadata_db_site_id": lambda site, _host: site.identity,
     "metadata_db_adopt_named_marks": lambda site, _host: site.adopts or site.managed("metadata_db"),
@@ -77,11 +76,12 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "pipeline_prometheus": lambda site, _host: _prometheus(site),
     # For playbooks.
     "roles_to_ask": fleet.roles_to_ask,
-    "ways": ways,
     "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
-    "pipeline_releases": lambda site, _host: fleet.releases(site),
+    "pipeline_wanted": fleet.wanted,
     "pipeline_asked": lambda site, _host: fleet.asked(site),
+    "pipeline_counted": lambda site, _host: fleet.counted(site),
+    "pipeline_judged": lambda site, _host: fleet.judged(site),
     "summary": lambda site, _host: fleet.summary(site),
 }
 

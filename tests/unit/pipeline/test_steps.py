@@ -13,88 +13,96 @@ from typing import Any
 
 import pytest
 from mlops_pipeline.__main__ import main
-from mlops_pipeline.config import Config, Section, load
+from mlops_pipeline.config import SECRETS, Config, Section, forget_others, load
 from mlops_pipeline.data import (
-    Rows,
+    Entry,
     build_manifest,
-    from_csv,
-    read_dataset,
+    describe_folder,
+    fetch_dataset,
     sha256,
-    split,
-    to_csv,
 )
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.evaluate import judge, largest_gap
 from mlops_pipeline.storage import DirectoryStorage, open_storage
-
-ROWS = Rows(("a", "b"), [[0.1, 1e-30], [2.0, 3.5]], [0, 1])
 
 
 def config(**options: Any) -> Config:
     return Config(Section(options, "config.json"), {})
 
 
-def test_a_split_is_the_same_everywhere() -> None:
-    parts = split(10, 0.3, seed=17)
-    assert parts == {"test": [0, 1, 3], "train": [2, 4, 5, 6, 7, 8, 9]}
-    assert parts != split(10, 0.3, seed=18)
-
-
-def test_rows_read_back_as_they_were_written() -> None:
-    assert from_csv(to_csv(ROWS), "x.csv") == ROWS
-
-
-@pytest.mark.parametrize(
-    ("text", "sentence"),
-    [
-        ("", "x.csv: the first line does not name features and a label."),
-        ("a,b\n1,2\n", "x.csv: the first line does not name features and a label."),
-        ("a,label\n1\n", "x.csv, line 2: 1 fields, wanted 2."),
-        ("a,label\n1,0\ny,0\n", "x.csv, line 3: could not convert string to float: 'y'."),
-    ],
-)
-def test_a_wrong_line_is_named(text: str, sentence: str) -> None:
-    with pytest.raises(PipelineError) as refusal:
-        from_csv(text.encode(), "x.csv")
-    assert str(refusal.value) == sentence
-
-
 @pytest.fixture
 def dataset(tmp_path: Path) -> tuple[DirectoryStorage, str]:
-    """A stored data set and its version."""
-    storage = DirectoryStorage(str(tmp_path))
-    files = {"train.csv": to_csv(ROWS), "test.csv": to_csv(ROWS)}
-    manifest = build_manifest("demo", "here", 17, 0.5, files)
+    """A stored version of the data, and its name."""
+    storage = DirectoryStorage(str(tmp_path / "stored"))
+    files = {"train.csv": b"a,label\n1,0\n", "images/one.png": b"\x89PNG"}
+    (tmp_path / "made/images").mkdir(parents=True)
+    for name, data in files.items():
+        (tmp_path / "made" / name).write_bytes(data)
+        storage.put(f"new/{name}", tmp_path / "made" / name)
+    manifest = build_manifest("demo", {"seed": 17}, describe_folder(tmp_path / "made"))
     version = sha256(manifest)
-    for name, data in {**files, "manifest.json": manifest}.items():
-        storage.write(f"{version}/{name}", data)
+    (tmp_path / "stored/new").rename(tmp_path / "stored" / version)
+    storage.write(f"{version}/manifest.json", manifest)
     return storage, version
 
 
-def test_a_data_set_is_read_and_checked(dataset: tuple[DirectoryStorage, str]) -> None:
+def test_a_data_set_is_fetched_and_checked(
+    dataset: tuple[DirectoryStorage, str], tmp_path: Path
+) -> None:
     storage, version = dataset
-    manifest, parts = read_dataset(storage, version, ("test",))
+    manifest = fetch_dataset(storage, version, tmp_path)
     assert manifest["dataset"] == "demo"
-    assert parts == {"test": ROWS}
+    assert manifest["parameters"] == {"seed": "17"}
+    assert (tmp_path / "images/one.png").read_bytes() == b"\x89PNG"
+    assert [each["path"] for each in manifest["files"]] == ["images/one.png", "train.csv"]
 
 
-def test_changed_data_are_refused(dataset: tuple[DirectoryStorage, str]) -> None:
+def test_changed_data_are_refused(dataset: tuple[DirectoryStorage, str], tmp_path: Path) -> None:
     storage, version = dataset
-    storage.write(f"{version}/train.csv", b"a,label\n1,0\n")
+    storage.write(f"{version}/train.csv", b"a,label\n2,0\n")
     with pytest.raises(PipelineError, match=r"train.csv has the sha256 \w{64}, the manifest says"):
-        read_dataset(storage, version)
+        fetch_dataset(storage, version, tmp_path)
 
 
-def test_a_changed_manifest_is_refused(dataset: tuple[DirectoryStorage, str]) -> None:
+def test_a_changed_manifest_is_refused(
+    dataset: tuple[DirectoryStorage, str], tmp_path: Path
+) -> None:
     storage, version = dataset
     storage.write(f"{version}/manifest.json", b"{}")
     with pytest.raises(PipelineError, match="was changed after the data were prepared"):
-        read_dataset(storage, version)
+        fetch_dataset(storage, version, tmp_path)
+
+
+def test_a_manifest_cannot_write_elsewhere(tmp_path: Path) -> None:
+    storage = DirectoryStorage(str(tmp_path / "stored"))
+    manifest = build_manifest("demo", {}, [Entry("../outside", 1, "0" * 64)])
+    version = sha256(manifest)
+    storage.write(f"{version}/manifest.json", manifest)
+    storage.write("outside", b"x")
+    (tmp_path / "here").mkdir()
+    with pytest.raises(PipelineError, match=r"names the file '../outside', which lies outside"):
+        fetch_dataset(storage, version, tmp_path / "here")
+    assert not (tmp_path / "outside").exists()
+
+
+def test_links_are_no_data(tmp_path: Path) -> None:
+    (tmp_path / "x").symlink_to("/etc/hostname")
+    with pytest.raises(PipelineError, match="x is a link; wanted a file"):
+        describe_folder(tmp_path)
+
+
+def test_the_version_of_the_store_is_part_of_the_manifest() -> None:
+    source = [Entry("a.csv", 1, "0" * 64, "v7")]
+    one = json.loads(build_manifest("demo", {}, [], source, "s3://b/x"))
+    assert one["source"] == [{"path": "a.csv", "size": 1, "sha256": "0" * 64, "version": "v7"}]
+    assert build_manifest("demo", {}, [], source, "s3://b/x") != build_manifest(
+        "demo", {}, [], [Entry("a.csv", 1, "0" * 64, "v8")], "s3://b/x"
+    )
 
 
 def test_data_that_were_never_prepared_are_said(tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match="run the step prepare first"):
-        read_dataset(DirectoryStorage(str(tmp_path)), "0" * 64)
+        fetch_dataset(DirectoryStorage(str(tmp_path)), "0" * 64, tmp_path)
 
 
 def test_places_are_directories_or_buckets(tmp_path: Path) -> None:
@@ -150,6 +158,25 @@ def test_secrets_come_from_the_environment_or_a_file(tmp_path: Path) -> None:
         Config(options, {}).secret("S")
     with pytest.raises(PipelineError, match=r"nowhere \(S_FILE\) cannot be read"):
         Config(options, {"S_FILE": "/nowhere"}).secret("S")
+
+
+def test_a_step_forgets_the_secrets_of_others() -> None:
+    every = {name for names in SECRETS.values() for name in names}
+    environment = {**dict.fromkeys(every, "x"), "PIPELINE_SIGNING_KEY_FILE": "k", "PATH": "/bin"}
+    forget_others("evaluate", environment)
+    assert set(environment) == {
+        "PATH",
+        "PIPELINE_MLFLOW_PASSWORD",
+        "PIPELINE_S3_ACCESS_KEY",
+        "PIPELINE_S3_SECRET_KEY",
+    }
+
+
+def test_only_publish_signs_and_pushes() -> None:
+    for secret in ("PIPELINE_SIGNING_KEY", "PIPELINE_REGISTRY_PASSWORD"):
+        writers = {step for step, names in SECRETS.items() if secret in names}
+        assert writers <= {"publish", "current"}
+    assert [step for step in SECRETS if "PIPELINE_SIGNING_KEY" in SECRETS[step]] == ["publish"]
 
 
 def test_thresholds_are_judged_one_by_one() -> None:

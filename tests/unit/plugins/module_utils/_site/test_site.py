@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -340,13 +339,75 @@ def test_a_service_that_exists_is_asked_about_on_the_first_control_host() -> Non
     )
 
 
-def test_devices_that_did_not_take_the_release_are_not_asked() -> None:
-    said = {"edge1": {"__pipeline_release": {"changed": True}}, "edge2": {}}
-    assert [device["name"] for device in asked("pipeline_asked", said)] == ["edge1"]
-    assert asked("pipeline_releases", said)["edge2"] == {"skipped": True}
+def found_of(name: str, hosts: list[str], digest: str = "sha256:1") -> dict[str, Any]:
+    """What the pipeline has found of a model."""
+    return {
+        "name": name,
+        "hosts": hosts,
+        "steps": {},
+        "reused": False,
+        "golden": f"{name}.json",
+        "published": {"digest": digest, "model_name": name, "model_version": "1", "bytes": 5},
+    }
+
+
+def released(**by_model: dict[str, Any]) -> dict[str, Any]:
+    """What a device's loop over its models registers."""
+    rows = [{"__pipeline_one": {"name": name}, **row} for name, row in by_model.items()]
+    return {"results": rows}
+
+
+def test_devices_that_did_not_take_a_release_are_not_asked() -> None:
+    def told(release: dict[str, Any]) -> dict[str, Any]:
+        return {
+            "ctl1": {"__pipeline_found": {"m": found_of("m", ["edge1", "edge2"])}},
+            "edge1": {"__pipeline_release": release},
+        }
+
+    (one,) = asked("pipeline_asked", told(released(m={"changed": True})))
+    assert [device["name"] for device in one["asked"]] == ["edge1"]
+    (one,) = asked("pipeline_judged", told(released(m={"changed": True})))
+    assert one["releases"]["edge2"] == {"skipped": True}
+    assert one["release_bytes"] == 5
     for word in ("failed", "unreachable"):
-        said["edge1"] = {"__pipeline_release": {word: True}}
-        assert asked("pipeline_asked", said) == []
+        assert asked("pipeline_asked", told(released(m={word: True}))) == []
+        # All of the loop, where the device was gone before its first turn.
+        assert asked("pipeline_asked", told({word: True})) == []
+
+
+def test_each_model_goes_to_its_own_devices() -> None:
+    said: dict[str, Any] = {
+        "ctl1": {
+            "__pipeline_found": {
+                "a": found_of("a", ["edge1", "edge2"]),
+                "b": found_of("b", ["edge2"], "sha256:2"),
+                "c": {**found_of("c", ["edge2"]), "published": {}},
+            }
+        },
+        "edge1": {"__pipeline_release": released(a={"changed": True})},
+        "edge2": {"__pipeline_release": released(a={"failed": True}, b={"changed": True})},
+    }
+    assert asked("pipeline_wanted", said, host="edge2") == [
+        {"name": "a", "digest": "sha256:1"},
+        {"name": "b", "digest": "sha256:2"},
+    ]
+    assert asked("pipeline_wanted", said, host="edge1") == [{"name": "a", "digest": "sha256:1"}]
+    both = {
+        one["name"]: [device["name"] for device in one["asked"]]
+        for one in asked("pipeline_asked", said)
+    }
+    assert both == {"a": ["edge1"], "b": ["edge2"]}
+    said["ctl1"]["__pipeline_answers"] = {
+        "results": [
+            {
+                "__pipeline_one": {"name": "b"},
+                "devices": [{"name": "edge2", "ok": True, "requests": 76}],
+            }
+        ]
+    }
+    (counted,) = asked("pipeline_counted", said)
+    assert (counted["model_name"], counted["devices"]) == ("b", ["edge2"])
+    assert counted["requests"] == 76
 
 
 def test_alert_rules_come_from_the_roles_that_have_some() -> None:
@@ -413,17 +474,3 @@ def test_a_role_that_says_it_wrong_is_told_where(given: object, sentence: str) -
 def test_a_role_stands_in_the_table_once() -> None:
     with pytest.raises(SiteError, match="the role a stands 2 times in the table"):
         parse_table([{"role": "a", "group": "all"}, {"role": "a", "group": "edge"}])
-
-
-@pytest.mark.parametrize(
-    ("file", "reader"),
-    [("", "ctl1"), ("/pki/ctl1.pem", "CN=ctl1,O=Example"), ("/pki/damaged.pem", "ctl1")],
-)
-def test_who_reads_metrics_is_named_as_its_certificate_names_it(file: str, reader: str) -> None:
-    known = {"/pki/ctl1.pem": "CN=ctl1,O=Example"}
-    said = {
-        "ctl1": {"trust_host_certificate_file": file},
-        "edge1": {"trust_host_certificate_file": "/x"},
-    }
-    here = replace(site(said), subject=lambda name: known.get(name, ""))
-    assert handed(here, "common_nginx_metrics_clients", "edge1") == [reader]
