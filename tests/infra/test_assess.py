@@ -1,8 +1,9 @@
 """The assessment of a small site on real hosts: what it lets go, what it refuses, what it leaves.
 
 Every case is a site of its own: the hosts of the scenarios as a control plane, an object store
-and an edge device, with one thing wrong. A run is `assess.yml` followed by a play that changes
-every host, so that a refusal which came too late would be seen.
+and an edge device, with mistakes that do not hide each other. Each has to be named, and nothing
+else. A run is `assess.yml` followed by a play that changes every host, so that a refusal which
+came too late would be seen.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import re
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,9 @@ LATE_CLOCK = (
     f"printf '%s\\n' '#!/bin/sh' 'exec env PYTHONPATH={LATE} PYTHONDONTWRITEBYTECODE=1 "
     f'/usr/bin/python3 "$@"\' > {LATE}/python3 && chmod 755 {LATE}/python3'
 )
+
+
+GIANT = {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
 
 
 def web_server(port: int) -> str:
@@ -63,17 +69,30 @@ class Site:
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is wrong, what is said about it, and with which code the run ends."""
+class Mistake:
+    """One thing that is wrong, and the findings that name it and nothing else."""
 
     name: str
-    spoil: Any
-    expect: str
-    code: int = 1
-    # Shell lines run on the control host around the case.
+    findings: tuple[str, ...]
+    spoil: Any = None
+    # Shell lines run on a host around the case.
     before: str = ""
     after: str = ""
-    arguments: tuple[str, ...] = field(default=())
+    on: str = "control"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A site with mistakes that do not hide each other, and the code with which its run ends.
+
+    Each of them alone refuses the site: that a single finding does is the judge's own test.
+    """
+
+    name: str
+    mistakes: tuple[Mistake, ...]
+    code: int = 1
+    # What the run says besides its findings.
+    says: str = ""
 
 
 def unreachable(site: Site) -> None:
@@ -86,19 +105,19 @@ def unreachable(site: Site) -> None:
 def too_much_for_those_measured(site: Site) -> None:
     """Work that no other host takes, and a host whose Python does not work."""
     site.set(site.control, ansible_python_interpreter="/bin/false")
-    work = {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
-    site.set(mlops_workloads=[work])
+    site.set(mlops_workloads=[GIANT])
 
 
-def known_key(line: str) -> Any:
-    """The edge device with this line, or none, as what is known about its SSH key."""
+def known_key(which: str, line: str) -> Any:
+    """A host with this line, or none, as what is known about its SSH key."""
 
     def spoil(site: Site) -> None:
-        address = site.data["all"]["hosts"][site.edge]["ansible_host"]
+        host = site.edge if which == "edge" else site.store
+        address = site.data["all"]["hosts"][host]["ansible_host"]
         known = Path(tempfile.mkdtemp()) / "known_hosts"
         known.write_text(line and f"{address} {line}\n")
         site.set(
-            site.edge,
+            host,
             ansible_ssh_common_args=f"-o UserKnownHostsFile={known}",
             ansible_ssh_args="-o ControlPath=none",  # an open connection asks for no key
         )
@@ -113,6 +132,11 @@ def two_rings(site: Site) -> None:
 def half_read(site: Site) -> None:
     """The slip that is made most: Ansible warns, and goes on with what it has read."""
     site.data["all"]["children"]["ring_canary"]["hosts"] = [site.edge]
+
+
+def expired_waiver(site: Site) -> None:
+    waiver = {"check": "capacity.cpu", "host": site.edge, "reason": "for a while"}
+    site.set(mlops_waivers=[{**waiver, "owner": "jane", "expires": "2020-01-31"}])
 
 
 def unknown_group(site: Site) -> None:
@@ -149,216 +173,271 @@ MOUNTED = (
 
 CASES = [
     Case(
-        "things of the company in the way",
-        lambda _site: None,
-        r"FAIL {control}: The user mlops-nginx exists on this host and was not created by the "
-        r"platform .* FAIL {control}: /opt/mlops shall be a directory, but is something else .* "
-        r"FAIL {control}: A unit mlops-prometheus\.service exists already .* "
-        r"FAIL {control}: /etc/mlops was there before the platform and differs from what is wanted "
-        r"\(mode 0700 to 0755\) .* remedy: move it away, or change it, with: chmod 0755 /etc/mlops",
-        before=IN_THE_WAY,
-        after=OUT_OF_THE_WAY,
-    ),
-    Case(
-        "packages that apt would not install",
-        lambda _site: None,
-        # The page is wrapped at hyphens.
-        r"(?=.*FAIL {control}: apt cannot install docker- ?registry, because these packages are )"
-        r"(?=.*remedy: let them go with: apt- ?mark unhold docker- ?registry)"
-        r"(?=.*FAIL {control}: Installing [^;]*nginx[^;]* would remove company- ?web)",
-        before=PACKAGED,
-        after=UNPACKAGED,
-    ),
-    Case(
-        "a mirror of packages that does not answer",
-        lambda _site: None,
-        r"FAIL {control}: apt on this host cannot fetch packages from \S+ \(.* remedy: mend its "
-        r"way there, its proxy",
-        before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
-        "mount -t tmpfs tmpfs /var/cache/apt/archives",
-        after=f"rm {NO_WAY}; umount /var/cache/apt/archives",
-    ),
-    Case(
-        "a mirror that does not answer and no package lists",
-        lambda _site: None,
-        r"FAIL {control}: The package lists of this host are missing or too old, and cannot be "
-        r"fetched",
-        before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
-        "mv /var/lib/apt/lists /var/lib/apt/lists.company && mkdir /var/lib/apt/lists",
-        after=f"rm {NO_WAY}; rm -r /var/lib/apt/lists; "
-        "mv /var/lib/apt/lists.company /var/lib/apt/lists",
-    ),
-    Case(
-        "places where nothing can be written or run",
-        lambda _site: None,
-        r"(?=.*FAIL {control}: No unit of the platform can be written: /etc/systemd/system lies on "
-        r"/etc/systemd/system, which is mounted read- ?only)"
-        r"(?=.*FAIL {control}: /opt/mlops/model_registry cannot be made: /opt lies on /opt, which "
-        r"is mounted noexec .* remedy: mount it with exec, with: mount -o remount,exec /opt)",
-        before=MOUNTED,
-        after="umount /opt /etc/systemd/system",
-    ),
-    Case(
-        "too little memory on one host",
-        lambda site: site.set(metadata_db_memory_mib=4_000_000),
-        r"FAIL {control}: memory has room for [\d,]+ MiB \([\d,]+ in total, .* wanted: [\d,]+ MiB "
-        r"\(PostgreSQL 4,000,000.* metadata_db_memory_mib",
-    ),
-    Case(
-        "a disk too small for what is asked",
-        lambda site: site.set(object_store_osd_size_gib=9000),
-        r"FAIL {store}: disk / has room for [\d,]+ MiB .* object_store_osd_size_gib",
-    ),
-    Case(
-        "a disk too small for the retention of measurements",
-        lambda site: site.set(monitoring_retention_days=365_000),
-        r"FAIL {control}: disk / has room for [\d,]+ MiB .* monitoring_retention_days",
-    ),
-    Case(
-        "a port taken by a foreign process",
-        lambda _site: None,
-        r"FAIL {control}: port 443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, "
-        r"company-web\.service\) wanted: port 443 free for .* remedy: stop it with: "
-        r"systemctl disable "
-        r"--now company-web\.service, or choose another port by gateway_port",
-        before=web_server(443),
-        after="systemctl stop company-web",
-    ),
-    Case(
-        "the port of the metrics of all roles taken by a foreign process",
-        lambda _site: None,
-        r"FAIL {control}: port 9443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, "
-        r"company-web\.service\) wanted: port 9443 free for nginx .* or set "
-        r"common_nginx_metrics_port to a free one",
-        before=web_server(9443),
-        after="systemctl stop company-web",
-    ),
-    Case(
-        "a server that does not answer",
-        unreachable,
-        r"FAIL gpu9: cannot be reached: .* wanted: a host that answers over SSH remedy: "
-        r"check with: "
-        r"ssh -i \S+ .*root@[\d.]+99 true; or take gpu9 out of the inventory",
-    ),
-    Case(
-        "a device whose SSH key nobody has looked at",
-        known_key(""),
-        r"FAIL {edge}: the SSH key of [\d.]+ is not known here, .* remedy: compare what "
-        r"\"ssh-keyscan [\d.]+ \| ssh-keygen -lf -\" prints",
-    ),
-    Case(
-        "another machine in the place of a device",
-        known_key(
-            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIyN6gYTVXn+wQ9vRuKTBZhCaYCLWMpZsCbQHrAxqEOQ"
+        "a host where the company has other things",
+        (
+            Mistake(
+                "things of the company in the way",
+                (
+                    r"^FAIL {control}: The user mlops-nginx exists on this host and was not "
+                    r"created by the platform",
+                    r"^FAIL {control}: /opt/mlops shall be a directory, but is something else",
+                    r"^FAIL {control}: A unit mlops-prometheus\.service exists already",
+                    r"^FAIL {control}: /etc/mlops was there before the platform and differs from "
+                    r"what is wanted \(mode 0700 to 0755\) .* remedy: move it away, or change it, "
+                    r"with: chmod 0755 /etc/mlops",
+                ),
+                before=IN_THE_WAY,
+                after=OUT_OF_THE_WAY,
+            ),
+            Mistake(
+                "packages that apt would not install",
+                # The page is wrapped at hyphens.
+                (
+                    r"^FAIL {control}: apt cannot install docker- ?registry, because these "
+                    r"packages are .*remedy: let them go with: apt- ?mark unhold docker- ?registry",
+                    r"^FAIL {control}: Installing [^;]*nginx[^;]* would remove company- ?web",
+                ),
+                before=PACKAGED,
+                after=UNPACKAGED,
+            ),
+            Mistake(
+                "a mirror of packages that does not answer",
+                (
+                    r"^FAIL {edge}: apt on this host cannot fetch packages from \S+ \(.* remedy: "
+                    r"mend its way there, its proxy",
+                ),
+                before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
+                "mount -t tmpfs tmpfs /var/cache/apt/archives",
+                after=f"rm {NO_WAY}; umount /var/cache/apt/archives",
+                on="edge",
+            ),
+            Mistake(
+                "a mirror that does not answer and no package lists",
+                (
+                    r"^FAIL {store}: The package lists of this host are missing or too old, and "
+                    r"cannot be fetched",
+                ),
+                before=f"echo 'Acquire::http::Proxy \"http://127.0.0.1:9\";' > {NO_WAY} && "
+                "mv /var/lib/apt/lists /var/lib/apt/lists.company && mkdir /var/lib/apt/lists",
+                after=f"rm {NO_WAY}; rm -r /var/lib/apt/lists; "
+                "mv /var/lib/apt/lists.company /var/lib/apt/lists",
+                on="store",
+            ),
         ),
-        r"FAIL {edge}: the SSH key of [\d.]+ is another one than the known one: .* remedy: if it "
-        r"was installed anew, forget the old key \(ssh-keygen -R [\d.]+\)",
     ),
     Case(
-        "an unknown group",
-        unknown_group,
-        r"FAIL site: the group 'egde' is not one of the platform \(did you mean edge\?\)",
-    ),
-    Case(
-        "a misspelt variable",
-        lambda site: site.set(site.edge, model_serving_prot=8443),
-        r"FAIL {edge}: sets the variable model_serving_prot, which nothing reads; did you mean "
-        r"model_serving_port\?",
-    ),
-    Case(
-        "a network that overlaps another one",
-        lambda site: site.set(mlops_networks={"all": "10.0.0.0/8", "floor": "10.9.0.0/16"}),
-        r"FAIL site: mlops_networks\.all \(10\.0\.0\.0/8\) overlaps mlops_networks\.floor",
-    ),
-    Case(
-        "a malformed network",
-        lambda site: site.set(mlops_networks={"floor": "10.9.0.7/16"}),
-        r"FAIL site: mlops_networks\.floor is '10\.9\.0\.7/16': .* set mlops_networks\.floor: "
-        r"10\.9\.0\.0/16",
-    ),
-    Case(
-        "a host in two exclusive groups",
-        two_rings,
-        r"FAIL {edge}: is in the groups ring_canary and ring_fleet wanted: one ring a device",
-    ),
-    Case(
-        "a clock that is ten minutes off",
-        lambda site: site.set(site.control, ansible_python_interpreter=f"{LATE}/python3"),
-        r"FAIL {control}: its clock is 10 minutes ahead wanted: at most 60 seconds from "
-        r"the controller "
-        r"remedy: set it with: ",
-        before=LATE_CLOCK,
-        after=f"rm -r {LATE}",
-    ),
-    Case(
-        "an expired waiver",
-        lambda site: site.set(
-            mlops_waivers=[
-                {
-                    "check": "capacity.cpu",
-                    "host": site.edge,
-                    "reason": "for a while",
-                    "owner": "jane",
-                    "expires": "2020-01-31",
-                }
-            ]
+        "hosts that have too little",
+        (
+            Mistake(
+                "places where nothing can be written or run",
+                (
+                    r"^FAIL {control}: No unit of the platform can be written: "
+                    r"/etc/systemd/system lies on /etc/systemd/system, which is mounted "
+                    r"read- ?only",
+                    r"^FAIL {control}: /opt/mlops/model_registry cannot be made: /opt lies on "
+                    r"/opt, which is mounted noexec .* remedy: mount it with exec, with: "
+                    r"mount -o remount,exec /opt",
+                ),
+                before=MOUNTED,
+                after="umount /opt /etc/systemd/system",
+            ),
+            Mistake(
+                "too little memory on one host",
+                (
+                    r"^FAIL {control}: memory has room for [\d,]+ MiB \([\d,]+ in total, .* "
+                    r"wanted: [\d,]+ MiB \(PostgreSQL 4,000,000.* metadata_db_memory_mib",
+                ),
+                lambda site: site.set(metadata_db_memory_mib=4_000_000),
+            ),
+            Mistake(
+                "a disk too small for what is asked",
+                (r"^FAIL {store}: disk / has room for [\d,]+ MiB .* object_store_osd_size_gib",),
+                lambda site: site.set(object_store_osd_size_gib=9000),
+            ),
+            Mistake(
+                "a disk too small for the retention of measurements",
+                (
+                    r"^FAIL {control}: disk /.* has room for [\d,]+ MiB .* "
+                    r"monitoring_retention_days",
+                ),
+                lambda site: site.set(monitoring_retention_days=365_000),
+            ),
+            Mistake(
+                "work that does not fit on any host",
+                (
+                    r"^FAIL site: the workloads do not fit: .*[\d,.]+ cores of CPU missing "
+                    r"\(50,000 cores requested",
+                ),
+                lambda site: site.set(mlops_workloads=[GIANT]),
+            ),
+            Mistake(
+                "a port taken by a foreign process",
+                (
+                    r"^FAIL {control}: port 443/tcp on 0\.0\.0\.0 is held by python3 "
+                    r"\(process \d+, company-web\.service\) wanted: port 443 free for .* remedy: "
+                    r"stop it with: systemctl disable --now company-web\.service, or choose "
+                    r"another port by gateway_port",
+                ),
+                before=web_server(443),
+                after="systemctl stop company-web",
+            ),
+            Mistake(
+                "the port of the metrics of all roles held by a program started from a login",
+                (
+                    r"^FAIL {control}: port 9443/tcp on 0\.0\.0\.0 is held by python3 "
+                    r"\(process \d+, \S+\): \S*python3 -m http\.server 9443 wanted: port 9443 free "
+                    r"for nginx.* remedy: end it where it was started \(see it with: "
+                    r"ps -o pid,ppid,user,args -p \d+\), or set common_nginx_metrics_port to a "
+                    r"free one",
+                ),
+                before="cd /usr/share/doc && { setsid nohup /usr/bin/python3 -m http.server 9443 "
+                ">/dev/null 2>&1 </dev/null & echo $! >/run/company.pid; }; "
+                "for try in 1 2 3 4 5 6 7 8 9 10; do "
+                "ss -ltn | grep -q ':9443 ' && exit 0; sleep 0.3; done; exit 1",
+                after="kill $(cat /run/company.pid); rm /run/company.pid",
+            ),
+            Mistake(
+                "a clock that is ten minutes off",
+                (
+                    r"^FAIL {edge}: its clock is 10 minutes ahead wanted: at most 60 seconds from "
+                    r"the controller remedy: set it with: ",
+                ),
+                lambda site: site.set(site.edge, ansible_python_interpreter=f"{LATE}/python3"),
+                before=LATE_CLOCK,
+                after=f"rm -r {LATE}",
+                on="edge",
+            ),
         ),
-        r"FAIL {edge}: mlops_waivers\[0\] for capacity\.cpu expired on 2020-01-31",
     ),
     Case(
-        "a variable of the wrong type",
-        lambda site: site.set(gateway_port="many"),
-        r"FAIL site: gateway_port is not a valid int: .* remedy: mend gateway_port in "
-        r"\S+/group_vars/all/main\.yml .*what gateway would need and find was not asked",
-    ),
-    Case(
-        "a list of hosts, before which Ansible stopped to read",
-        half_read,
-        r"FAIL site: \S+/hosts\.yml: hosts of the group ring_canary is a list wanted: a mapping of "
-        r"names remedy: write 'hosts: \{{edge}: \{\}\}'",
-    ),
-    Case(
-        "a port held by a program that was started from a login",
-        lambda _site: None,
-        r"FAIL {control}: port 443/tcp on 0\.0\.0\.0 is held by python3 \(process \d+, \S+\): "
-        r"\S*python3 -m http\.server 443 wanted: port 443 free for .* remedy: end it where it was "
-        r"started \(see it with: ps -o pid,ppid,user,args -p \d+\), or choose another port",
-        before="cd /usr/share/doc && { setsid nohup /usr/bin/python3 -m http.server 443 "
-        ">/dev/null 2>&1 </dev/null & echo $! >/run/company.pid; }; "
-        "for try in 1 2 3 4 5 6 7 8 9 10; do "
-        "ss -ltn | grep -q ':443 ' && exit 0; sleep 0.3; done; exit 1",
-        after="kill $(cat /run/company.pid); rm /run/company.pid",
-    ),
-    Case(
-        "work that does not fit on any host",
-        lambda site: site.set(
-            mlops_workloads=[
-                {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
-            ]
+        "servers that do not answer",
+        (
+            Mistake(
+                "a server that does not answer",
+                (
+                    r"^FAIL gpu9: cannot be reached: .* wanted: a host that answers over SSH "
+                    r"remedy: check with: ssh -i \S+ .*root@[\d.]+99 true; or take gpu9 out of "
+                    r"the inventory",
+                ),
+                unreachable,
+            ),
+            Mistake(
+                "a device whose SSH key nobody has looked at",
+                (
+                    r"^FAIL {edge}: the SSH key of [\d.]+ is not known here, .* remedy: compare "
+                    r"what \"ssh-keyscan [\d.]+ \| ssh-keygen -lf -\" prints",
+                ),
+                known_key("edge", ""),
+            ),
+            Mistake(
+                "another machine in the place of a host",
+                (
+                    r"^FAIL {store}: the SSH key of [\d.]+ is another one than the known one: .* "
+                    r"remedy: if it was installed anew, forget the old key "
+                    r"\(ssh-keygen -R [\d.]+\)",
+                ),
+                known_key(
+                    "store",
+                    "ssh-ed25519 "
+                    "AAAAC3NzaC1lZDI1NTE5AAAAIIyN6gYTVXn+wQ9vRuKTBZhCaYCLWMpZsCbQHrAxqEOQ",
+                ),
+            ),
         ),
-        r"FAIL site: the workloads do not fit: [\d,.]+ cores of CPU missing "
-        r"\(50,000 cores requested",
+    ),
+    Case(
+        "an inventory with mistakes",
+        (
+            Mistake(
+                "an unknown group",
+                (
+                    r"^FAIL site: the group 'egde' is not one of the platform \(did you mean "
+                    r"edge\?\)",
+                ),
+                unknown_group,
+            ),
+            Mistake(
+                "a misspelt variable",
+                (
+                    r"^FAIL {edge}: sets the variable model_serving_prot, which nothing reads; "
+                    r"did you mean model_serving_port\?",
+                ),
+                lambda site: site.set(site.edge, model_serving_prot=8443),
+            ),
+            Mistake(
+                "networks that overlap or are malformed",
+                (
+                    r"^FAIL site: mlops_networks\.all \(10\.0\.0\.0/8\) overlaps "
+                    r"mlops_networks\.floor",
+                    r"^FAIL site: mlops_networks\.dock is '10\.8\.0\.7/16': .* set "
+                    r"mlops_networks\.dock: 10\.8\.0\.0/16",
+                ),
+                lambda site: site.set(
+                    mlops_networks={
+                        "all": "10.0.0.0/8",
+                        "floor": "10.9.0.0/16",
+                        "dock": "10.8.0.7/16",
+                    }
+                ),
+            ),
+            Mistake(
+                "a host in two exclusive groups",
+                (
+                    r"^FAIL {edge}: is in the groups ring_canary and ring_fleet wanted: one ring "
+                    r"a device",
+                ),
+                two_rings,
+            ),
+            Mistake(
+                "an expired waiver",
+                (r"^FAIL {edge}: mlops_waivers\[0\] for capacity\.cpu expired on 2020-01-31",),
+                expired_waiver,
+            ),
+            Mistake(
+                "a variable of the wrong type",
+                (
+                    r"^FAIL site: gateway_port is not a valid int: .* remedy: mend gateway_port in "
+                    r"\S+/group_vars/all/main\.yml",
+                ),
+                lambda site: site.set(gateway_port="many"),
+            ),
+            Mistake(
+                "a workload that cannot be meant",
+                (
+                    r"^FAIL site: mlops_workloads\[0\]\.gpu\.share: 1\.4 is more than one GPU; "
+                    r"ask for gpu\.count: 2",
+                ),
+                lambda site: site.set(
+                    mlops_workloads=[{"name": "chat", "kind": "serving", "gpu": {"share": 1.4}}]
+                ),
+            ),
+        ),
+        says="what gateway would need and find was not asked",
+    ),
+    Case(
+        "a list of hosts before which Ansible stopped to read",
+        (
+            Mistake(
+                "a list of hosts",
+                (
+                    r"^FAIL site: \S+/hosts\.yml: hosts of the group ring_canary is a list wanted: "
+                    r"a mapping of names remedy: write 'hosts: \{{edge}: \{\}\}'",
+                ),
+                half_read,
+            ),
+        ),
     ),
     Case(
         "work of which nobody can say whether it fits",
-        too_much_for_those_measured,
-        r"it is not decided whether the workloads fit: .* not measured: {control};.* "
-        r"COULD NOT ASSESS: no host has been changed\.",
+        (Mistake("a host that cannot be measured", (), too_much_for_those_measured),),
         code=2,
-    ),
-    Case(
-        "a workload that cannot be meant",
-        lambda site: site.set(
-            mlops_workloads=[{"name": "chat", "kind": "serving", "gpu": {"share": 1.4}}]
-        ),
-        r"FAIL site: mlops_workloads\[0\]\.gpu\.share: 1\.4 is more than one GPU; ask for "
-        r"gpu\.count: 2",
+        says=r"it is not decided whether the workloads fit: .* not measured: {control};.* "
+        r"COULD NOT ASSESS: no host has been changed\.",
     ),
     Case(
         "facts that are too old",
-        lambda site: site.set(mlops_facts_max_age=0),
-        r"COULD NOT ASSESS: no host has been changed\.",
+        (Mistake("no age is allowed", (), lambda site: site.set(mlops_facts_max_age=0)),),
         code=2,
+        says=r"COULD NOT ASSESS: no host has been changed\.",
     ),
 ]
 
@@ -388,7 +467,9 @@ class Hosts:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     def snapshot(self) -> dict[str, Snapshot]:
-        return {name: take(name, self.ssh_config) for name in sorted(self.addresses)}
+        names = sorted(self.addresses)
+        with ThreadPoolExecutor(len(names)) as pool:
+            return dict(zip(names, pool.map(lambda name: take(name, self.ssh_config), names)))
 
     def site(self) -> Site:
         data = {
@@ -459,20 +540,37 @@ def changes(hosts: Hosts, before: dict[str, Snapshot]) -> list[str]:
     ]
 
 
+def parts(said: str) -> list[str]:
+    """The findings of a run that stand against the site, one each."""
+    pieces = re.split(r"(?=\bFAIL [\w-]+: )", said)
+    return [piece for piece in pieces if piece.startswith("FAIL")]
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name.replace(" ", "-"))
 def test_refuses_and_changes_nothing(case: Case, hosts: Hosts, tmp_path: Path) -> None:
     site = hosts.site()
-    case.spoil(site)
-    hosts.shell(hosts.control, case.before)
-    try:
-        before = hosts.snapshot()
-        code, said = run(site, tmp_path, *case.arguments)
-        changed = changes(hosts, before)
-    finally:
-        hosts.shell(hosts.control, case.after)
     names = {"control": hosts.control, "store": hosts.store, "edge": hosts.edge}
-    pattern = re.sub(r"\{(control|store|edge)\}", lambda found: names[found.group(1)], case.expect)
-    assert re.search(pattern, said), f"wanted {pattern!r}, but the run said:\n{said}"
+
+    def filled(pattern: str) -> str:
+        return re.sub(r"\{(control|store|edge)\}", lambda found: names[found[1]], pattern)
+
+    with ExitStack() as cleanup:
+        for mistake in case.mistakes:
+            if mistake.spoil:
+                mistake.spoil(site)
+            cleanup.callback(hosts.shell, names[mistake.on], mistake.after)
+            hosts.shell(names[mistake.on], mistake.before)
+        before = hosts.snapshot()
+        code, said = run(site, tmp_path)
+        changed = changes(hosts, before)
+    left = parts(said)
+    for mistake in case.mistakes:
+        for pattern in map(filled, mistake.findings):
+            found = [part for part in left if re.search(pattern, part)]
+            assert found, f"{mistake.name}: wanted {pattern!r}, but the run said:\n{said}"
+            left.remove(found[0])
+    assert not left, f"nobody made these mistakes: {left}"
+    assert re.search(filled(case.says), said), f"wanted {case.says!r}, but the run said:\n{said}"
     assert code == case.code, said[-2000:]
     assert not changed, changed
 

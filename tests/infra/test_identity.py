@@ -19,8 +19,7 @@ import pytest
 import yaml
 
 from tests.infra.outside import SITE
-from tests.infra.snapshot import differences, take
-from tests.infra.test_assess import Hosts
+from tests.infra.test_assess import Hosts, changes
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = "/var/lib/mlops/ledger.json"
@@ -90,27 +89,30 @@ def rewrite(hosts: Hosts, host: str, change: str) -> None:
 @pytest.fixture(scope="module")
 def living(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A site, made from nothing and taken away in the end."""
-    before = {name: take(name, hosts.ssh_config) for name in hosts.addresses}
+    before = hosts.snapshot()
     checkout = Checkout(tmp_path_factory.mktemp("plant"), hosts)
     code, said = checkout.run("site.yml", "--tags=trust")
     assert code == 0, said
     yield checkout
     code, said = checkout.run("remove.yml", "--tags=trust")
     assert code == 0, said
-    after = {name: take(name, hosts.ssh_config) for name in hosts.addresses}
-    for name in hosts.addresses:
-        assert differences(before[name], after[name], []) == []
+    assert changes(hosts, before) == []
 
 
-def test_every_host_bears_the_same_identity_and_a_second_run_changes_nothing(
-    living: Checkout, hosts: Hosts
+def test_every_host_bears_the_same_identity_and_a_job_changes_and_leaves_nothing(
+    living: Checkout, hosts: Hosts, tmp_path: Path
 ) -> None:
+    """The job is a second run; it has its secrets in variables and keeps nothing."""
     assert len({site_of(hosts, name)["id"] for name in hosts.addresses}) == 1
     assert set(site_of(hosts, hosts.control)["fingerprints"]) >= {"trust_ca_key"}
     assert "fingerprints" not in site_of(hosts, hosts.edge)
-    code, said = living.run("site.yml", "--tags=trust")
+    job = Checkout(tmp_path / "job", hosts)
+    before = job.files()
+    given = (f"--extra-vars=@{living.secrets}", f"--extra-vars=mlops_state_dir={tmp_path}/state")
+    code, said = job.run("site.yml", "--tags=trust", *given)
     assert code == 0, said
-    assert re.findall(r"changed=(\d+)", said) == ["0"] * len(hosts.addresses)
+    assert re.findall(r"changed=(\d+)", said) == ["1", "0", "0"], "only its own copy of ca.crt"
+    assert job.files() == before
 
 
 def test_check_mode_writes_no_identity(living: Checkout, hosts: Hosts) -> None:
@@ -163,18 +165,6 @@ def indented(text: str) -> str:
 def new_key() -> str:
     command = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
-def test_a_job_with_its_secrets_in_variables_needs_and_leaves_nothing(
-    living: Checkout, hosts: Hosts, tmp_path: Path
-) -> None:
-    job = Checkout(tmp_path / "job", hosts)
-    before = job.files()
-    given = (f"--extra-vars=@{living.secrets}", f"--extra-vars=mlops_state_dir={tmp_path}/state")
-    code, said = job.run("site.yml", "--tags=trust", *given)
-    assert code == 0, said
-    assert re.findall(r"changed=(\d+)", said) == ["1", "0", "0"], "only its own copy of ca.crt"
-    assert job.files() == before
 
 
 def test_a_shortened_secret_is_named(living: Checkout, hosts: Hosts, tmp_path: Path) -> None:

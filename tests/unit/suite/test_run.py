@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections import deque
 
 from tests import run
 from tests.lanes import Lane
+from tests.unit.test_imports import PURE
 
 
 def test_lanes_share_one_queue_and_take_each_scenario_once() -> None:
@@ -34,3 +36,14 @@ def test_what_was_started_is_stopped() -> None:
     stopper.join()
     assert status < 0
     assert time.monotonic() - begun < 15
+
+
+def test_only_what_knows_nothing_of_ansible_is_left_out_of_its_other_versions() -> None:
+    ansible = re.compile(r"^\s*(from|import) ansible[. ]", re.MULTILINE)
+    for name in run.WITHOUT_ANSIBLE:
+        directory = run.ROOT / "tests" / "unit" / name
+        files = list(directory.rglob("*.py"))
+        assert files, f"{name} has no tests"
+        assert not [str(path) for path in files if ansible.search(path.read_text())]
+        if name.startswith("plugins/"):
+            assert directory.name in PURE
