@@ -32,6 +32,7 @@ SPEC: dict[str, Any] = {
     "known": {"type": "str", "default": ""},
     "certificate_file": {"type": "path"},
     "extra_files": {"type": "list", "elements": "path", "default": []},
+    "client_certificate_file": {"type": "path"},
     "days": {"type": "int", "default": 3650},
     "renew_days": {"type": "int", "default": 730},
     "probe": {"type": "bool", "default": False},
@@ -84,6 +85,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             authority, _made = settle(args, now)
             bundle = bundle_of(args, authority)
+            clients = clients_of(args, authority)
         except trust.TrustError as error:
             raise AnsibleActionFail(
                 f"The certificate authority cannot be used: {error}."
@@ -105,6 +107,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             changed=bool(changes),
             certificate=authority.pem,
             bundle=bundle,
+            clients=clients,
             diff=[
                 {
                     "before_header": str(path),
@@ -151,6 +154,24 @@ def bundle_of(args: dict[str, Any], authority: trust.Authority) -> str:
     texts = [(authority.pem, "the certificate of the authority")]
     texts += [(read(path), path) for path in args["extra_files"]]
     return trust.bundle(*texts)
+
+
+def clients_of(args: dict[str, Any], authority: trust.Authority) -> str:
+    """What vouches for clients: who issued to the one that reads metrics, and nobody else."""
+    others = [
+        *authority.chain,
+        *(
+            one
+            for path in args["extra_files"]
+            for one in trust.parse_certificates(read(path), path)
+        ),
+    ]
+    issuers = trust.up_to_the_root(authority.chain, others)
+    if args["client_certificate_file"]:
+        where = args["client_certificate_file"]
+        given = trust.parse_certificates(read(where), where)
+        issuers = trust.up_to_the_root(given, others)[1:] or issuers
+    return trust.bundle((trust.to_pem(issuers), "the authority of clients"))
 
 
 def probe(args: dict[str, Any], now: datetime) -> list[dict[str, str]]:

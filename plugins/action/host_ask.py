@@ -15,6 +15,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import lookup_loader
 from ansible_collections.mlops.onprem.plugins.action.host_files import Contents
 from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
     archive_of,
@@ -22,6 +23,7 @@ from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
     resolve,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call, calls
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import judged
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import PlatformError
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     ERROR,
@@ -164,7 +166,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return sent
 
     def _ask(self, roles: Sequence[str], variables: dict[str, Any]) -> None:
-        asked = json.dumps({"key": self._key, "questions": self._questions}, default=str)
+        ways = self._ways(variables)
+        places = [(way["address"], way["port"]) for way in ways]
+        asked = json.dumps(
+            {"key": self._key, "questions": self._questions, "places": places}, default=str
+        )
         answer: dict[str, Any] = self._execute_module(
             "mlops.onprem.host_ask",
             module_args={"roles": list(roles), "questions": asked},
@@ -175,6 +181,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             said = " ".join(str(part) for part in parts if part)
             self._found(WHO, "refusals", ERROR, f"the host could not be asked: {said}")
             return
+        self._findings += judged(self._host, ways, answer["places"])
         for row in answer["refusals"]:
             self._found(_role(row["role"], roles), row["module"], FAIL, row["said"])
         cache = folder_of(self._templar, variables)
@@ -187,6 +194,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             except PlatformError as error:
                 said = f"{_said(error)}; {_way_on(str(error))}"
                 self._found(row["role"], "host_python_app", FAIL, said)
+
+    def _ways(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """The places that the host will talk to, without hosts that are known not to answer."""
+        lookup = lookup_loader.get("mlops.onprem.site", loader=self._loader, templar=self._templar)
+        try:
+            (known,) = lookup.run(["ways"], dict(variables))
+        except AnsibleError:
+            return []  # what hinders it is told for the role that it belongs to
+        hosts = variables.get("hostvars") or {}
+        return [way for way in known if not _away(hosts, way["target"])]
 
     def _found(self, role: str, module: str, severity: str, said: str) -> None:
         """Take down a refusal; in each sentence the remedy stands last."""
@@ -203,6 +220,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 remedy if found else "mend it as it is said, and assess again",
             )
         )
+
+
+def _away(hosts: Mapping[str, Any], name: str) -> bool:
+    """Whether a host of the site was not reached in this run, or was left out of it."""
+    if name not in hosts:
+        return False  # not managed by the site, or nobody's
+    facts = hosts[name].get("ansible_facts") or {}
+    return "os" not in (facts.get("mlops_supply") or {})
 
 
 def _role(owner: str, roles: Sequence[str]) -> str:

@@ -55,6 +55,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.description imp
 from ansible_collections.mlops.onprem.plugins.module_utils._site.errors import SiteError
 from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import handed
 from ansible_collections.mlops.onprem.plugins.module_utils._site.site import Site
+from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates
+from ansible_collections.mlops.onprem.plugins.module_utils._trust.subjects import subject_of
 
 COLLECTION = Path(__file__).resolve().parents[2]
 
@@ -106,6 +108,17 @@ class Values:
         return None if "{{" in str(value) else value
 
 
+def subject(file: str) -> str:
+    """The subject of a certificate; what is wrong with the file is a finding of its own."""
+    if certificates.CRYPTOGRAPHY_ERROR is not None:
+        return ""
+    try:
+        text = Path(file).expanduser().read_text(encoding="utf-8")
+        return subject_of(certificates.parse_certificates(text, file)[0])
+    except (OSError, UnicodeDecodeError, certificates.TrustError):
+        return ""
+
+
 def site_of_this_run(variables: Mapping[str, Any]) -> dict[str, Any]:
     """What was found out about the site in this very run; facts of another one may be cached."""
     hostvars = variables["hostvars"]
@@ -141,6 +154,7 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 ),
                 address=values.address,
                 root=str(COLLECTION),
+                subject=subject,
                 **site_of_this_run(variables),
             )
             return [handed(site, str(term), str(variables["inventory_hostname"])) for term in terms]

@@ -42,6 +42,9 @@ options:
     type: list
     elements: path
     default: []
+  client_certificate_file:
+    description: Certificate of the client that reads metrics, if it was issued elsewhere.
+    type: path
   days:
     description: Days for which the site's own authority is valid.
     type: int
@@ -102,6 +105,12 @@ certificate:
   type: str
 bundle:
   description: Every certificate that the platform trusts, in PEM.
+  returned: success
+  type: str
+clients:
+  description:
+    - What to verify clients with, in PEM. The authority and those above it up to the root, or those
+      of O(client_certificate_file).
   returned: success
   type: str
 findings:

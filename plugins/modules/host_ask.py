@@ -17,6 +17,8 @@ description:
   - Contents of files do not travel to the host; digests of them do.
   - Python environments that the host lacks are resolved on the controller for the host's machine
     and Python.
+  - The host also tries the ways to the places that it will talk to, as far as the site knows them;
+    one on which a firewall drops or rejects is told. That nobody listens yet is none.
   - Adds what would be refused to the fact C(mlops_findings). A refusal does not fail the task.
 author:
   - The mlops.onprem developers (@mlops-onprem)
@@ -64,6 +66,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import Question, ask
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+from ansible_collections.mlops.onprem.plugins.module_utils._host.ways import tried
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
@@ -71,8 +74,10 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     if given is None:
         raise HostError("host_ask works only together with its action plugin.")
     answer = ask([Question(**row) for row in given["questions"]], given["key"])
+    places = [(str(address), int(port)) for address, port in given.get("places") or []]
     return {
         "changed": False,
+        "places": tried(places),
         "refusals": [vars(one) for one in answer.refusals],
         "build": list(answer.build),
     }

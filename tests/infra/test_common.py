@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import pytest
 from testinfra.host import Host
 
+from tests.infra import issued
 from tests.infra.outside import address_of
 
 UNITS = ["mlops-nginx", "mlops-nginx-exporter", "mlops-scenario"]
@@ -68,6 +70,40 @@ def test_metrics_are_for_named_clients_only(host: Host) -> None:
     refused = host.run(CURL + METRICS)
     assert refused.rc != 0
     assert "403" in refused.stderr
+
+
+# The common name that is let in stands in each of them, but none is its subject.
+OTHER_SUBJECTS = [
+    "/CN=mol1",
+    "/CN=MOL3",
+    "/O=x,CN=mol3/CN=intern-laptop",
+    "/CN=mol3/CN=intern-laptop",
+    "/CN=intern-laptop/O=mol3",
+    "/O=Company/CN=mol3",
+    "/CN=mol3,O=x",
+]
+
+
+def test_the_whole_subject_is_let_in(host: Host, tmp_path: Path) -> None:
+    assert issued.status(tmp_path, issued.platform(tmp_path), "/CN=mol3", METRICS) == 200
+
+
+@pytest.mark.parametrize("subject", OTHER_SUBJECTS)
+def test_no_other_subject_reads_metrics(host: Host, tmp_path: Path, subject: str) -> None:
+    assert issued.status(tmp_path, issued.platform(tmp_path), subject, METRICS) == 403
+
+
+def test_who_vouches_for_servers_does_not_vouch_for_clients(host: Host, tmp_path: Path) -> None:
+    company = issued.company(tmp_path)
+    bundle = "/etc/mlops/tls/ca.crt"
+    host.check_output(f"cp -p {bundle} {bundle}.kept")
+    try:
+        host.check_output(f"cat >> {bundle} <<'END'\n{company.certificate.read_text()}\nEND")
+        host.check_output("systemctl reload mlops-nginx")
+        assert issued.status(tmp_path, company, "/CN=mol3", METRICS) == 400
+    finally:
+        host.check_output(f"mv {bundle}.kept {bundle}")
+        host.check_output("systemctl reload mlops-nginx")
 
 
 def test_old_tls_is_refused(host: Host) -> None:

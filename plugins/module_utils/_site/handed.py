@@ -17,6 +17,7 @@ from .accounts import (
 )
 from .errors import SiteError
 from .site import Site
+from .ways import ways
 
 REPOSITORY = "models"
 
@@ -54,7 +55,7 @@ def _prometheus(site: Site) -> dict[str, str]:
 
 # By variable, in the order of the table of roles.
 HANDED: Mapping[str, Callable[[Site, str], Any]] = {
-    "common_nginx_metrics_clients": lambda site, _host: [site.control],
+    "common_nginx_metrics_clients": lambda site, _host: [measured.reader(site)],
     "site_id": lambda site, _host: site.identity,
     "metadata_db_site_id": lambda site, _host: site.identity,
     "metadata_db_adopt_named_marks": lambda site, _host: site.adopts or site.managed("metadata_db"),
@@ -76,6 +77,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "pipeline_prometheus": lambda site, _host: _prometheus(site),
     # For playbooks.
     "roles_to_ask": fleet.roles_to_ask,
+    "ways": ways,
     "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
     "pipeline_wanted": fleet.wanted,

@@ -21,6 +21,12 @@ def metrics_port(site: Site, host: str) -> int:
     return int(site.value(host, "common_nginx_metrics_port") or METRICS_PORT)
 
 
+def reader(site: Site) -> str:
+    """The one that reads all metrics, as its certificate names it."""
+    given = str(site.value(site.control, "trust_host_certificate_file") or "")
+    return (site.subject(given) if given else "") or site.control
+
+
 def targets(site: Site) -> list[Entry]:
     """Every set of metrics of the site, as C(monitoring_targets) has it."""
     found = []

@@ -32,7 +32,8 @@ class Site:
     ``value(host, variable)`` is what a role sees on that host: what the play or the inventory says,
     else the role's default; None where the default is itself computed from the site.
     ``secret(name, kind=, length=)`` returns a secret, created on first use.
-    ``address(host)`` is where other hosts reach a host, ``root`` where the collection lies.
+    ``address(host)`` is where other hosts reach a host, ``root`` where the collection lies;
+    ``subject(file)`` is that of a certificate on the controller, empty if it cannot be read.
     ``identity`` is the random one that its hosts bear, ``adopts`` whether it was made before there
     were any, ``authority`` the certificate that its hosts trust and whose key is at hand.
     """
@@ -44,6 +45,7 @@ class Site:
     secret: Callable[..., str]
     address: Callable[[str], str]
     root: str = ""
+    subject: Callable[[str], str] = str
     identity: str = ""
     adopts: bool = False
     authority: str = ""

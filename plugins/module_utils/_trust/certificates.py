@@ -370,6 +370,19 @@ def bundle(*texts: tuple[str, str]) -> str:
     )
 
 
+def up_to_the_root(chain: Sequence[Any], others: Iterable[Any]) -> tuple[Any, ...]:
+    """The authority and those above it; what its file lacks is looked for among the others."""
+    found = list(chain)
+    pool = [one for one in others if one not in found]
+    while found[-1].issuer != found[-1].subject:
+        issuers = [one for one in pool if is_authority(one) and signed_by(found[-1], one)]
+        if not issuers:
+            break
+        found.append(issuers[0])
+        pool.remove(issuers[0])
+    return tuple(found)
+
+
 def check_given(
     certificate: str, key: str, names: Names, now: datetime, renew_days: int, address: str = ""
 ) -> tuple[tuple[str, str], ...]:

@@ -140,7 +140,7 @@ all:
 AGREEABLE = """\
 #!/bin/sh
 cat > /dev/null
-echo '{"changed": false, "refusals": [], "build": []}'
+echo '{"changed": false, "refusals": [], "build": [], "places": []}'
 """
 
 

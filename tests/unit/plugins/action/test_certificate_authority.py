@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.action.certificate_authority import SPEC, probe
+from ansible_collections.mlops.onprem.plugins.action.certificate_authority import (
+    SPEC,
+    clients_of,
+    probe,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 
 from tests.unit.plugins.module_utils._trust.companies import (
     NOW,
@@ -110,3 +115,31 @@ def test_a_given_certificate_is_tried(
         host_key_file=written(tmp_path, "host.key", given.key),
     )["certificate"]
     assert (found["severity"], word in found["found"]) == (severity, True), found
+
+
+def vouching(folder: Path, *chain: Holder, **changes: Any) -> list[str]:
+    """The subjects of those that vouch for clients."""
+    given = trust.load_authority("".join(one.pem for one in chain), chain[0].key, "ca.pem")
+    args = {"extra_files": [], "client_certificate_file": None, **changes}
+    text = clients_of(args, given)
+    return [one.subject.rfc4514_string() for one in trust.parse_certificates(text, "clients")]
+
+
+def test_what_is_trusted_for_servers_does_not_vouch_for_clients(tmp_path: Path) -> None:
+    extra = written(tmp_path, "extra.pem", OTHER.pem)
+    assert vouching(tmp_path, ROOT, extra_files=[extra]) == ["CN=Company root"]
+
+
+def test_a_root_among_the_extra_files_vouches_for_what_it_issued(tmp_path: Path) -> None:
+    extra = written(tmp_path, "extra.pem", OTHER.pem, ROOT.pem)
+    found = vouching(tmp_path, ISSUING, extra_files=[extra])
+    assert found == ["CN=Issuing", "CN=Company root"]
+
+
+def test_the_issuer_of_a_given_certificate_vouches_alone(tmp_path: Path) -> None:
+    extra = written(tmp_path, "extra.pem", OTHER.pem, ROOT.pem)
+    given = written(tmp_path, "ctl1.pem", leaf(ISSUING, ["ctl1"]).pem, ISSUING.pem)
+    found = vouching(
+        tmp_path, authority("Site CA"), extra_files=[extra], client_certificate_file=given
+    )
+    assert found == ["CN=Issuing", "CN=Company root"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -474,3 +475,17 @@ def test_a_role_that_says_it_wrong_is_told_where(given: object, sentence: str) -
 def test_a_role_stands_in_the_table_once() -> None:
     with pytest.raises(SiteError, match="the role a stands 2 times in the table"):
         parse_table([{"role": "a", "group": "all"}, {"role": "a", "group": "edge"}])
+
+
+@pytest.mark.parametrize(
+    ("file", "reader"),
+    [("", "ctl1"), ("/pki/ctl1.pem", "CN=ctl1,O=Example"), ("/pki/damaged.pem", "ctl1")],
+)
+def test_who_reads_metrics_is_named_as_its_certificate_names_it(file: str, reader: str) -> None:
+    known = {"/pki/ctl1.pem": "CN=ctl1,O=Example"}
+    said = {
+        "ctl1": {"trust_host_certificate_file": file},
+        "edge1": {"trust_host_certificate_file": "/x"},
+    }
+    here = replace(site(said), subject=lambda name: known.get(name, ""))
+    assert handed(here, "common_nginx_metrics_clients", "edge1") == [reader]
