@@ -43,6 +43,7 @@ from typing import Any
 
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import printable
 
 NAME_WIDTH = 62
 SLOW_TASK_SECONDS = 10.0
@@ -78,6 +79,15 @@ def shorten(names: list[str]) -> str:
     if len(ordered) <= 5:
         return ", ".join(ordered)
     return f"{', '.join(ordered[:4])} and {len(ordered) - 4} more"
+
+
+def safe(value: Any) -> Any:
+    """Anything a module answers, without what would steer a terminal."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: safe(one) for key, one in value.items()}
+    return [safe(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
 def taken_down(task: Any) -> bool:
@@ -120,9 +130,10 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
             sys.stdout.flush()
             self._transient = False
 
-    def _say(self, text: str, color: str | None = None) -> None:
+    def _say(self, text: str, color: str | None = None, *, coloured: bool = False) -> None:
+        """Print a text; one that Ansible has coloured already was made safe before."""
         self._wipe()
-        self._display.display(text, color=color)
+        self._display.display(text if coloured else printable(text), color=color)
 
     def _show_under_way(self, text: str) -> None:
         if not self._terminal:
@@ -164,7 +175,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         elif seconds >= SLOW_TASK_SECONDS:
             self._say(f"{seconds:7.1f}s  {task.name}")
         for diff in task.diffs:
-            self._say(diff.rstrip("\n"))
+            self._say(diff.rstrip("\n"), coloured=True)
         self._wipe()
 
     def _end_stage(self) -> None:
@@ -286,7 +297,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
             return
         for answer in result.result.get("results") or [result.result]:
             if answer.get("diff") and answer.get("changed", False):
-                self._task.diffs.append(self._get_diff(answer["diff"]))
+                self._task.diffs.append(self._get_diff(safe(answer["diff"])))
 
     def v2_playbook_on_include(self, included_file: Any) -> None:
         if not self._plain:

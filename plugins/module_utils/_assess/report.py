@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .._findings.sentence import printable
 from .figures import COLUMNS, capacity_rows, figure
 from .folding import alike
 from .judge import GO, REFUSED
@@ -66,7 +67,7 @@ def as_text(report: Mapping[str, Any], width: int = 100) -> str:
     if lines[-1]:
         lines.append("")
     lines.append(headline(report))
-    return "\n".join(lines)
+    return printable("\n".join(lines))
 
 
 def finding_text(row: Mapping[str, Any], width: int, word: Mapping[str, str]) -> list[str]:

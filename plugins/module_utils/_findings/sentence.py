@@ -9,6 +9,18 @@ import re
 from collections.abc import Iterable
 
 _SPACE = re.compile(r"\s+")
+# What steers a terminal, and what turns the direction of the text around it.
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def printable(text: str) -> str:
+    """A text of many lines that shows what would steer the terminal, and so steers nothing."""
+    return _STEERING.sub(_shown, text.replace("\r\n", "\n"))
+
+
+def _shown(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code <= 0xFF else f"\\u{code:04x}"
 
 
 def one_line(text: object, secrets: Iterable[str] = ()) -> str:

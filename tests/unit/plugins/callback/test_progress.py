@@ -104,3 +104,29 @@ def test_timings_count_stages_tasks_and_hosts(tmp_path: Path) -> None:
     ]
     assert report["seconds"] >= sum(stage["seconds"] for stage in report["stages"]) * 0.9
     assert "Where the time went" in output
+
+
+STEERING = """
+- name: Texts of a host
+  hosts: localhost
+  connection: local
+  gather_facts: false
+  tasks:
+    - name: Say it
+      ansible.builtin.debug: {msg: "said \\e]0;owned\\a"}
+    - name: Write it
+      ansible.builtin.copy: {content: "written \\e[2J", dest: "{{ target }}", mode: "0600"}
+    - name: Fail with it
+      ansible.builtin.fail: {msg: "failed \\e[31m"}
+"""
+
+
+def test_no_text_of_a_host_steers_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "PLAYBOOK", STEERING)
+    code, said, _file = run(tmp_path, "--diff")
+    assert code == 2
+    assert "\x1b" not in said
+    for shown in ("said \\x1b]0;owned\\x07", "written \\x1b[2J", "failed \\x1b[31m"):
+        assert shown in said

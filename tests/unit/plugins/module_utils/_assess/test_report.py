@@ -124,3 +124,10 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows() -> None:
 def test_a_host_without_measured_memory_says_unknown() -> None:
     row = host_row("a", {"memory": {"total_mib": None}, "unknown": [{"what": "x", "reason": "y"}]})
     assert (row["memory"], row["gpu"], row["unknown"]) == ("unknown", "none", ["x: y"])
+
+
+def test_a_host_cannot_steer_the_terminal_of_the_reader() -> None:
+    row = {**REPORT["findings"][0], "found": "name \x1b]0;owned\x07 \x1b[2J\x9b1m \u202eabc"}
+    text = as_text({**REPORT, "findings": [row]})
+    assert not set(text) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
+    assert "\\x1b]0;owned\\x07" in text.replace("\n     ", " ")
