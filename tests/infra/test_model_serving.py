@@ -86,7 +86,7 @@ def test_health_is_told(path: str) -> None:
 def test_a_wrong_request_is_told_what_is_wrong(inputs: list[Any], sentence: str) -> None:
     status, answer = ask("/v2/models/iris/infer", {"inputs": inputs})
     assert status == 400
-    assert sentence in answer
+    assert sentence in json.loads(answer)["error"]
 
 
 @pytest.mark.parametrize(
@@ -101,11 +101,43 @@ def test_a_wrong_request_is_told_what_is_wrong(inputs: list[Any], sentence: str)
     ],
 )
 def test_nothing_but_the_protocol_is_reached_from_outside(path: str, method: str) -> None:
-    assert ask(path, method=method)[0] == 404
+    status, answer = ask(path, method=method)
+    assert status == 404
+    assert json.loads(answer)["error"].startswith("There is nothing at this path")
 
 
 def test_a_request_that_is_too_large_is_refused() -> None:
-    assert ask("/v2/models/iris/infer", {"x": "y" * 9_000_000})[0] == 413
+    status, answer = ask("/v2/models/iris/infer", {"x": "y" * 9_000_000})
+    assert (status, json.loads(answer)) == (413, {"error": "A request may be 8 MiB large."})
+
+
+def test_what_nginx_refuses_is_counted_by_the_server(host: Host) -> None:
+    read = "python3 -c 'import urllib.request as r; print(r.urlopen(\"http://127.0.0.1:8080/metrics\").read().decode())'"
+
+    def refused() -> float:
+        found = re.search(
+            r'^mlops_front_errors_total\{code="404"\} (\S+)', host.check_output(read), re.MULTILINE
+        )
+        return float(found[1]) if found else 0.0
+
+    before = refused()
+    assert ask("/nothing")[0] == 404
+    deadline = time.monotonic() + 5
+    while refused() < before + 1 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert refused() >= before + 1
+
+
+def test_the_served_version_has_a_path() -> None:
+    assert ask("/v2/models/iris/versions/2")[1]["versions"] == ["2"]
+    assert ask("/v2/models/iris/versions/3")[0] == 404
+
+
+def test_the_description_names_what_is_there() -> None:
+    status, answer = ask("/openapi.json")
+    assert status == 200
+    assert "/v2/models/{model_name}/infer" in answer["paths"]
+    assert not [path for path in answer["paths"] if "repository" in path or "metrics" in path]
 
 
 def test_the_server_listens_on_loopback_only(host: Host) -> None:

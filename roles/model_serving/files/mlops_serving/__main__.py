@@ -4,7 +4,7 @@
 """Entry point: KServe's REST server bound to loopback, no gRPC, one worker.
 
 KServe's own ``ModelServer`` always binds every address; this builds the same application from
-KServe's parts and sets the address.
+KServe's parts and sets the address and the routes.
 """
 
 from __future__ import annotations
@@ -14,154 +14,125 @@ import asyncio
 import logging
 import os
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 # KServe parses sys.argv while it is imported; what we take must not reach it.
 _parser = argparse.ArgumentParser(prog="mlops_serving", description=__doc__)
 _parser.add_argument(
-    "--root", type=Path, required=True, help="directory with releases/ and current"
+    "--root", type=Path, required=True, help="directory with releases/ and models/"
 )
 _parser.add_argument("--host", default="127.0.0.1")
 _parser.add_argument("--port", type=int, default=8080)
 _parser.add_argument("--threads", type=int, default=1, help="threads of one inference")
 _parser.add_argument("--parallel", type=int, default=1, help="inferences at the same time")
+_parser.add_argument("--request-max-mib", type=int, default=8, help="largest request")
+_parser.add_argument(
+    "--memory-max-mib", type=int, default=512, help="memory at which the kernel ends the server"
+)
+_parser.add_argument("--clients", type=Path, help="file of those who may ask; without it everybody")
 ARGUMENTS = _parser.parse_args()
 sys.argv = sys.argv[:1]
 
-from kserve import ModelRepository  # noqa: E402
 from kserve import logging as kserve_logging  # noqa: E402
-from kserve.errors import ModelNotReady  # noqa: E402
-from kserve.logging import logger  # noqa: E402
 from kserve.model_server import app  # noqa: E402
-from kserve.protocol.dataplane import DataPlane  # noqa: E402
-from kserve.protocol.model_repository_extension import ModelRepositoryExtension  # noqa: E402
-from kserve.protocol.rest.server import RESTServer  # noqa: E402
+from kserve.protocol.rest.server import RESTServer, metrics_handler  # noqa: E402
 
-from .model import LOAD_FAILURES, OnnxModel, ReleaseError, read_release  # noqa: E402
+from . import admission, application, metrics, protocol  # noqa: E402
+from .access import AccessError, read_clients  # noqa: E402
+from .model import OnnxModel  # noqa: E402
+from .release import read_release  # noqa: E402
+from .repository import ReleaseRepository  # noqa: E402
 
-
-class ReleaseRepository(ModelRepository):  # type: ignore[misc]
-    """Holds the model of the active release, and nothing before the first one."""
-
-    def __init__(self, root: Path, threads: int, parallel: int) -> None:
-        super().__init__(str(root))
-        self.root = root
-        self.threads = threads
-        self.failure = ""
-        self._executor = ThreadPoolExecutor(parallel, thread_name_prefix="infer")
-        self._loading = asyncio.Lock()
-
-    @property
-    def served(self) -> OnnxModel | None:
-        return next(iter(self.models.values()), None)
-
-    def _build(self, link: str) -> OnnxModel:
-        model = OnnxModel(read_release((self.root / link).resolve()), self.threads, self._executor)
-        cases = model.check_golden()
-        logger.info("Golden answers of %s agree: %s", model.release.digest, cases)
-        return model
-
-    def _swap(self, model: OnnxModel) -> None:
-        # The old model finishes the requests that hold it; no request finds the name missing.
-        model.announce(time.time())
-        self.models[model.name] = model
-        for name in [name for name in self.models if name != model.name]:
-            del self.models[name]
-        self.failure = ""
-        logger.info("Serving %s version %s", model.name, model.release.model_version)
-
-    def load_at_start(self) -> None:
-        """Serve what is active; if that does not work, what was active before it."""
-        for link in ("current", "previous"):
-            if not (self.root / link).is_symlink():
-                continue
-            try:
-                self._swap(self._build(link))
-                return
-            except ReleaseError as error:
-                LOAD_FAILURES.inc()
-                logger.error("%s", error)
-                self.failure = str(error)
-
-    async def load(self, name: str) -> bool:
-        """Read ``current`` again; the model before answers until the new one has proved itself."""
-        async with self._loading:
-            target = (self.root / "current").resolve()
-            if self.served is not None and self.served.release.directory == target:
-                return True
-            try:
-                model = await asyncio.to_thread(self._build, "current")
-                if model.name != name:
-                    raise ReleaseError(f"The active release is the model {model.name}, not {name}.")
-                self._swap(model)
-            except ReleaseError as error:
-                LOAD_FAILURES.inc()
-                logger.error("%s", error)
-                self.failure = str(error)
-                raise
-        return True
-
-    def unload(self, name: str) -> None:
-        """Only a release decides what is served."""
-        raise ModelNotReady(name, "Models are not unloaded by request; activate a release.")
-
-
-class ReleaseDataPlane(DataPlane):  # type: ignore[misc]
-    """KServe's data plane that also says which version answers."""
-
-    async def model_metadata(self, model_name: str) -> dict[str, Any]:
-        metadata: dict[str, Any] = await super().model_metadata(model_name)
-        model = self.get_model_from_registry(model_name)
-        return {
-            **metadata,
-            "versions": [model.release.model_version],
-            "platform": "onnxruntime_onnx",
-        }
-
-    async def ready(self) -> bool:
-        """Empty before the first release is ready; a release that cannot be served is not."""
-        repository = self.model_registry
-        return repository.served is not None or not (repository.root / "current").is_symlink()
+logger = logging.getLogger("kserve")
 
 
 class LoopbackServer(RESTServer):  # type: ignore[misc]
-    """KServe's REST server without its middleware, which logs two lines for each request."""
+    """KServe's REST server with the routes of ours alone.
+
+    Its middleware logs two lines for each request, and its handlers a traceback for each mistake.
+    """
+
+    service: application.Service
 
     def _add_middlewares(self, app: Any) -> None:  # noqa: ARG002
         return
+
+    def _add_exception_handlers(self, app: Any) -> None:
+        application.add_handlers(app, self.service)
+
+    def _register_endpoints(self, app: Any) -> None:
+        application.add_routes(app, self.service)
+        app.add_api_route("/metrics", metrics_handler, include_in_schema=False)
+
+
+def build(directory: Path) -> OnnxModel:
+    """Load a release and let it prove itself."""
+    model = OnnxModel(read_release(directory), ARGUMENTS.threads)
+    cases = model.check_golden()
+    logger.info("Golden answers of %s agree: %s", model.release.digest, cases)
+    return model
+
+
+def make_service() -> application.Service:
+    """Put the parts together."""
+    limits = application.Limits(
+        ARGUMENTS.request_max_mib * admission.MIB, ARGUMENTS.memory_max_mib * admission.MIB
+    )
+    budget = admission.Budget(0)
+
+    def weigh() -> None:
+        """Share anew what is left, as models came or went."""
+        budget.resize(admission.share(limits.memory_max, admission.resident() - budget.used))
+
+    repository = ReleaseRepository(ARGUMENTS.root, build, metrics.ServedModels(), weigh)
+    repository.load_at_start()
+    weigh()
+    needed = protocol.worst_cost(limits.request_max)
+    if needed > budget.total:
+        logger.warning(
+            "Beside its models the server has %d MiB for requests; one of the largest size can "
+            "take %d MiB and is refused then. Raise model_serving_memory_max_mib or lower "
+            "model_serving_request_max_mib.",
+            budget.total // admission.MIB,
+            needed // admission.MIB,
+        )
+    executor = ThreadPoolExecutor(ARGUMENTS.parallel, thread_name_prefix="infer")
+    clients = read_clients(ARGUMENTS.clients)
+    return application.Service(
+        repository, clients, limits, budget, executor, metadata.version("kserve")
+    )
 
 
 def main() -> None:
     """Serve until told to stop."""
     kserve_logging.configure_logging()
-    repository = ReleaseRepository(ARGUMENTS.root, ARGUMENTS.threads, ARGUMENTS.parallel)
-    repository.load_at_start()
+    service = make_service()
 
-    @app.get("/release", include_in_schema=False)
-    async def release() -> dict[str, Any]:
-        served = repository.served
-        if served is None:
-            return {"digest": None, "failure": repository.failure or None}
-        return {
-            "digest": served.release.digest,
-            "model_name": served.name,
-            "model_version": served.release.model_version,
-            "run_id": served.release.run_id,
-            "loaded_at": served.loaded_at,
-            "failure": repository.failure or None,
-        }
+    @asynccontextmanager
+    async def lifespan(_app: Any) -> Any:
+        # nginx writes here, as to a syslog, what it answers without asking us.
+        transport, _listener = await asyncio.get_running_loop().create_datagram_endpoint(
+            metrics.FrontListener, local_addr=(ARGUMENTS.host, ARGUMENTS.port)
+        )
+        yield
+        transport.close()
 
+    app.title = "Model server"
+    app.description = "Predictions by the Open Inference Protocol, version 2."
+    app.router.lifespan_context = lifespan
     server = LoopbackServer(
         "kserve.model_server:app",
-        ReleaseDataPlane(repository),
-        ModelRepositoryExtension(repository),
+        None,
+        None,
         ARGUMENTS.port,
         grace_period=10,
         event_loop="asyncio",
     )
+    server.service = service
     server.config.host = ARGUMENTS.host
     # A line for each request wears out a device's disk; the metrics count them.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
@@ -171,4 +142,7 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.umask(0o077)
-    main()
+    try:
+        main()
+    except AccessError as error:
+        sys.exit(str(error))

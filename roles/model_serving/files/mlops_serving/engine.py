@@ -90,7 +90,8 @@ def describe(name: str, kind: str, shape: Sequence[Any]) -> Tensor:
     return Tensor(name, KINDS[kind][0], dims)
 
 
-def _text(value: Any, name: str) -> str:
+def text_of(value: Any, name: str) -> str:
+    """Read one string of a tensor."""
     if isinstance(value, str):
         return value
     if isinstance(value, bytes):
@@ -105,7 +106,7 @@ def _strings(data: Any, name: str) -> Any:
     flat = np.asarray(data, dtype=np.object_).ravel()
     texts = np.empty(flat.size, dtype=np.object_)
     for number, value in enumerate(flat):
-        texts[number] = _text(value, name)
+        texts[number] = text_of(value, name)
     return texts
 
 
@@ -176,7 +177,8 @@ class Engine:
         self.outputs = {tensor.name: tensor for tensor in outputs}
         self._compute = compute
 
-    def _input(self, name: str) -> Tensor:
+    def input(self, name: str) -> Tensor:
+        """Find an input by its name."""
         if name not in self.inputs:
             raise DataError(
                 f"The model has no input {name!r}; it has {', '.join(sorted(self.inputs))}."
@@ -185,7 +187,7 @@ class Engine:
 
     def array(self, name: str, datatype: str, data: Any, shape: Any) -> Any:
         """Make the array of one input of a request."""
-        tensor = self._input(name)
+        tensor = self.input(name)
         if datatype != tensor.datatype:
             raise DataError(f"The input {name} is {tensor.datatype}, the request says {datatype}.")
         return array(tensor, data, shape)
@@ -194,7 +196,7 @@ class Engine:
         """Compare what is given with what the model takes."""
         named: dict[str, int] = {}
         for name, values in feed.items():
-            tensor = self._input(name)
+            tensor = self.input(name)
             # A model may leave a shape out; then ONNX Runtime says none and compares itself.
             fits = not tensor.dims or len(tensor.dims) == values.ndim
             for size, found in zip(tensor.dims, values.shape, strict=False):
@@ -297,7 +299,7 @@ def feed_of(engine: Engine, request: Mapping[str, Any]) -> dict[str, Any]:
     return {
         tensor["name"]: engine.array(
             tensor["name"],
-            tensor.get("datatype", engine._input(tensor["name"]).datatype),
+            tensor.get("datatype", engine.input(tensor["name"]).datatype),
             tensor["data"],
             tensor["shape"],
         )

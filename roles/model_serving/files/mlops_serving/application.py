@@ -1,0 +1,462 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The routes of the Open Inference Protocol on KServe's application.
+
+KServe's own routes read and validate a body before anything can refuse it, at thirty times its size
+in memory, and answer mistakes of clients with tracebacks; these do neither. A request passes, in
+this order: who asks, whether the model is here, how large the body is, memory for it, the body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import functools
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from kserve.protocol.rest.v2_datamodels import (
+    InferenceRequest,
+    InferenceResponse,
+    ListModelsResponse,
+    ModelMetadataResponse,
+    ModelReadyResponse,
+    ServerLiveResponse,
+    ServerMetadataResponse,
+    ServerReadyResponse,
+)
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from . import admission, metrics, protocol
+from .access import Clients
+from .engine import DataError, EngineError
+from .model import Answer, OnnxModel
+from .protocol import ProtocolError
+from .repository import ReleaseRepository
+
+logger = logging.getLogger("kserve")
+EXTENSIONS = ["binary_tensor_data"]
+SUBJECT_HEADER = "x-mlops-client-subject"
+TRIM_FROM = 8 * admission.MIB
+NO_MEMORY = "The server has no memory left for this request now; ask again."
+
+
+class Journal:
+    """Writes at most one line a second, whatever clients do; says how many were left out."""
+
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._next = 0.0
+        self._left_out = 0
+
+    def write(self, sentence: str) -> None:
+        """Write a line, or count it."""
+        if self._now() < self._next:
+            self._left_out += 1
+            return
+        more = f" ({self._left_out} more since the last line)" if self._left_out else ""
+        self._left_out, self._next = 0, self._now() + 1.0
+        logger.error("%s%s", sentence[:500].replace("\n", " "), more)
+
+
+def place_of(error: BaseException) -> str:
+    """Name the line of ours, or the last one, in which an error was raised."""
+    trace, where = error.__traceback__, "?"
+    while trace is not None:
+        where = f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return where
+
+
+def in_json(status: int, content: Any, headers: dict[str, str] | None = None) -> Response:
+    """Make an answer in JSON."""
+    return Response(orjson.dumps(content), status, headers, "application/json")
+
+
+def failure(status: int, sentence: str, headers: dict[str, str] | None = None) -> Response:
+    """Make an error as the protocol has it."""
+    return in_json(status, {"error": sentence}, headers)
+
+
+class Outermost:
+    """Counts every answer, and lets no exception reach uvicorn, which would close the connection.
+
+    A connection that closes while nginx hands it the next request costs another client an error.
+    """
+
+    def __init__(self, app: Any, journal: Journal) -> None:
+        self.app = app
+        self.journal = journal
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def counted(message: Any) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                metrics.RESPONSES.labels(str(message["status"])).inc()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, counted)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # the last place that can answer
+            self.journal.write(f"{type(error).__name__} in {place_of(error)}: {error}")
+            if started:
+                raise
+            answer = failure(500, "The server failed; its journal says more.")
+            await answer(scope, receive, counted)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How large a request may be, and how much the server may need."""
+
+    request_max: int
+    memory_max: int
+
+
+class LeasedResponse(Response):
+    """Keeps the memory of a request set aside until its answer is on its way."""
+
+    lease: admission.Lease
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.lease.release()
+
+
+class Service:
+    """What the routes do."""
+
+    def __init__(
+        self,
+        repository: ReleaseRepository,
+        clients: Clients,
+        limits: Limits,
+        budget: admission.Budget,
+        executor: ThreadPoolExecutor,
+        version: str,
+    ) -> None:
+        self.repository = repository
+        self.clients = clients
+        self.limits = limits
+        self.budget = budget
+        self.executor = executor
+        self.version = version
+        self.journal = Journal()
+        self.trim = ctypes.CDLL(None).malloc_trim
+        metrics.MEMORY.set_function(lambda: budget.total)
+        metrics.MEMORY_USED.set_function(lambda: budget.used)
+        metrics.WAITING.set_function(lambda: budget.waiting)
+        for name in clients.names:
+            for outcome in metrics.OUTCOMES:
+                metrics.CLIENTS.labels(name, outcome)
+
+    # -- who asks, and how much ---------------------------------------------------------------
+
+    def client(self, request: Request) -> str:
+        """Name the client of a request, or refuse it."""
+        name = self.clients.identify(
+            request.headers.get("authorization"), request.headers.get(SUBJECT_HEADER)
+        )
+        if name is None:
+            raise ProtocolError(
+                401,
+                "This server answers declared clients only: send the token as "
+                "'Authorization: Bearer <name>.<secret>', or use the client's certificate.",
+                www_authenticate="Bearer",
+            )
+        return name
+
+    async def _lease(self, size: int) -> admission.Lease:
+        try:
+            return await self.budget.acquire(protocol.worst_cost(size))
+        except admission.Busy:
+            metrics.TURNED_AWAY.inc()
+            raise ProtocolError(503, NO_MEMORY, retry_after="1") from None
+
+    async def _body(
+        self, request: Request, packed: str, strings: bool, lease: admission.Lease
+    ) -> bytes:
+        """Read a body and keep only the memory that it needs."""
+        parts, size = [], 0
+        async for part in request.stream():
+            size += len(part)
+            if size > self.limits.request_max:
+                raise protocol.too_large(self.limits.request_max)
+            parts.append(part)
+        body = b"".join(parts)
+        parts.clear()
+        if packed:
+            body = protocol.inflate(body, packed, self.limits.request_max)
+        head, _rest = protocol.split(body, request.headers.get(protocol.LENGTH_HEADER))
+        needed = protocol.cost(body, len(head), strings)
+        if needed > self.budget.total:
+            raise ProtocolError(
+                413,
+                "The request would take more memory than the server has for one; send fewer "
+                "numbers at a time, or in the binary form.",
+            )
+        lease.shrink(needed)
+        return body
+
+    # -- the routes ---------------------------------------------------------------------------
+
+    async def infer(self, request: Request, name: str, version: str | None = None) -> Response:
+        """Answer a prediction."""
+        client = self.client(request)
+        model = self.repository.find(name, version)
+        outcome = "error"
+        started: float | None = None
+        lease = None
+        heavy = False
+        try:
+            packed = protocol.encoding(request.headers.get("content-encoding"))
+            size = protocol.content_length(
+                request.headers.get("content-length"), self.limits.request_max
+            )
+            # How large a compressed body is shows only when it is there.
+            known = size is not None and not packed
+            lease = await self._lease(size if known and size else self.limits.request_max)
+            body = await self._body(request, packed, model.takes_strings, lease)
+            heavy = lease.amount > TRIM_FROM
+            started = time.perf_counter()
+            answer = await asyncio.get_running_loop().run_in_executor(
+                self.executor,
+                functools.partial(
+                    model.answer,
+                    body,
+                    request.headers.get(protocol.LENGTH_HEADER),
+                    str(uuid.uuid4()),
+                    protocol.accepted(request.headers.get("accept-encoding")),
+                ),
+            )
+            outcome = "ok"
+            return self._respond(answer, lease)
+        except DataError as error:
+            outcome = "invalid"
+            raise ProtocolError(400, str(error)) from None
+        except ProtocolError as error:
+            outcome = "" if error.status == 503 else "invalid"
+            raise
+        except ClientDisconnect:
+            outcome = ""
+            raise
+        except EngineError as error:
+            self.journal.write(f"{model.name} version {model.version}: {error}")
+            raise ProtocolError(500, str(error)) from None
+        finally:
+            if lease is not None and outcome != "ok":
+                lease.release()
+            if heavy:
+                # glibc keeps what was freed between what is in use; the next request may need it.
+                asyncio.get_running_loop().call_later(0.1, self.trim, 0)
+            if outcome:
+                took = time.perf_counter() - started if started and outcome == "ok" else None
+                self.repository.metrics.count(model.name, model.version, outcome, took)
+                if self.clients.required:
+                    metrics.CLIENTS.labels(client, outcome).inc()
+
+    @staticmethod
+    def _respond(answer: Answer, lease: admission.Lease) -> Response:
+        headers = {"vary": "accept-encoding"}
+        kind = "application/json"
+        if answer.json_length is not None:
+            headers[protocol.LENGTH_HEADER] = str(answer.json_length)
+            kind = "application/octet-stream"
+        if answer.encoding:
+            headers["content-encoding"] = answer.encoding
+        response = LeasedResponse(answer.body, 200, headers, kind)
+        response.lease = lease
+        return response
+
+    def about(self) -> dict[str, Any]:
+        """What the server is and can do."""
+        return {"name": "kserve", "version": self.version, "extensions": EXTENSIONS}
+
+    def ready(self) -> Response:
+        """Empty before the first release is ready; a release that cannot be served is not."""
+        unready = self.repository.unready()
+        if unready:
+            return failure(
+                503, f"Not served: {', '.join(name or 'a release' for name in unready)}."
+            )
+        return in_json(200, {"ready": True})
+
+
+def add_routes(app: FastAPI, service: Service) -> None:
+    """Put the routes onto the application; what is for the device alone is not described."""
+    errors: dict[int | str, Any] = {
+        code: {
+            "description": text,
+            "content": {
+                "application/json": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["error"],
+                        "properties": {"error": {"type": "string"}},
+                    }
+                }
+            },
+        }
+        for code, text in {
+            400: "The request does not fit the protocol or the model.",
+            401: "This server asks who calls, and the request does not say.",
+            404: "There is no such model or version here.",
+            413: "The request is too large.",
+            415: "The body is compressed in another way than gzip or deflate.",
+            429: "Too many requests of this client at a time.",
+            503: "The server is not ready, or has no memory for the request now.",
+        }.items()
+    }
+
+    def some(*codes: int) -> dict[int | str, Any]:
+        return {code: errors[code] for code in codes}
+
+    public = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
+
+    async def metadata(request: Request) -> Any:
+        service.client(request)
+        return service.about()
+
+    async def live() -> Any:
+        return {"live": True}
+
+    async def ready() -> Response:
+        return service.ready()
+
+    async def models(request: Request) -> Any:
+        service.client(request)
+        return {"models": sorted(service.repository.models)}
+
+    async def model_metadata(
+        request: Request, model_name: str, model_version: str | None = None
+    ) -> Any:
+        service.client(request)
+        model: OnnxModel = service.repository.find(model_name, model_version)
+        return model.metadata()
+
+    async def model_ready(
+        request: Request, model_name: str, model_version: str | None = None
+    ) -> Any:
+        service.client(request)
+        return {"name": service.repository.find(model_name, model_version).name, "ready": True}
+
+    async def infer(
+        request: Request, model_name: str, model_version: str | None = None
+    ) -> Response:
+        return await service.infer(request, model_name, model_version)
+
+    async def load(model_name: str) -> Any:
+        await service.repository.load(model_name)
+        return {"name": model_name, "load": True}
+
+    async def unload(model_name: str) -> Any:
+        await service.repository.unload(model_name)
+        return {"name": model_name, "unload": True}
+
+    async def release() -> Any:
+        return service.repository.describe()
+
+    body = {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {
+                    "schema": InferenceRequest.model_json_schema(
+                        ref_template="#/components/schemas/{model}"
+                    )
+                },
+                "application/octet-stream": {
+                    "schema": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "JSON of the length in Inference-Header-Content-Length, "
+                        "then the tensors with binary_data_size, little-endian.",
+                    }
+                },
+            },
+        }
+    }
+    public.add_api_route(
+        "", metadata, response_model=ServerMetadataResponse, responses=some(401, 429)
+    )
+    public.add_api_route("/health/live", live, response_model=ServerLiveResponse)
+    public.add_api_route(
+        "/health/ready",
+        ready,
+        response_model=None,
+        responses={200: {"model": ServerReadyResponse}, **some(503)},
+    )
+    public.add_api_route(
+        "/models", models, response_model=ListModelsResponse, responses=some(401, 429)
+    )
+    for path in ("/models/{model_name}", "/models/{model_name}/versions/{model_version}"):
+        public.add_api_route(
+            path,
+            model_metadata,
+            response_model=ModelMetadataResponse,
+            responses=some(401, 404, 429, 503),
+        )
+        public.add_api_route(
+            f"{path}/ready",
+            model_ready,
+            response_model=ModelReadyResponse,
+            responses=some(401, 404, 429, 503),
+        )
+        public.add_api_route(
+            f"{path}/infer",
+            infer,
+            methods=["POST"],
+            response_model=None,
+            responses={200: {"model": InferenceResponse}, **errors},
+            openapi_extra=body,
+        )
+    app.include_router(public)
+    app.add_api_route("/release", release, response_model=None, tags=["Releases"])
+    inner = APIRouter(prefix="/v2/repository/models", include_in_schema=False)
+    inner.add_api_route("/{model_name}/load", load, methods=["POST"])
+    inner.add_api_route("/{model_name}/unload", unload, methods=["POST"])
+    app.include_router(inner)
+
+
+def add_handlers(app: FastAPI, service: Service) -> None:
+    """Answer every error in the protocol's form; a client's mistake writes nothing anywhere."""
+
+    async def refused(_request: Request, error: Any) -> Response:
+        return failure(error.status, str(error), error.headers)
+
+    async def of_starlette(_request: Request, error: Any) -> Response:
+        sentence = {
+            404: "There is nothing at this path; /openapi.json says what there is.",
+            405: "This path does not take this method; /openapi.json says what it takes.",
+        }.get(error.status_code, str(error.detail))
+        return failure(error.status_code, sentence, error.headers)
+
+    async def invalid(_request: Request, error: Any) -> Response:
+        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()]
+        return failure(400, f"The request is not valid: {'; '.join(problems)[:500]}.")
+
+    app.add_exception_handler(ProtocolError, refused)
+    app.add_exception_handler(HTTPException, of_starlette)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_middleware(Outermost, journal=service.journal)

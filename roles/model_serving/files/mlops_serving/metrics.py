@@ -1,0 +1,110 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the server counts. No label takes a value that a client makes up."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+
+LABELS = ["model_name", "model_version"]
+OUTCOMES = ("ok", "invalid", "error")
+REQUESTS = Counter(
+    "mlops_model_requests",
+    "Inference requests by outcome: ok, invalid (the request was refused) or error (ours).",
+    [*LABELS, "outcome"],
+)
+LATENCY = Histogram(
+    "mlops_model_request_seconds",
+    "Time from the complete request to the encoded answer.",
+    LABELS,
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+)
+INFO = Gauge(
+    "mlops_model_info",
+    "1 for each model that answers now, with the digest of its release.",
+    [*LABELS, "digest", "run_id"],
+)
+LOADED = Gauge(
+    "mlops_model_loaded_timestamp_seconds", "When a model that answers now was loaded.", LABELS
+)
+LOAD_FAILURES = Counter("mlops_model_load_failures", "Releases that could not be loaded.")
+RESPONSES = Counter("mlops_http_responses", "Answers of the server by status.", ["code"])
+FRONT_ERRORS = Counter(
+    "mlops_front_errors", "Answers that nginx gave itself, without the server, by status.", ["code"]
+)
+CLIENTS = Counter(
+    "mlops_client_requests",
+    "Inference requests of declared clients by outcome.",
+    ["client", "outcome"],
+)
+MEMORY = Gauge("mlops_request_memory_bytes", "Memory that requests may take together.")
+MEMORY_USED = Gauge("mlops_request_memory_used_bytes", "Memory set aside for requests now.")
+WAITING = Gauge("mlops_requests_waiting", "Requests that wait for memory now.")
+
+TURNED_AWAY = Counter(
+    "mlops_requests_turned_away", "Inference requests for which there was no memory."
+)
+
+CODES = frozenset(
+    str(code) for code in (*range(400, 406), 408, *range(413, 418), 429, 431, *range(494, 506))
+)
+"""What nginx may answer without us."""
+
+# A rule that adds two counters needs both from the beginning.
+for _code in ("429", "500", "502", "503", "504"):
+    FRONT_ERRORS.labels(_code)
+RESPONSES.labels("500")
+
+
+class ServedModels:
+    """Keeps series for the versions that answer and drops those of versions that are gone."""
+
+    def __init__(self) -> None:
+        self._served: dict[str, tuple[str, str, str]] = {}
+
+    def announce(self, name: str, version: str, digest: str, run_id: str, now: float) -> None:
+        """Make this the version of a model that the metrics speak of."""
+        self.forget(name)
+        self._served[name] = (version, digest, run_id)
+        INFO.labels(name, version, digest, run_id).set(1)
+        LOADED.labels(name, version).set(now)
+        for outcome in OUTCOMES:
+            REQUESTS.labels(name, version, outcome)
+        LATENCY.labels(name, version)
+
+    def forget(self, name: str) -> None:
+        """Drop the series of a model that no longer answers."""
+        if name not in self._served:
+            return
+        version, digest, run_id = self._served.pop(name)
+        INFO.remove(name, version, digest, run_id)
+        LOADED.remove(name, version)
+        LATENCY.remove(name, version)
+        for outcome in OUTCOMES:
+            REQUESTS.remove(name, version, outcome)
+
+    def failed(self) -> None:
+        """Count a release that could not be loaded."""
+        LOAD_FAILURES.inc()
+
+    def count(self, name: str, version: str, outcome: str, seconds: float | None) -> None:
+        """Count a request, if the version it asked still answers."""
+        if self._served.get(name, ("",))[0] != version:
+            return
+        REQUESTS.labels(name, version, outcome).inc()
+        if seconds is not None:
+            LATENCY.labels(name, version).observe(seconds)
+
+
+class FrontListener(asyncio.DatagramProtocol):
+    """Takes the lines that nginx writes, as to a syslog, of the answers that it gave itself."""
+
+    def datagram_received(self, data: bytes, _address: Any) -> None:
+        """Count the status that ends a line."""
+        code = data.rpartition(b" ")[2].strip().decode("ascii", "replace")
+        if code in CODES:
+            FRONT_ERRORS.labels(code).inc()

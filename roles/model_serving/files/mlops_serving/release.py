@@ -1,0 +1,68 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What lies in the directory of a release, compared with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class ReleaseError(Exception):
+    """The release cannot be served; the message is a sentence for people."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """What the directory of a release says about it."""
+
+    directory: Path
+    digest: str
+    model_name: str
+    model_version: str
+    run_id: str
+    tolerance: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of its files."""
+        return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
+
+
+def read_release(directory: Path) -> Release:
+    """Read a release's own description and compare every file with the manifest."""
+    try:
+        manifest_bytes = (directory / "manifest.json").read_bytes()
+        manifest = json.loads(manifest_bytes)
+        config = json.loads((directory / "config.json").read_bytes())
+        notes = manifest["annotations"]
+        digest = "sha256:" + hashlib.sha256(manifest_bytes).hexdigest()
+        if directory.name != digest.partition(":")[2]:
+            raise ReleaseError(
+                f"The manifest in {directory} has the digest {digest}, not that of its directory."
+            )
+        for layer in manifest["layers"]:
+            path = directory / layer["annotations"]["org.opencontainers.image.title"]
+            with path.open("rb") as stream:
+                found = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+            if found != layer["digest"]:
+                raise ReleaseError(
+                    f"The file {path} has the digest {found}, the manifest says {layer['digest']}."
+                )
+        return Release(
+            directory=directory,
+            digest=digest,
+            model_name=notes["org.mlops.model.name"],
+            model_version=notes["org.mlops.model.version"],
+            run_id=notes.get("org.mlops.mlflow.run_id", ""),
+            tolerance=float(config.get("tolerance", 1e-5)),
+        )
+    except ReleaseError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ReleaseError(
+            f"The release in {directory} cannot be read: {type(error).__name__}: {error}."
+        ) from error
