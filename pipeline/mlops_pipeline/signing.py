@@ -27,7 +27,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
     digest_of,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
-    MAX_PAYLOAD_BYTES,
     MAX_SIGNATURE_MANIFEST_BYTES,
     PAYLOAD_TYPE,
     Claims,
@@ -37,8 +36,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.signature im
     build_signature_manifest,
     judge,
     next_counter,
+    read_signatures,
     signature_tag,
-    signatures,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.statement import (
     ENVELOPE_TYPE,
@@ -161,22 +160,13 @@ def read_entries(
 ) -> tuple[list[Descriptor], list[tuple[bytes, bytes]]]:
     """Return the signatures stored for a release: as they are described, and as they read.
 
-    What cannot be read is left out, so that it hides nothing.
+    What cannot be read is left out; a fresh signature takes its place.
     """
-    stored = registry.manifest(signature_tag(digest), MAX_SIGNATURE_MANIFEST_BYTES)
-    layers: list[Descriptor] = []
-    entries: list[tuple[bytes, bytes]] = []
     try:
-        found = list(signatures(stored)) if stored is not None else []
+        found = read_signatures(registry, digest)
     except RegistryError:
         found = []
-    for layer, mark in found:
-        try:
-            entries.append((registry.small_blob(layer, MAX_PAYLOAD_BYTES), mark))
-        except RegistryError:
-            continue
-        layers.append(layer)
-    return layers[::-1], entries
+    return [layer for layer, _payload, _mark in found][::-1], [each[1:] for each in found]
 
 
 def signed(

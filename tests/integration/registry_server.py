@@ -24,9 +24,14 @@ class RegistryServer:
     data: Path
 
     def client(self, repository: str) -> RegistryClient:
-        """Open one repository of it."""
+        """Open one repository of it. Trying again needs no pause here."""
         url = f"http://127.0.0.1:{self.port}"
-        return RegistryClient(url, repository, WebTransport(), "u", "p", time.sleep)
+        return RegistryClient(url, repository, WebTransport(), "u", "p")
+
+    def wait(self) -> None:
+        """Wait until it answers."""
+        url = f"http://127.0.0.1:{self.port}"
+        RegistryClient(url, "none", WebTransport(), "u", "p", time.sleep).manifest("none")
 
 
 def find_registry(cache: Path) -> str | None:
@@ -66,7 +71,7 @@ def running(place: Path, port: int) -> Iterator[RegistryServer]:
     )
     server = RegistryServer(port, place / "data")
     try:
-        server.client("models").manifest("none")
+        server.wait()
         yield server
     finally:
         process.terminate()

@@ -18,6 +18,7 @@ from .oci import (
     Manifest,
     digest_of,
     parse_manifest,
+    shown,
 )
 
 ARTIFACT_TYPE = "application/vnd.mlops.model.v1"
@@ -38,6 +39,7 @@ MEDIA_TYPES = {
 OTHER_TYPE = "application/octet-stream"
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_WORD = re.compile(r"[\x21-\x7e]{0,100}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -91,14 +93,14 @@ def parse_release(data: bytes) -> Release:
     manifest = parse_manifest(data, where)
     if manifest.artifact_type != ARTIFACT_TYPE:
         raise RegistryError(
-            f"{where}: found an artifact of type {manifest.artifact_type or MANIFEST_TYPE}, "
+            f"{where}: found an artifact of type {shown(manifest.artifact_type or MANIFEST_TYPE)}, "
             f"wanted a model release ({ARTIFACT_TYPE})."
         )
     files: dict[str, Descriptor] = {}
     for number, layer in enumerate(manifest.layers, start=1):
         name = layer.annotations.get(TITLE, "")
         if not _FILE.fullmatch(name) or name == MANIFEST_FILE:
-            raise RegistryError(f"{where}, layer {number}: {name!r} is not a plain file name.")
+            raise RegistryError(f"{where}, layer {number}: {shown(name)} is not a plain file name.")
         if name in files:
             raise RegistryError(f"{where}, layer {number}: the file {name} is there twice.")
         files[name] = layer
@@ -109,8 +111,14 @@ def parse_release(data: bytes) -> Release:
     for key in (MODEL_NAME, MODEL_VERSION):
         if not _NAME.fullmatch(notes.get(key, "")):
             raise RegistryError(
-                f"{where}: the annotation {key} is {notes.get(key)!r}, wanted letters, digits, "
-                "dots, dashes and underscores."
+                f"{where}: the annotation {key} is {shown(notes.get(key))}, wanted letters, "
+                "digits, dots, dashes and underscores."
+            )
+    for key in (RUN_ID, CREATED):
+        if not _WORD.fullmatch(notes.get(key, "")):
+            raise RegistryError(
+                f"{where}: the annotation {key} is {shown(notes.get(key))}, wanted a word of at "
+                "most 100 letters."
             )
     return Release(
         digest=digest,

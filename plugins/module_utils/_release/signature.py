@@ -99,10 +99,10 @@ class Expected:
 
     ``repository`` is a reference such as ``host/models/name``. Its host is not compared: a
     registry may move, and who is meant is said by the site. ``model_name`` is None only where
-    any model of the repository will do.
+    any model of the repository will do, and ``site`` where nobody has said which it is.
     """
 
-    site: str
+    site: str | None
     repository: str
     model_name: str | None = None
     kinds: tuple[str, ...] = (ONNX,)
@@ -129,6 +129,16 @@ class Ring(Protocol):
 
     def verify(self, payload: bytes, signature: bytes, wanted: str = "") -> Key:
         """Return the key that made a signature, or raise ``UntrustedError``."""
+
+
+class Stored(Protocol):
+    """A repository, as far as signatures are read from it; ``client.RegistryClient`` is one."""
+
+    def manifest(self, reference: str, limit: int = ...) -> bytes | None:
+        """Return a manifest of at most so many bytes, None if it is not there."""
+
+    def small_blob(self, blob: Descriptor, limit: int = ...) -> bytes:
+        """Return a blob of at most so many bytes, checked."""
 
 
 def signature_tag(digest: str) -> str:
@@ -203,6 +213,25 @@ def signature_layers(manifest: bytes) -> Iterator[tuple[Descriptor, bytes]]:
 def signatures(manifest: bytes) -> Iterator[tuple[Descriptor, bytes]]:
     """Yield the payload's descriptor and the signature of each entry that is looked at."""
     return signature_layers(manifest)
+
+
+def read_signatures(registry: Stored, digest: str) -> list[tuple[Descriptor, bytes, bytes]]:
+    """Return entry, payload and signature of what is stored for a release, the newest first.
+
+    Little is fetched, and an entry that cannot be had hides no other. Where none can be had, the
+    first reason is raised: "not signed" would not be true.
+    """
+    stored = registry.manifest(signature_tag(digest), MAX_SIGNATURE_MANIFEST_BYTES)
+    found: list[tuple[Descriptor, bytes, bytes]] = []
+    reason: RegistryError | None = None
+    for layer, mark in signature_layers(stored) if stored is not None else ():
+        try:
+            found.append((layer, registry.small_blob(layer, MAX_PAYLOAD_BYTES), mark))
+        except RegistryError as error:
+            reason = reason or error
+    if reason is not None and not found:
+        raise reason
+    return found
 
 
 def _critical(payload: bytes, digest: str) -> tuple[str, Any]:

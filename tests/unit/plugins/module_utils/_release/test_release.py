@@ -78,15 +78,29 @@ def test_tools_of_others_find_the_type_and_the_names_of_the_files() -> None:
         ),
         (
             manifest(layers=[{**layers()[0], "annotations": {oci.TITLE: "../../etc/passwd"}}]),
-            "layer 1: '../../etc/passwd' is not a plain file name.",
+            "layer 1: ../../etc/passwd is not a plain file name.",
         ),
         (
             manifest(layers=[{**layers()[0], "annotations": {oci.TITLE: "manifest.json"}}]),
-            "layer 1: 'manifest.json' is not a plain file name.",
+            "layer 1: manifest.json is not a plain file name.",
         ),
         (manifest(layers=layers() * 2), "layer 4: the file config.json is there twice."),
         (manifest(layers=layers()[:1]), "the release lacks golden.json, model.onnx."),
         (manifest(annotations={}), "the annotation org.mlops.model.name is None"),
+        (
+            manifest(artifactType="x\x1b]0;" * 1000),
+            r"found an artifact of type 'x\x1b]0;x",
+        ),
+        (
+            manifest(
+                annotations={
+                    release.MODEL_NAME: "demo",
+                    release.MODEL_VERSION: "1",
+                    release.RUN_ID: "a\nb",
+                }
+            ),
+            r"the annotation org.mlops.mlflow.run_id is 'a\nb', wanted a word of at most",
+        ),
         (manifest(annotations={"a": 1}), "the annotations are not a mapping of text to text."),
     ],
 )
