@@ -119,3 +119,20 @@ def test_whatever_is_cancelled_nothing_is_lost() -> None:
 def test_requests_take_three_quarters_of_what_is_left() -> None:
     assert admission.share(512 * 2**20, 112 * 2**20) == 300 * 2**20
     assert admission.share(100 * 2**20, 112 * 2**20) == admission.LEAST
+
+
+def test_small_requests_do_not_wait_for_large_ones() -> None:
+    async def story() -> None:
+        lanes = admission.Lanes()
+        lanes.resize(800)
+        large = [await lanes.large.acquire(700)]
+        waiter = asyncio.create_task(lanes.large.acquire(700))
+        await asyncio.sleep(0)
+        small = await lanes.small.acquire(100)
+        assert (lanes.total, lanes.used, lanes.waiting) == (800, 800, 1)
+        small.release()
+        large[0].release()
+        (await waiter).release()
+        assert lanes.used == 0
+
+    asyncio.run(story())

@@ -41,13 +41,15 @@ from kserve import logging as kserve_logging  # noqa: E402
 from kserve.model_server import app  # noqa: E402
 from kserve.protocol.rest.server import RESTServer, metrics_handler  # noqa: E402
 
-from . import admission, application, metrics, protocol  # noqa: E402
+from . import admission, application, metrics  # noqa: E402
 from .access import AccessError, read_clients  # noqa: E402
 from .model import OnnxModel  # noqa: E402
 from .release import read_release  # noqa: E402
 from .repository import ReleaseRepository  # noqa: E402
 
 logger = logging.getLogger("kserve")
+ORDINARY = 21
+"""Memory that a byte of ordinary JSON takes: rows of numbers with a fraction."""
 
 
 class LoopbackServer(RESTServer):  # type: ignore[misc]
@@ -82,28 +84,28 @@ def make_service() -> application.Service:
     limits = application.Limits(
         ARGUMENTS.request_max_mib * admission.MIB, ARGUMENTS.memory_max_mib * admission.MIB
     )
-    budget = admission.Budget(0)
+    lanes = admission.Lanes()
 
     def weigh() -> None:
         """Share anew what is left, as models came or went."""
-        budget.resize(admission.share(limits.memory_max, admission.resident() - budget.used))
+        lanes.resize(admission.share(limits.memory_max, admission.resident() - lanes.used))
 
     repository = ReleaseRepository(ARGUMENTS.root, build, metrics.ServedModels(), weigh)
     repository.load_at_start()
     weigh()
-    needed = protocol.worst_cost(limits.request_max)
-    if needed > budget.total:
+    needed = ORDINARY * limits.request_max
+    if needed > lanes.large.total:
         logger.warning(
-            "Beside its models the server has %d MiB for requests; one of the largest size can "
+            "Beside its models the server has %d MiB for a request; one of the largest size can "
             "take %d MiB and is refused then. Raise model_serving_memory_max_mib or lower "
             "model_serving_request_max_mib.",
-            budget.total // admission.MIB,
+            lanes.large.total // admission.MIB,
             needed // admission.MIB,
         )
     executor = ThreadPoolExecutor(ARGUMENTS.parallel, thread_name_prefix="infer")
     clients = read_clients(ARGUMENTS.clients)
     return application.Service(
-        repository, clients, limits, budget, executor, metadata.version("kserve")
+        repository, clients, limits, lanes, executor, metadata.version("kserve")
     )
 
 

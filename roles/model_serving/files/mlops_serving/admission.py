@@ -98,6 +98,34 @@ class Budget:
                 turn.set_result(None)
 
 
+class Lanes:
+    """Small requests have a share of the memory to themselves, so that large ones delay none."""
+
+    def __init__(self) -> None:
+        self.small = Budget(LEAST // 8)
+        self.large = Budget(LEAST - LEAST // 8)
+
+    @property
+    def total(self) -> int:
+        """What requests may take together."""
+        return self.small.total + self.large.total
+
+    @property
+    def used(self) -> int:
+        """What is set aside now."""
+        return self.small.used + self.large.used
+
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return self.small.waiting + self.large.waiting
+
+    def resize(self, total: int) -> None:
+        """Share another amount from now on."""
+        self.small.resize(total // 8)
+        self.large.resize(total - total // 8)
+
+
 def resident() -> int:
     """Bytes of memory that this process has now."""
     for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():

@@ -11,12 +11,13 @@ this order: who asks, whether the model is here, how large the body is, memory f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import functools
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -132,6 +133,14 @@ class Limits:
     memory_max: int
 
 
+@dataclass
+class Body:
+    """A body that was read, and the memory set aside for it."""
+
+    data: bytes
+    lease: admission.Lease
+
+
 class LeasedResponse(Response):
     """Keeps the memory of a request set aside until its answer is on its way."""
 
@@ -152,21 +161,21 @@ class Service:
         repository: ReleaseRepository,
         clients: Clients,
         limits: Limits,
-        budget: admission.Budget,
+        lanes: admission.Lanes,
         executor: ThreadPoolExecutor,
         version: str,
     ) -> None:
         self.repository = repository
         self.clients = clients
         self.limits = limits
-        self.budget = budget
+        self.lanes = lanes
         self.executor = executor
         self.version = version
         self.journal = Journal()
         self.trim = ctypes.CDLL(None).malloc_trim
-        metrics.MEMORY.set_function(lambda: budget.total)
-        metrics.MEMORY_USED.set_function(lambda: budget.used)
-        metrics.WAITING.set_function(lambda: budget.waiting)
+        metrics.MEMORY.set_function(lambda: lanes.total)
+        metrics.MEMORY_USED.set_function(lambda: lanes.used)
+        metrics.WAITING.set_function(lambda: lanes.waiting)
         for name in clients.names:
             for outcome in metrics.OUTCOMES:
                 metrics.CLIENTS.labels(name, outcome)
@@ -188,36 +197,75 @@ class Service:
         return name
 
     async def _lease(self, size: int) -> admission.Lease:
+        """Set memory aside for a body of this size."""
+        lane = self.lanes.small if size <= protocol.SMALL else self.lanes.large
         try:
-            return await self.budget.acquire(protocol.worst_cost(size))
+            return await lane.acquire(protocol.worst_cost(size))
         except admission.Busy:
             metrics.TURNED_AWAY.inc()
             raise ProtocolError(503, NO_MEMORY, retry_after="1") from None
 
-    async def _body(
-        self, request: Request, packed: str, strings: bool, lease: admission.Lease
-    ) -> bytes:
-        """Read a body and keep only the memory that it needs."""
+    async def _read(self, request: Request, limit: int) -> bytes:
         parts, size = [], 0
         async for part in request.stream():
             size += len(part)
-            if size > self.limits.request_max:
+            if size > limit:
                 raise protocol.too_large(self.limits.request_max)
             parts.append(part)
-        body = b"".join(parts)
-        parts.clear()
-        if packed:
-            body = protocol.inflate(body, packed, self.limits.request_max)
-        head, _rest = protocol.split(body, request.headers.get(protocol.LENGTH_HEADER))
-        needed = protocol.cost(body, len(head), strings)
-        if needed > self.budget.total:
+        return b"".join(parts)
+
+    @contextlib.asynccontextmanager
+    async def _unpacked(self, request: Request, packed: str, size: int) -> AsyncIterator[Body]:
+        """Read a compressed body; how large it is shows only when it is there."""
+        most = self.limits.request_max
+        body = Body(b"", await self._lease(protocol.SMALL if size <= protocol.SMALL else most))
+        try:
+            data = await self._read(request, size)
+            if size <= protocol.SMALL:
+                try:
+                    body.data = protocol.inflate(data, packed, min(most, protocol.SMALL))
+                except ProtocolError as error:
+                    if error.status != 413 or most <= protocol.SMALL:
+                        raise
+                    body.lease.release()
+                    body.lease = await self._lease(most)
+            if not body.data:
+                body.data = protocol.inflate(data, packed, most)
+            del data
+            yield body
+        except BaseException:
+            body.lease.release()
+            raise
+
+    @contextlib.asynccontextmanager
+    async def _plain(self, request: Request, size: int) -> AsyncIterator[Body]:
+        body = Body(b"", await self._lease(size))
+        try:
+            body.data = await self._read(request, size)
+            yield body
+        except BaseException:
+            body.lease.release()
+            raise
+
+    def _body(self, request: Request) -> contextlib.AbstractAsyncContextManager[Body]:
+        """Read a body within memory set aside for it; whoever takes it gives the memory back."""
+        packed = protocol.encoding(request.headers.get("content-encoding"))
+        most = self.limits.request_max
+        size = protocol.content_length(request.headers.get("content-length"), most)
+        size = most if size is None else size
+        return self._unpacked(request, packed, size) if packed else self._plain(request, size)
+
+    def _weigh(self, body: Body, length: str | None, strings: bool) -> None:
+        """Keep only the memory that a body needs for what stands in it."""
+        head, _rest = protocol.split(body.data, length)
+        needed = protocol.cost(body.data, len(head), strings)
+        if len(body.data) > protocol.SMALL and needed > self.lanes.large.total:
             raise ProtocolError(
                 413,
                 "The request would take more memory than the server has for one; send fewer "
                 "numbers at a time, or in the binary form.",
             )
-        lease.shrink(needed)
-        return body
+        body.lease.shrink(needed)
 
     # -- the routes ---------------------------------------------------------------------------
 
@@ -225,53 +273,43 @@ class Service:
         """Answer a prediction."""
         client = self.client(request)
         model = self.repository.find(name, version)
-        outcome = "error"
-        started: float | None = None
-        lease = None
-        heavy = False
+        outcome, took, heavy = "error", None, False
         try:
-            packed = protocol.encoding(request.headers.get("content-encoding"))
-            size = protocol.content_length(
-                request.headers.get("content-length"), self.limits.request_max
-            )
-            # How large a compressed body is shows only when it is there.
-            known = size is not None and not packed
-            lease = await self._lease(size if known and size else self.limits.request_max)
-            body = await self._body(request, packed, model.takes_strings, lease)
-            heavy = lease.amount > TRIM_FROM
-            started = time.perf_counter()
-            answer = await asyncio.get_running_loop().run_in_executor(
-                self.executor,
-                functools.partial(
-                    model.answer,
-                    body,
-                    request.headers.get(protocol.LENGTH_HEADER),
-                    str(uuid.uuid4()),
-                    protocol.accepted(request.headers.get("accept-encoding")),
-                ),
-            )
-            outcome = "ok"
-            return self._respond(answer, lease)
+            async with self._body(request) as body:
+                length = request.headers.get(protocol.LENGTH_HEADER)
+                self._weigh(body, length, model.takes_strings)
+                heavy = body.lease.amount > TRIM_FROM
+                started = time.perf_counter()
+                answer = await asyncio.get_running_loop().run_in_executor(
+                    self.executor,
+                    functools.partial(
+                        model.answer,
+                        body.data,
+                        length,
+                        str(uuid.uuid4()),
+                        protocol.accepted(request.headers.get("accept-encoding")),
+                    ),
+                )
+                took = time.perf_counter() - started
+                outcome = "ok"
+                return self._respond(answer, body.lease)
         except DataError as error:
             outcome = "invalid"
             raise ProtocolError(400, str(error)) from None
         except ProtocolError as error:
             outcome = "" if error.status == 503 else "invalid"
             raise
-        except ClientDisconnect:
+        except (ClientDisconnect, asyncio.CancelledError):
             outcome = ""
             raise
         except EngineError as error:
             self.journal.write(f"{model.name} version {model.version}: {error}")
             raise ProtocolError(500, str(error)) from None
         finally:
-            if lease is not None and outcome != "ok":
-                lease.release()
             if heavy:
                 # glibc keeps what was freed between what is in use; the next request may need it.
                 asyncio.get_running_loop().call_later(0.1, self.trim, 0)
             if outcome:
-                took = time.perf_counter() - started if started and outcome == "ok" else None
                 self.repository.metrics.count(model.name, model.version, outcome, took)
                 if self.clients.required:
                     metrics.CLIENTS.labels(client, outcome).inc()

@@ -287,6 +287,8 @@ def encode(
 COST_PER_BYTE = 40
 """What a byte of JSON can take at worst: many empty lists, or objects with one member."""
 COST_AT_LEAST = 128 * 1024
+SMALL = 64 * 1024
+"""Bytes of a body up to which a request does not wait behind large ones."""
 
 
 def worst_cost(size: int) -> int:
@@ -305,7 +307,10 @@ def cost(body: bytes, length: int, strings: bool) -> int:
     def count(mark: bytes) -> int:
         return body.count(mark, 0, length)
 
-    parts = 52 * count(b",") + 120 * count(b":") + 14 * count(b'"')
+    commas = count(b",")
+    # A digit alone is one of Python's own numbers; what needs an object of its own is longer.
+    objects = min(commas, length // 3)
+    parts = 24 * commas + 32 * objects + 120 * count(b":") + 14 * count(b'"')
     brackets = 96 * (count(b"[") + count(b"{"))
     binary = (18 if strings else 7) * (len(body) - length)
-    return COST_AT_LEAST + 4 * length + parts + brackets + binary
+    return COST_AT_LEAST + 3 * length + parts + brackets + binary
