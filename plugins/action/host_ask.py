@@ -23,7 +23,7 @@ from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
     resolve,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call, calls
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import judged
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import judged, lasting
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import PlatformError
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     ERROR,
@@ -38,6 +38,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host import app, arg
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import digest
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
+RENEW_DAYS = 60.0
 WHO = "host_ask"  # by which the findings are replaced when the host is asked again
 # What a finding wanted, by the module that would refuse.
 WANTED = {
@@ -181,6 +182,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             said = " ".join(str(part) for part in parts if part)
             self._found(WHO, "refusals", ERROR, f"the host could not be asked: {said}")
             return
+        self._findings += lasting(
+            self._host, answer["certificate_days"], self._renew_days(variables)
+        )
         self._findings += judged(self._host, ways, answer["places"])
         for row in answer["refusals"]:
             self._found(_role(row["role"], roles), row["module"], FAIL, row["said"])
@@ -194,6 +198,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             except PlatformError as error:
                 said = f"{_said(error)}; {_way_on(str(error))}"
                 self._found(row["role"], "host_python_app", FAIL, said)
+
+    def _renew_days(self, variables: Mapping[str, Any]) -> float:
+        """When a run renews the certificate; what is wrong with the variable is told elsewhere."""
+        view = self._view("trust", variables)
+        templar = self._templar.copy_with_new_env(available_variables=view)
+        try:
+            return float(templar.template(view["trust_renew_days"]))
+        except (AnsibleError, TypeError, ValueError):
+            return RENEW_DAYS
 
     def _ways(self, variables: Mapping[str, Any]) -> list[dict[str, Any]]:
         """The places that the host will talk to, without hosts that are known not to answer."""

@@ -19,6 +19,8 @@ description:
     and Python.
   - The host also tries the ways to the places that it will talk to, as far as the site knows them;
     one on which a firewall drops or rejects is told. That nobody listens yet is none.
+  - The days that the host's certificate has left are told; when they are fewer than
+    C(trust_renew_days), the next run of the site renews it.
   - Adds what would be refused to the fact C(mlops_findings). A refusal does not fail the task.
 author:
   - The mlops.onprem developers (@mlops-onprem)
@@ -64,6 +66,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host import certificate
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import Question, ask
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ways import tried
@@ -78,6 +81,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     return {
         "changed": False,
         "places": tried(places),
+        "certificate_days": certificate.days_left(),
         "refusals": [vars(one) for one in answer.refusals],
         "build": list(answer.build),
     }

@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host found on its ways to other hosts and to what the company has already."""
+"""What a host found on its ways to others, and how long its certificate opens them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .._findings.finding import FAIL, PASS, WARN, Finding
 from .._findings.sentence import count
 
 ID = "ways.blocked"
+LASTING = "trust.certificate_days"
 SAID = {
     "silent": "gives no answer",
     "forbidden": "is not to be reached: a firewall or a router on the way refuses",
@@ -59,3 +60,20 @@ def _remedy(host: str, way: Mapping[str, Any], answer: str, named: str) -> str:
         f"allow {way['port']}/tcp from {host} to {named} in every firewall on the way, that of the "
         f"other host included, or {corrected}"
     )
+
+
+def lasting(host: str, days: float | None, renew_days: float) -> list[Finding]:
+    """How long the certificate on the host lasts; nothing if it has none yet."""
+    if days is None:
+        return []
+    wanted = f"at least {renew_days:.0f} days, so that a run in time renews it"
+    if days >= renew_days:
+        return [Finding(LASTING, host, PASS, f"a certificate for {days:.0f} more days", wanted)]
+    found = f"a certificate that ends in {days:.0f} days"
+    if days <= 0:
+        found = f"a certificate that ended {-days:.0f} days ago"
+    remedy = (
+        "run the site, which renews it and lets the services read it; a timer on this machine does "
+        "that in time, see docs/automation.md"
+    )
+    return [Finding(LASTING, host, WARN, found, wanted, remedy)]

@@ -1,18 +1,22 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the key and the certificate of a host are, and whether they are ours."""
+"""Key and certificate of a host: where they are, whether they are ours, how long they last."""
 
 from __future__ import annotations
 
+import calendar
 import os.path
+import time
 
 from .errors import HostError
 from .ledger import Ledger
+from .system import run
 
 DIRECTORY = "/etc/mlops/tls"
 KEY = DIRECTORY + "/host.key"
 CERTIFICATE = DIRECTORY + "/host.crt"
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
 def refuse_foreign(ledger: Ledger) -> None:
@@ -22,3 +26,24 @@ def refuse_foreign(ledger: Ledger) -> None:
             raise HostError(
                 f"{path} exists, but was not made by the platform; move it away and run again."
             )
+
+
+def days_left(path: str = CERTIFICATE, now: float | None = None) -> float | None:
+    """Days until the certificate ends, fewer than none after that; None if none can be read.
+
+    OpenSSL is installed with the certificate, so without it there is none of ours.
+    """
+    if not os.path.isfile(path):
+        return None
+    ran = run(["openssl", "x509", "-in", path, "-noout", "-enddate"], timeout=10)
+    _name, sign, end = ran.out.strip().partition("=")
+    if ran.rc != 0 or not sign:
+        return None
+    try:
+        # Written in English, whatever the host speaks, and in UTC.
+        month, *rest = end.split()
+        text = " ".join([str(MONTHS.index(month) + 1), *rest])
+        parts = time.strptime(text, "%m %d %H:%M:%S %Y GMT")
+    except ValueError:
+        return None
+    return (calendar.timegm(parts) - (time.time() if now is None else now)) / 86400

@@ -140,7 +140,7 @@ all:
 AGREEABLE = """\
 #!/bin/sh
 cat > /dev/null
-echo '{"changed": false, "refusals": [], "build": [], "places": []}'
+echo '{"changed": false, "refusals": [], "build": [], "places": [], "certificate_days": null}'
 """
 
 

@@ -8,7 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import judged
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import (
+    judged,
+    lasting,
+)
 
 WAY = {
     "address": "10.0.0.5",
@@ -60,3 +63,21 @@ def test_a_name_that_cannot_be_resolved_is_told() -> None:
 
 def test_no_way_is_no_finding() -> None:
     assert judged("edge1", [], []) == []
+
+
+@pytest.mark.parametrize(
+    ("days", "severity", "word"),
+    [
+        (300.0, "pass", "300 more days"),
+        (60.0, "pass", "60 more days"),
+        (59.4, "warn", "ends in 59 days"),
+        (-2.0, "warn", "ended 2 days ago"),
+    ],
+)
+def test_a_certificate_that_nobody_renews_is_told(days: float, severity: str, word: str) -> None:
+    (found,) = lasting("edge1", days, 60)
+    assert (found.severity, word in found.found) == (severity, True)
+
+
+def test_a_host_without_certificate_is_told_nothing() -> None:
+    assert lasting("edge1", None, 60) == []
