@@ -5,78 +5,43 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import json
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Callable, Protocol
+from typing import Any, Callable
 
 from ..client import Interrupted, RegistryClient, Transport
-from ..errors import DamagedError, RegistryError, UntrustedError
-from ..oci import canonical, check_digest, digest_of
-from ..openssl import verifier
+from ..errors import DamagedError, MistakenError, RegistryError, UntrustedError
+from ..oci import check_digest, digest_of
 from ..release import MANIFEST_FILE, Release, parse_release
-from ..signature import Verify, check_payload, signature_tag, signatures
-from .store import READ_BYTES, PartialFile, ReleaseStore
+from ..signature import Verdict, check_counter
+from .memory import with_failed, without
+from .serving import Answers, HttpServing, Served, Serving
+from .settings import Settings, read_text
+from .source import Pairs, Source, check_model, read_pairs
+from .store import CURRENT, PREVIOUS, READ_BYTES, REFUSED, PartialFile, ReleaseStore
 
 SIGNATURE_FILE = "signature.json"
-SETTINGS_FILE = "/etc/mlops/model_serving/release.json"
 PAUSE_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What the role wrote down on the device."""
-
-    registry_url: str
-    repository: str
-    user: str
-    password_file: str
-    ca_file: str
-    public_key_file: str
-    root: str
-    serving_url: str
-    keep: int
-
-    @classmethod
-    def parse(cls, data: bytes, where: str) -> Settings:
-        """Read the settings, naming what is wrong with them."""
-        try:
-            value: Any = json.loads(data)
-        except ValueError as error:
-            raise RegistryError(f"{where}: this is not JSON ({error}).") from None
-        if not isinstance(value, dict):
-            raise RegistryError(f"{where}: wanted a mapping.")
-        fields: dict[str, Any] = {}
-        for name in cls.__dataclass_fields__:
-            kind = int if name == "keep" else str
-            if not isinstance(value.get(name), kind):
-                raise RegistryError(f"{where}: {name} is missing or not {kind.__name__}.")
-            fields[name] = value[name]
-        return cls(**fields)
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the model server says it serves."""
-
-    digest: str | None
-    model_name: str = ""
-    model_version: str = ""
-    failure: str = ""
-
-
-@dataclass(frozen=True)
 class State:
-    """The device as it is."""
+    """One model of the device as it is.
 
+    ``refused`` is what was served and may not be served any longer, and ``reason`` why.
+    """
+
+    model: str
     current: str | None
     previous: str | None
     served: Served
     releases: tuple[str, ...]
+    refused: str | None = None
+    reason: str = ""
+    highest: int = 0
 
 
 @dataclass(frozen=True)
@@ -95,62 +60,14 @@ class Plan:
         return self.pull or self.switch or self.reload or bool(self.drop) or bool(self.mend)
 
 
-class Serving(Protocol):
-    """The model server of the device."""
+@dataclass(frozen=True)
+class Done:
+    """What a run came to: the model before and after, what was done, bytes transferred."""
 
-    def served(self) -> Served:
-        """May raise ``Interrupted`` when the server does not answer."""
-
-    def reload(self, model_name: str) -> str:
-        """Serve what is current; return why that did not work, or nothing."""
-
-
-class HttpServing:
-    """The model server, asked over loopback."""
-
-    def __init__(self, url: str, transport: Transport) -> None:
-        self._url = url.rstrip("/")
-        self._transport = transport
-
-    def _ask(self, method: str, path: str) -> tuple[int, Any]:
-        answer = self._transport(
-            method,
-            self._url + path,
-            {"accept": "application/json"},
-            b"" if method == "POST" else None,
-        )
-        data = b""
-        while True:
-            part = answer.read(READ_BYTES)
-            if not part:
-                break
-            data += part
-        answer.close()
-        try:
-            return answer.status, json.loads(data)
-        except ValueError:
-            return answer.status, {}
-
-    def served(self) -> Served:
-        status, value = self._ask("GET", "/release")
-        if status != 200:
-            raise Interrupted(f"HTTP {status}")
-        return Served(
-            digest=value.get("digest"),
-            model_name=value.get("model_name") or "",
-            model_version=value.get("model_version") or "",
-            failure=value.get("failure") or "",
-        )
-
-    def reload(self, model_name: str) -> str:
-        status, value = self._ask("POST", f"/v2/repository/models/{model_name}/load")
-        if status == 200:
-            return ""
-        try:
-            reason = self.served().failure
-        except Interrupted:
-            reason = ""
-        return reason or str(value.get("error") or f"the model server answered HTTP {status}")
+    before: State
+    after: State
+    done: Plan
+    moved: int
 
 
 def plan(
@@ -160,7 +77,7 @@ def plan(
     surplus: tuple[str, ...] = (),
     damage: str = "",
 ) -> Plan:
-    """Compare the device with what is wanted; ``damage`` says what is wrong with its files."""
+    """Compare a model with what is wanted; ``damage`` says what is wrong with its files."""
     return Plan(
         pull=wanted not in state.releases,
         switch=activate and state.current != wanted,
@@ -176,92 +93,85 @@ class Device:
     def __init__(
         self,
         store: ReleaseStore,
-        client: RegistryClient,
+        source: Source,
         serving: Serving,
-        verify: Verify,
         keep: int,
         pause: Callable[[float], None] = lambda _seconds: None,
         patience: float = 60.0,
         free: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free,
+        metrics: Path | None = None,
     ) -> None:
         self.store = store
-        self._client = client
+        self._source = source
         self._serving = serving
-        self._verify = verify
         self._keep = keep
         self._pause = pause
         self._patience = patience
         self._free = free
+        self._metrics = metrics
 
     # -- reading ----------------------------------------------------------------------------
 
-    def state(self, patient: bool = True) -> State:
-        """Look at links, releases and server. A server that is just starting is waited for."""
-        served = Served(None, failure="the model server does not answer")
+    def look(self, patient: bool = True) -> Answers:
+        """Ask the model server what it serves. One that is just starting is waited for."""
         for _attempt in range(int(self._patience / PAUSE_SECONDS) if patient else 1):
             try:
-                served = self._serving.served()
-                break
+                answers = self._serving.look()
             except Interrupted:
                 self._pause(PAUSE_SECONDS)
-        else:
-            if patient:
-                raise RegistryError(
-                    "The model server of this device does not answer; look at "
-                    "journalctl -u mlops-model-serving. Nothing was changed."
-                )
-        return State(
-            current=self.store.linked("current"),
-            previous=self.store.linked("previous"),
-            served=served,
-            releases=tuple(self.store.releases()),
-        )
-
-    def _check_signature(self, digest: str, pairs: list[tuple[bytes, bytes]]) -> None:
-        if not pairs:
-            raise UntrustedError(f"The release {digest} is not signed.")
-        for payload, signature in pairs:
-            if self._verify(payload, signature):
-                check_payload(payload, digest)
-                return
-        raise UntrustedError(
-            f"The signature of the release {digest} was not made with the key that this device "
-            "trusts."
-        )
-
-    def inspect(self, digest: str) -> tuple[Release, bytes, bytes]:
-        """Ask the registry for a release and judge it before a single file is fetched.
-
-        Returns the release, its manifest and its signature file.
-        """
-        manifest = self._client.manifest(check_digest(digest))
-        if manifest is None:
+                continue
+            self.store.single = answers.only is not None
+            return answers
+        if patient:
             raise RegistryError(
-                f"The registry holds no release {digest} in {self._client.reference}."
+                "The model server of this device does not answer; look at "
+                "journalctl -u mlops-model-serving. Nothing was changed."
             )
-        stored = self._client.manifest(signature_tag(digest))
-        pairs = [
-            (self._client.small_blob(blob), signature)
-            for blob, signature in (signatures(stored) if stored is not None else ())
-        ]
-        self._check_signature(digest, pairs)
-        text = canonical(
-            [
-                {
-                    "payload": base64.b64encode(payload).decode(),
-                    "signature": base64.b64encode(signature).decode(),
-                }
-                for payload, signature in pairs
-            ]
-        )
-        return parse_release(manifest), manifest, text
+        return Answers({}, Served(None, failure="the model server does not answer"))
 
-    def verify(self, digest: str) -> Release:
+    def state(self, model: str, answers: Answers) -> State:
+        """Look at links and releases of a model."""
+        memory = self.store.memory(model)
+        linked = {link: self.store.linked(model, link) for link in (CURRENT, PREVIOUS, REFUSED)}
+        return State(
+            model=model,
+            current=linked[CURRENT],
+            previous=linked[PREVIOUS],
+            served=answers.of(model),
+            releases=tuple(
+                digest
+                for digest in self.store.releases()
+                if digest in linked.values() or self.store.model_of(digest) == model
+            ),
+            refused=linked[REFUSED],
+            reason=memory.reason,
+            highest=memory.highest,
+        )
+
+    def states(self, answers: Answers) -> list[State]:
+        """Look at all models of the device."""
+        return [self.state(model, answers) for model in self.store.models()]
+
+    def wanted(self, model: str) -> str | None:
+        """The release that a model is to have, also where it is gone from the disk."""
+        current = self.store.linked(model, CURRENT, present=False)
+        return current or self.store.linked(model, REFUSED, present=False)
+
+    def verify(self, digest: str, model: str = "") -> Release:
         """Check a release on the disk from scratch: manifest, signature and every file."""
-        release, pairs = self._read(digest)
-        self._check_signature(digest, pairs)
+        return self._verified(digest, model)[0]
+
+    def _verified(self, digest: str, model: str) -> tuple[Release, Verdict]:
+        release, verdict = self._trusted(digest, model)
         self._check_files(release)
-        return release
+        return release, verdict
+
+    def _trusted(self, digest: str, model: str) -> tuple[Release, Verdict]:
+        """Check manifest and signature of a release on the disk, not its other files."""
+        release, pairs = self._read(digest)
+        verdict = self._source.judge(digest, pairs, model or release.model_name)
+        check_model(release, model, verdict)
+        return release, verdict
 
     def damage(self, digest: str) -> str:
         """Say what of a release on the disk is not as it was fetched; nothing where all is well."""
@@ -274,16 +184,46 @@ class Device:
             return f"The files in {self.store.path(digest)} have other modes or another group."
         return ""
 
-    def _read(self, digest: str) -> tuple[Release, list[tuple[bytes, bytes]]]:
+    def distrust(self, model: str) -> str:
+        """Say why what is served of a model could not be verified; nothing where all is well.
+
+        A release that is damaged is another matter: the model server sees it, and it is mended.
+        """
+        refused = self.store.linked(model, REFUSED, present=False)
+        if refused is not None:
+            current = self.store.linked(model, CURRENT)
+            instead = f"{current} is served instead" if current else "nothing is served instead"
+            return (
+                f"The release {refused} of the model {model} was taken out of service, {instead}: "
+                f"{self.store.memory(model).reason} Release one that a trusted key has signed."
+            )
+        digest = self.store.linked(model, CURRENT)
+        if digest is None:
+            return ""
+        try:
+            self._trusted(digest, model)
+        except DamagedError:
+            return ""
+        except (UntrustedError, MistakenError) as error:
+            return (
+                f"The release {digest} of the model {model} is served and cannot be verified: "
+                f"{error} The next start of the model server takes it out of service; release one "
+                "that a trusted key has signed."
+            )
+        except RegistryError as error:
+            return f"The release {digest} of the model {model} is served unverified: {error}"
+        return ""
+
+    def complaints(self) -> dict[str, str]:
+        """What is wrong with the trust in what is served, by model; nothing where all is well."""
+        return {model: self.distrust(model) for model in self.store.models()}
+
+    def _read(self, digest: str) -> tuple[Release, Pairs]:
         """The manifest of a release on the disk, of the right digest, and its signatures."""
         place = self.store.path(digest)
         try:
             manifest = (place / MANIFEST_FILE).read_bytes()
-            entries = json.loads((place / SIGNATURE_FILE).read_bytes())
-            pairs = [
-                (base64.b64decode(entry["payload"]), base64.b64decode(entry["signature"]))
-                for entry in entries
-            ]
+            pairs = read_pairs((place / SIGNATURE_FILE).read_bytes())
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(
                 f"The release in {place} cannot be read: {type(error).__name__}: {error}."
@@ -314,29 +254,48 @@ class Device:
                     f"sha256:{hasher.hexdigest()}, the manifest says {layer.digest}."
                 )
 
-    # -- changing ---------------------------------------------------------------------------
+    # -- fetching ---------------------------------------------------------------------------
 
-    def pull(self, digest: str) -> int:
+    def foresee(
+        self, digest: str, state: State, activate: bool = True, rollback: bool = False
+    ) -> tuple[Release, Plan]:
+        """Judge a release as ``release`` would, and say what that would do; nothing is fetched."""
+        damage = self.damage(digest) if digest in state.releases else ""
+        wanted = plan(state, digest, activate, damage=damage)
+        if wanted.pull or wanted.mend:
+            found = self._source.find(digest, state.model, self._fresh(digest))
+            release, verdict = found.release, found.verdict
+        else:
+            release, verdict = self._verified(digest, state.model)
+        if wanted.switch or wanted.reload:
+            self._highest(digest, verdict, state.model, rollback)
+        return release, wanted
+
+    def _fresh(self, digest: str) -> bool:
+        """Whether a release is new to this device, so that its signature has to say everything."""
+        return not self.store.has(digest) and digest not in self.store.all_linked()
+
+    def pull(self, digest: str, model: str) -> int:
         """Fetch and verify a release; return the bytes transferred. Goes on after a break.
 
         What is here and good is kept. What is here and damaged stays until what replaces it is
         complete and verified.
         """
-        here = self.store.has(digest)
-        if here:
+        if not self.store.has(digest):
+            return self._fetch(digest, model)
+        try:
+            self._verified(digest, model)
+            self.store.give(digest)
+            return 0
+        except (DamagedError, UntrustedError, MistakenError) as error:
             try:
-                self.verify(digest)
-                self.store.give(digest)
-                return 0
-            except (DamagedError, UntrustedError) as error:
-                try:
-                    return self._fetch(digest)
-                except RegistryError as other:
-                    raise type(error)(f"{error} It was left as it is: {other}") from None
-        return self._fetch(digest)
+                return self._fetch(digest, model)
+            except RegistryError as other:
+                raise type(error)(f"{error} It was left as it is: {other}") from None
 
-    def _fetch(self, digest: str) -> int:
-        release, manifest, signature = self.inspect(digest)
+    def _fetch(self, digest: str, model: str) -> int:
+        found = self._source.find(digest, model, self._fresh(digest))
+        release = found.release
         place = self.store.begin(digest)
         have = sum(path.stat().st_size for path in place.iterdir())
         free = self._free(place)
@@ -347,9 +306,9 @@ class Device:
             )
         moved = 0
         for name, layer in release.files.items():
-            moved += self._client.blob(layer, PartialFile(place / name), name)
-        (place / MANIFEST_FILE).write_bytes(manifest)
-        (place / SIGNATURE_FILE).write_bytes(signature)
+            moved += found.client.blob(layer, PartialFile(place / name), name)
+        (place / MANIFEST_FILE).write_bytes(found.manifest)
+        (place / SIGNATURE_FILE).write_bytes(found.signature)
         names = [*release.files, MANIFEST_FILE, SIGNATURE_FILE]
         if self.store.has(digest):
             self.store.replace(digest, names)
@@ -357,81 +316,300 @@ class Device:
             self.store.complete(digest, names)
         return moved
 
-    @property
-    def current(self) -> str | None:
-        """The release that the device is to serve, also where it is gone from the disk."""
-        return self.store.linked("current", present=False)
+    # -- serving ----------------------------------------------------------------------------
 
-    def activate(self, digest: str, state: State) -> None:
+    def activate(self, digest: str, state: State, rollback: bool = False) -> None:
         """Serve a release that is here; go back to the one before if that does not work."""
+        model = state.model
         if state.current == digest and state.served.digest == digest:
             return
-        release = self.verify(digest)
+        self._admit(digest, state, rollback)
         earlier = state.previous
         if state.current != digest:
             if state.current is not None:
-                self.store.switch("previous", state.current)
-            earlier, back = state.previous, state.current
+                self.store.switch(model, PREVIOUS, state.current)
+            back = state.current
             self.store.touch(digest)
-            self.store.switch("current", digest)
+            self.store.switch(model, CURRENT, digest)
         else:
             back = state.previous if state.previous != digest else None
-        try:
-            failure = self._reload(release.model_name, digest)
-        except Interrupted:
-            failure = "the model server stopped answering"
+        failure, final = self._served(model, digest)
         if not failure:
             return
-        self.store.switch("current", back)
-        self.store.switch("previous", earlier if earlier not in (digest, back) else None)
+        self.store.switch(model, CURRENT, back)
+        self.store.switch(model, PREVIOUS, earlier if earlier not in (digest, back) else None)
+        memory = self.store.memory(model)
+        self.store.remember(model, replace(memory, failed=with_failed(memory.failed, digest)))
+        end = self._back(model, back)
+        if final and digest not in state.releases and digest not in self.store.all_linked():
+            self.store.drop(digest)
+        raise RegistryError(f"The release {digest} cannot be served ({failure.rstrip('.')}); {end}")
+
+    def _back(self, model: str, back: str | None) -> str:
+        """Serve the release before again; say how that ended."""
         if back is None:
-            raise RegistryError(
-                f"The release {digest} cannot be served ({failure.rstrip('.')}); "
-                "this device has no earlier release to go back to."
-            )
+            return "this device has no earlier release to go back to."
         try:
-            again = self._reload(self.verify(back).model_name, back)
+            self._verified(back, model)
+            again, _final = self._served(model, back)
         except (Interrupted, RegistryError) as error:
             again = str(error)
-        end = f"and going back to {back} failed too: {again}" if again else f"went back to {back}."
-        raise RegistryError(
-            f"The release {digest} cannot be served ({failure.rstrip('.')}); the device {end}"
-        )
+        if again:
+            return f"the device and going back to {back} failed too: {again}"
+        return f"the device went back to {back}."
 
-    def _reload(self, model_name: str, digest: str) -> str:
+    def _admit(self, digest: str, state: State, rollback: bool) -> None:
+        """Refuse what is not verified or too old; remember its counter before it is served."""
+        _release, verdict = self._verified(digest, state.model)
+        highest = self._highest(digest, verdict, state.model, rollback)
+        memory = replace(self.store.memory(state.model), highest=highest, unreadable="")
+        self.store.remember(state.model, memory)
+
+    def _highest(self, digest: str, verdict: Verdict, model: str, rollback: bool) -> int:
+        """Refuse a release that is older than one that was here; the counter to remember."""
+        memory = self.store.memory(model)
+        # What is to be served already is no step back, whatever came in between.
+        allowed = rollback or digest == self.wanted(model)
+        if memory.unreadable and not allowed:
+            raise RegistryError(
+                f"{memory.unreadable}. So it is not known which counter was the highest here; if "
+                f"the release {digest} is the one that is meant, ask for going back (rollback)."
+            )
+        if verdict.claims is not None:
+            return check_counter(verdict.claims, memory.highest, allowed)
+        if memory.highest and not allowed:
+            raise MistakenError(
+                f"The release {digest} was signed without a counter, and this device has had one "
+                f"with {memory.highest}; going back has to be asked for (rollback)."
+            )
+        return memory.highest
+
+    def _served(self, model: str, digest: str) -> tuple[str, bool]:
+        """Have the current release loaded: why that failed, and whether the server said so."""
         failure = ""
-        for _attempt in range(3):
-            try:
-                failure = self._serving.reload(model_name)
-                break
-            except Interrupted:
-                # Restarted meanwhile: it reads ``current`` by itself when it is up again.
-                failure = "the model server stopped answering"
-                self.state()
-        if failure:
-            return failure
-        served = self._serving.served()
+        try:
+            for _attempt in range(3):
+                try:
+                    failure = self._serving.load(model)
+                    break
+                except Interrupted:
+                    # Restarted meanwhile: it reads ``current`` by itself when it is up again.
+                    failure = "the model server stopped answering"
+                    self.look()
+            if failure:
+                return failure, True
+            served = self._serving.look().of(model)
+        except Interrupted:
+            return "the model server stopped answering", False
         if served.digest != digest:
-            return served.failure or f"the model server still serves {served.digest}"
-        return ""
+            return served.failure or f"the model server still serves {served.digest}", True
+        return "", True
 
-    def release(self, digest: str, activate: bool = True) -> tuple[State, State, Plan, int]:
-        """Bring the device to a release: state before and after, what was planned, bytes moved."""
+    # -- whole runs -------------------------------------------------------------------------
+
+    def release(
+        self, digest: str, activate: bool = True, model: str = "", rollback: bool = False
+    ) -> Done:
+        """Bring a model of the device to a release."""
         check_digest(digest)
         with self.store.lock():
             self.store.tidy(digest)
-            before = self.state(patient=activate)
+            answers = self.look(patient=activate)
+            self.adopt(answers, model)
+            model = self.name_of(digest, model)
+            before = self.state(model, answers)
             damage = self.damage(digest) if digest in before.releases else ""
             wanted = plan(before, digest, activate, damage=damage)
-            moved = self.pull(digest) if wanted.needed else 0
+            moved = 0
+            if wanted.needed:
+                self.store.welcome(model)
+                moved = self.pull(digest, model)
             if activate:
-                self.activate(digest, before)
-            surplus = tuple(self.store.surplus(self._keep))
-            for old in surplus:
-                self.store.drop(old)
+                self.activate(digest, before, rollback)
+                self._settle(model, digest)
+            surplus = self._drop_surplus()
+            after = self.state(model, self.look(patient=False))
+            self.tell()
+        return Done(before, after, plan(before, digest, activate, surplus, damage), moved)
+
+    def _settle(self, model: str, digest: str) -> None:
+        """A verified release is served: what was refused or failed before is of no use now."""
+        memory = self.store.memory(model)
+        if self.store.linked(model, REFUSED, present=False) is not None:
+            self._trusted(digest, model)
+            self.store.switch(model, REFUSED, None)
+        calm = replace(memory, failed=without(memory.failed, digest), reason="")
+        if not memory.unreadable and calm != memory:
+            self.store.remember(model, calm)
+
+    def _drop_surplus(self) -> tuple[str, ...]:
+        surplus = tuple(self.store.surplus(self._keep))
+        for old in surplus:
+            self.store.drop(old)
+        self.store.tidy()
+        return surplus
+
+    def name_of(self, digest: str, model: str) -> str:
+        """The model of a release: as its manifest says, here or in the registry."""
+        found = self.store.model_of(digest)
+        if not found:
+            linked = [one for one in self.store.models() if self._links(one, digest)]
+            found = model or (linked[0] if linked else "")
+        if not found:
+            found = self._source.find(digest, "", self._fresh(digest)).release.model_name
+        if model and found != model:
+            raise MistakenError(
+                f"The release {digest} is one of the model {found}, wanted {model}."
+            )
+        return found
+
+    def _links(self, model: str, digest: str) -> bool:
+        return digest in (
+            self.store.linked(model, link, present=False) for link in (CURRENT, PREVIOUS, REFUSED)
+        )
+
+    def adopt(self, answers: Answers, model: str = "") -> bool:
+        """Move the links of the layout for one model, if there are any and the server can follow.
+
+        Whose they are is said by the manifest; where that is damaged, by the server, by the
+        registry or by who asks.
+        """
+        if answers.only is not None or not self.store.old_links():
+            return False
+        digest = self.store.old_target()
+        name = self.store.model_of(digest) if digest else ""
+        if not name and digest is not None:
+            served = [one for one, said in answers.models.items() if said.digest == digest]
+            name = served[0] if served else model
+        if not name and digest is not None:
+            name = self._source.find(digest, "", fresh=False).release.model_name
+        if name:
+            self.store.adopt(name)
+        return bool(name)
+
+    def remove(self, model: str) -> bool:
+        """Take a model and its releases from the device; say whether there was anything."""
+        with self.store.lock():
             self.store.tidy()
-            after = self.state(patient=False)
-        return before, after, plan(before, digest, activate, surplus, damage), moved
+            answers = self.look()
+            self.adopt(answers)
+            return self._remove(model, answers)
+
+    def _remove(self, model: str, answers: Answers) -> bool:
+        if not self.has(model, answers):
+            return False
+        if answers.only is not None:
+            raise RegistryError(
+                f"The model server of this device is of an earlier version and cannot let go of "
+                f"the model {model}; run site.yml first, which brings the new one."
+            )
+        self.store.forget(model)
+        failure = ""
+        try:
+            failure = self._serving.unload(model)
+            if not failure and self._serving.look().of(model).digest is not None:
+                failure = "it still serves it"
+        except Interrupted as error:
+            failure = str(error)
+        if failure:
+            raise RegistryError(
+                f"The model {model} was taken from the disk; the model server did not let go of "
+                f"it: {failure.rstrip('.')}. Restart mlops-model-serving."
+            )
+        self._drop_surplus()
+        self.tell()
+        return True
+
+    def has(self, model: str, answers: Answers) -> bool:
+        """Say whether anything of a model is here."""
+        owners = {self.store.model_of(digest) for digest in self.store.releases()}
+        known = model in self.store.models() or model in owners
+        return known or answers.of(model).digest is not None
+
+    def others(self, names: Collection[str], answers: Answers) -> list[str]:
+        """The models of the device that are not among these names."""
+        found = {*self.store.models(), *answers.models}
+        found |= {self.store.model_of(digest) for digest in self.store.releases()}
+        return sorted(found - set(names) - {""})
+
+    def keep_only(self, names: Collection[str]) -> list[str]:
+        """Remove every model but these; return those that were removed."""
+        with self.store.lock():
+            self.store.tidy()
+            answers = self.look()
+            self.adopt(answers)
+            return [model for model in self.others(names, answers) if self._remove(model, answers)]
+
+    # -- trust ------------------------------------------------------------------------------
+
+    def guard(self) -> list[str]:
+        """Before the model server starts: take out of service what may not be served.
+
+        Nothing is removed. What cannot be judged now, such as where a command does not run, stays.
+        """
+        said = []
+        with self.store.lock():
+            self._adopt_offline()
+            for model in self.store.models():
+                digest = self.store.linked(model, CURRENT)
+                if digest is None:
+                    continue
+                try:
+                    self._trusted(digest, model)
+                except DamagedError as error:
+                    said.append(str(error))
+                except (UntrustedError, MistakenError) as error:
+                    self._refuse(model, digest, str(error))
+                    said.append(self.distrust(model))
+                except RegistryError as error:
+                    said.append(f"The release {digest} of {model} was not verified: {error}")
+            self.tell()
+        return said
+
+    def _adopt_offline(self) -> None:
+        digest = self.store.old_target()
+        name = self.store.model_of(digest) if digest else ""
+        if name:
+            self.store.adopt(name)
+
+    def _refuse(self, model: str, digest: str, reason: str) -> None:
+        """Set the current release aside; the one before takes its place if it can be verified."""
+        self.store.switch(model, REFUSED, digest)
+        self.store.remember(model, replace(self.store.memory(model), reason=reason, unreadable=""))
+        previous = self.store.linked(model, PREVIOUS)
+        if previous is not None:
+            try:
+                self._trusted(previous, model)
+            except RegistryError:
+                previous = None
+        self.store.switch(model, CURRENT, previous)
+        if previous is not None:
+            self.store.switch(model, PREVIOUS, None)
+
+    def tell(self) -> None:
+        """Write down for the metrics whether what is served could be verified."""
+        if self._metrics is not None and self._metrics.parent.is_dir():
+            write_metrics(self._metrics, self.complaints())
+
+
+def write_metrics(path: Path, complaints: Mapping[str, str]) -> None:
+    """Write the metrics that nginx hands to Prometheus."""
+    name = "mlops_release_verified"
+    lines = [
+        f"# HELP {name} 1 where the release that a model is to serve is signed by a trusted key.",
+        f"# TYPE {name} gauge",
+        *(
+            f'{name}{{model_name="{model}"}} {0 if complaint else 1}'
+            for model, complaint in sorted(complaints.items())
+        ),
+    ]
+    text = "\n".join(lines) + "\n"
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.chmod(0o644)
+    fresh.replace(path)
 
 
 def open_device(
@@ -440,41 +618,37 @@ def open_device(
     local: Transport,
     pause: Callable[[float], None],
     patience: float,
-    read: Callable[[str], str] = lambda path: Path(path).read_text(encoding="utf-8"),
+    read: Callable[[str], str] = read_text,
 ) -> Device:
     """Put a device together from its settings."""
-    try:
-        password = read(settings.password_file).strip() if settings.user else ""
-        public_key = read(settings.public_key_file)
-    except OSError as error:
-        raise RegistryError(
-            f"The file {error.filename} cannot be read: {error.strerror}."
-        ) from None
+    password = read(settings.password_file).strip() if settings.user else ""
+
+    def client(repository: str) -> RegistryClient:
+        return RegistryClient(
+            settings.registry_url, repository, transport, settings.user, password, pause
+        )
+
     return Device(
         store=ReleaseStore(Path(settings.root)),
-        client=RegistryClient(
-            settings.registry_url,
-            settings.repository,
-            transport,
-            settings.user,
-            password,
-            pause,
-        ),
+        source=Source(settings.repository, client, settings.ring(read), settings.site),
         serving=HttpServing(settings.serving_url, local),
-        verify=verifier(public_key),
         keep=settings.keep,
         pause=pause,
         patience=patience,
+        metrics=Path(settings.metrics_file) if settings.metrics_file else None,
     )
 
 
 def describe(state: State) -> Mapping[str, Any]:
-    """Return the state as plain data."""
+    """Return the state of a model as plain data."""
     return {
         "current": state.current,
         "previous": state.previous,
         "served": state.served.digest,
-        "model_name": state.served.model_name or None,
+        "model_name": state.served.model_name or state.model or None,
         "model_version": state.served.model_version or None,
         "releases": list(state.releases),
+        "refused": state.refused,
+        "reason": state.reason,
+        "counter": state.highest,
     }

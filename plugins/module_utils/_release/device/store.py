@@ -3,9 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The releases on a device's disk. Every step is safe against a power cut.
 
-<root>/releases/<sha256>/    one release each, never changed once it is there
-<root>/incoming/<sha256>/    what has been fetched of a release that is not complete
-<root>/current, previous     links to releases; switched by rename
+<root>/releases/<sha256>/               one release each, never changed once it is there
+<root>/incoming/<sha256>/               what has been fetched of a release that is not complete
+<root>/models/<name>/current, previous  links to releases; switched by rename
+<root>/models/<name>/refused            link to what was served and may not be served any longer
+<root>/models/<name>/state.json         what has to be remembered of a model (``memory``)
+
+A model server of version 0.3 or older knows one model and reads <root>/current. Until it is
+replaced the links stay there (``single``); then ``adopt`` moves them.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -21,11 +27,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import RegistryError
-from ..oci import hex_of
+from ..oci import digest_of, hex_of
+from ..release import MANIFEST_FILE, MODEL_NAME
+from .memory import Memory, read_memory
 
 READ_BYTES = 1024 * 1024
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
+CURRENT, PREVIOUS, REFUSED = "current", "previous", "refused"
+STATE_FILE = "state.json"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 def _sync_directory(path: Path) -> None:
@@ -72,8 +83,10 @@ class ReleaseStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.single = False
         self._releases = root / "releases"
         self._incoming = root / "incoming"
+        self._models = root / "models"
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -93,19 +106,72 @@ class ReleaseStore:
         found.sort(key=lambda path: (path.stat().st_mtime_ns, path.name), reverse=True)
         return ["sha256:" + path.name for path in found]
 
-    def linked(self, link: str, present: bool = True) -> str | None:
-        """Return the digest that ``current`` or ``previous`` points to.
+    def model_of(self, digest: str) -> str:
+        """Return the name of the model of a release; nothing where its manifest is damaged."""
+        try:
+            data = (self.path(digest) / MANIFEST_FILE).read_bytes()
+            name = json.loads(data)["annotations"][MODEL_NAME]
+        except (OSError, ValueError, KeyError, TypeError):
+            return ""
+        whole = digest_of(data) == digest and isinstance(name, str)
+        return name if whole and NAME.fullmatch(name) else ""
+
+    def models(self) -> list[str]:
+        """Return the names of the models that this device has or is to have."""
+        names = set()
+        if self._models.is_dir():
+            names = {path.name for path in self._models.iterdir() if NAME.fullmatch(path.name)}
+        if self.old_links():
+            digest = self.old_target()
+            names.add(self.model_of(digest) if digest else "")
+        return sorted(names - {""})
+
+    def old_links(self) -> bool:
+        """Say whether links of the layout for one model are there."""
+        return any(os.path.lexists(self.root / link) for link in (CURRENT, PREVIOUS))
+
+    def old_target(self) -> str | None:
+        """Return the release that the links of the layout for one model are about."""
+        return self._target(self.root / CURRENT) or self._target(self.root / PREVIOUS)
+
+    def linked(self, model: str, link: str, present: bool = True) -> str | None:
+        """Return the digest that a link of a model points to.
 
         A release that is not on the disk counts only where ``present`` is false.
         """
-        try:
-            name = Path(os.readlink(self.root / link)).name
-        except OSError:
-            return None
-        digest = "sha256:" + name
-        if not re.fullmatch("[0-9a-f]{64}", name):
+        digest = self._target(self._link(model, link))
+        if digest is None and not self.single and link != REFUSED:
+            # Not moved yet; that is done by whoever changes something.
+            digest = self._target(self.root / link)
+            if digest is not None and self.model_of(digest) not in ("", model):
+                digest = None
+        if digest is None:
             return None
         return digest if self.has(digest) or not present else None
+
+    def all_linked(self) -> set[str]:
+        """Return every release that any link of any model points to."""
+        links = [self.root / CURRENT, self.root / PREVIOUS]
+        for model in self.models():
+            links += [self._link(model, link) for link in (CURRENT, PREVIOUS, REFUSED)]
+        return {digest for link in links if (digest := self._target(link)) is not None}
+
+    def _link(self, model: str, link: str) -> Path:
+        if self.single and link != REFUSED:
+            return self.root / link
+        return self._models / model / link
+
+    @staticmethod
+    def _target(path: Path) -> str | None:
+        try:
+            name = Path(os.readlink(path)).name
+        except OSError:
+            return None
+        return "sha256:" + name if re.fullmatch("[0-9a-f]{64}", name) else None
+
+    def memory(self, model: str) -> Memory:
+        """Return what is remembered of a model."""
+        return read_memory(self._models / model / STATE_FILE)
 
     # -- changing ---------------------------------------------------------------------------
 
@@ -194,32 +260,108 @@ class ReleaseStore:
         """Take something out of a release that does not belong there; `tidy` removes it."""
         os.replace(path, self._incoming / f"dropped-{path.name}")
 
-    def switch(self, link: str, digest: str | None) -> None:
-        """Point ``current`` or ``previous`` at a release, atomically, or take the link away."""
-        path, fresh = self.root / link, self.root / f".{link}.new"
+    def switch(self, model: str, link: str, digest: str | None) -> None:
+        """Point a link of a model at a release, atomically, or take the link away."""
+        path = self._link(model, link)
+        if path.parent != self.root:
+            self.welcome(model)
+        fresh = path.with_name(f".{link}.new")
         with contextlib.suppress(FileNotFoundError):
             fresh.unlink()
         if digest is None:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         else:
-            os.symlink(os.path.join("releases", hex_of(digest)), fresh)
+            releases = os.path.relpath(self._releases, path.parent)
+            os.symlink(os.path.join(releases, hex_of(digest)), fresh)
             os.replace(fresh, path)
+        _sync_directory(path.parent)
+
+    def welcome(self, model: str) -> None:
+        """Make the directory of a model: from now on its releases are kept."""
+        if not NAME.fullmatch(model):
+            raise RegistryError(
+                f"Found {model[:80]!r}, wanted the name of a model: letters, digits, dots, dashes "
+                "and underscores."
+            )
+        for path in (self._models, self._models / model):
+            if not path.is_dir():
+                path.mkdir(exist_ok=True)
+                _sync_directory(path.parent)
+            self._own(path, DIRECTORY_MODE)
+
+    def adopt(self, model: str) -> None:
+        """Move the links of the layout for one model to that model.
+
+        Where a link is there already an earlier run was killed in between; it is the newer one.
+        The release that was ``previous`` of another model is nobody's and is dropped in time.
+        """
+        self.welcome(model)
+        for link in (CURRENT, PREVIOUS):
+            digest = self._target(self.root / link)
+            gone = not os.path.lexists(self._link(model, link))
+            if digest is not None and gone and self.model_of(digest) in ("", model):
+                self.switch(model, link, digest)
+        for link in (PREVIOUS, CURRENT):
+            with contextlib.suppress(FileNotFoundError):
+                (self.root / link).unlink()
         _sync_directory(self.root)
+
+    def remember(self, model: str, memory: Memory) -> None:
+        """Write down what is to be remembered of a model; it is on the disk when this returns."""
+        self.welcome(model)
+        path = self._models / model / STATE_FILE
+        if path.exists() and path.read_bytes() == memory.to_bytes():
+            return
+        fresh = path.with_name(f".{STATE_FILE}.new")
+        with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
+            stream.write(memory.to_bytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(fresh, path)
+        _sync_directory(path.parent)
+
+    def forget(self, model: str) -> None:
+        """Remove the links and the memory of a model; its releases are then nobody's.
+
+        The links go first: a run killed in between leaves no model that is half there.
+        """
+        for link in (CURRENT, PREVIOUS, REFUSED):
+            if os.path.lexists(self._link(model, link)):
+                self.switch(model, link, None)
+        place = self._models / model
+        if place.is_dir():
+            shutil.rmtree(place)
+            _sync_directory(self._models)
 
     def touch(self, digest: str) -> None:
         """Remember that a release was activated now; the oldest are dropped first."""
         os.utime(self.path(digest))
 
     def surplus(self, keep: int) -> list[str]:
-        """Return the releases beyond the number kept; never the current or the previous one."""
-        linked = {self.linked("current"), self.linked("previous")}
+        """Return the releases that need not be here: of each model those beyond the number kept.
+
+        Never one that a link points to. One that could not be served counts for nothing, and so
+        does one of a model that is not here.
+        """
+        linked, models = self.all_linked(), set(self.models())
+        failed = {model: set(self.memory(model).failed) for model in models}
         order = self.releases()
-        kept = [digest for digest in order if digest in linked]
+        owner = {digest: self.model_of(digest) for digest in order}
+        kept = dict.fromkeys(models, 0)
         for digest in order:
-            if digest not in linked and len(kept) < keep:
-                kept.append(digest)
-        return [digest for digest in order if digest not in kept]
+            if digest in linked and owner[digest] in models:
+                kept[owner[digest]] += 1
+        gone = []
+        for digest in order:
+            model = owner[digest]
+            if digest in linked:
+                continue
+            if model in models and digest not in failed[model] and kept[model] < keep:
+                kept[model] += 1
+            else:
+                gone.append(digest)
+        return gone
 
     def drop(self, digest: str) -> None:
         """Remove a release; a run killed halfway leaves it in ``incoming``, never half in place."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import subprocess
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,22 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.client impor
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
     Device,
+    Done,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.serving import (
+    Answers,
     Served,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
+    RegistryError,
+    RevokedError,
+    UntrustedError,
+)
 
+MODEL, SITE = "demo", "site-of-the-test"
+KEY, OTHER_KEY = "0123456789abcdef", "fedcba9876543210"
 FILES = {
     "model.onnx": b"onnx" * 100,
     "config.json": b'{"tolerance": 0.0001}',
@@ -118,29 +130,88 @@ class FakeRegistry:
 
 @dataclass
 class FakeServing:
-    """A model server that loads what is current, unless it is told to refuse."""
+    """A model server that loads what is current, unless it is told to refuse.
+
+    ``old`` is one that knows one model and reads the links in the root.
+    """
 
     store: ReleaseStore
-    digest: str | None = None
+    loaded: dict[str, str] = field(default_factory=dict)
     refuses: dict[str, str] = field(default_factory=dict)
     silent: int = 0
     loads: int = 0
+    old: bool = False
 
-    def served(self) -> Served:
+    @property
+    def digest(self) -> str | None:
+        """What is served of the model that most tests are about."""
+        return self.loaded.get(MODEL)
+
+    @digest.setter
+    def digest(self, value: str | None) -> None:
+        self.loaded.pop(MODEL, None)
+        if value is not None:
+            self.loaded[MODEL] = value
+
+    def look(self) -> Answers:
         if self.silent:
             self.silent -= 1
             raise Interrupted("connection refused")
-        return Served(self.digest, "demo", "1")
+        served = {model: Served(digest, model, "1") for model, digest in self.loaded.items()}
+        if self.old:
+            return Answers({}, next(iter(served.values()), Served(None)))
+        return Answers(served)
 
-    def reload(self, model_name: str) -> str:
-        assert model_name == "demo"
+    def _current(self, model: str) -> Path:
+        own = self.store.root / "models" / model / "current"
+        return self.store.root / "current" if self.old or not own.is_symlink() else own
+
+    def load(self, model: str) -> str:
         self.loads += 1
-        current = self.store.linked("current")
-        assert current is not None
+        link = self._current(model)
+        assert (link / "manifest.json").is_file(), f"{link} leads to no release"
+        current = "sha256:" + link.readlink().name
         if current in self.refuses:
             return self.refuses[current]
-        self.digest = current
+        self.loaded[model] = current
         return ""
+
+    def unload(self, model: str) -> str:
+        if self._current(model).is_symlink():
+            return "its release is still there"
+        self.loaded.pop(model, None)
+        return ""
+
+
+@dataclass(frozen=True)
+class FakeKey:
+    """A key that is a word."""
+
+    id: str
+
+
+@dataclass
+class FakeRing:
+    """Keys that are words; what is signed ends with the word and the end of the payload."""
+
+    trusted: list[str] = field(default_factory=lambda: [KEY])
+    revoked: list[str] = field(default_factory=list)
+    broken: str = ""
+
+    def verify(self, payload: bytes, signature: bytes, wanted: str = "") -> FakeKey:
+        if self.broken:
+            raise RegistryError(self.broken)
+        for key in [*self.trusted, *self.revoked]:
+            if wanted in ("", key) and signature == mark(key, payload):
+                if key in self.revoked:
+                    raise RevokedError(f"The key {key} was revoked; sign with another key.")
+                return FakeKey(key)
+        raise UntrustedError("The signature was not made with a key that is trusted here.")
+
+
+def mark(key: str, payload: bytes) -> bytes:
+    """The signature of a key that is a word."""
+    return key.encode() + payload[-8:]
 
 
 @dataclass
@@ -150,52 +221,89 @@ class Bench:
     store: ReleaseStore
     registry: FakeRegistry
     serving: FakeServing
-    client: RegistryClient
-    sign: Callable[[bytes], bytes]
+    ring: FakeRing
     device: Device
+    key: str = KEY
+    counter: int = 0
 
-    def publish(self, version: str = "1", signed: bool = True, **changed: bytes) -> str:
-        """Put a release into the registry; return its digest."""
+    def release(self, digest: str, activate: bool = True, rollback: bool = False) -> Done:
+        """Bring the model that most tests are about to a release."""
+        return self.device.release(digest, activate, MODEL, rollback)
+
+    def client(self, repository: str = f"models/{MODEL}") -> RegistryClient:
+        """A client of one repository; they all share what the registry holds."""
+        return RegistryClient("https://registry", repository, self.registry, "pull", "secret")
+
+    def publish(
+        self,
+        version: str = "1",
+        signed: bool = True,
+        model: str = MODEL,
+        old: bool = False,
+        **changed: bytes,
+    ) -> str:
+        """Put a release into the registry; return its digest.
+
+        ``old`` signs it as before there were claims.
+        """
         files = {**FILES, **{name.replace("_", "."): data for name, data in changed.items()}}
         files["config.json"] = b'{"version": "%s"}' % version.encode()
         blobs = {name: oci.Descriptor.of("", data) for name, data in files.items()}
         for data in files.values():
             self.registry.blobs[oci.digest_of(data)] = data
-        manifest = release.build_manifest(blobs, "demo", version, "run", "2026-01-01T00:00:00Z")
-        digest = self.client.push_manifest(manifest.to_bytes())
+        manifest = release.build_manifest(blobs, model, version, "run", "2026-01-01T00:00:00Z")
+        digest = self.client().push_manifest(manifest.to_bytes())
         if signed:
-            self.sign_release(digest, digest)
+            self.sign_release(digest, digest, version, model, old)
         return digest
 
-    def sign_release(self, digest: str, about: str) -> None:
+    def sign_release(
+        self,
+        digest: str,
+        about: str,
+        version: str = "1",
+        model: str = MODEL,
+        old: bool = False,
+        **claims: Any,
+    ) -> None:
         """Store a signature for a release; ``about`` is what the statement speaks of."""
-        payload = signature.build_payload("registry/demo", about)
+        self.counter += 1
+        said = {
+            "site": SITE,
+            "model_name": model,
+            "model_version": version,
+            "kind": signature.ONNX,
+            "counter": self.counter,
+            "key_id": self.key,
+            **claims,
+        }
+        repository = said.pop("repository", f"models/{said['model_name']}")
+        payload = signature.build_payload(
+            f"registry/{repository}", about, None if old else signature.Claims(**said)
+        )
         self.registry.blobs[oci.digest_of(payload)] = payload
-        stored = signature.build_signature_manifest(payload, self.sign(payload))
-        self.client.push_manifest(stored.to_bytes(), signature.signature_tag(digest))
+        stored = signature.build_signature_manifest(payload, mark(self.key, payload))
+        self.client().push_manifest(stored.to_bytes(), signature.signature_tag(digest))
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
-    """A device whose trust is a shared word instead of a key."""
+    """A device whose keys are words."""
     store = ReleaseStore(tmp_path)
     registry = FakeRegistry()
     serving = FakeServing(store)
-    client = RegistryClient("https://registry", "models", registry, "pull", "secret")
+    ring = FakeRing()
+
+    def client(repository: str) -> RegistryClient:
+        return RegistryClient("https://registry", repository, registry, "pull", "secret")
+
+    source = Source("models", client, ring, SITE)
     return Bench(
         store,
         registry,
         serving,
-        client,
-        lambda payload: b"signed:" + payload[-8:],
-        Device(
-            store,
-            client,
-            serving,
-            lambda payload, mark: mark == b"signed:" + payload[-8:],
-            keep=3,
-            patience=2.0,
-        ),
+        ring,
+        Device(store, source, serving, keep=3, patience=2.0, metrics=tmp_path / "releases.prom"),
     )
 
 

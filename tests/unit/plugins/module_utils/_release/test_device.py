@@ -16,13 +16,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device impor
     store as store_module,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
-    Device,
-    Settings,
     plan,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.settings import Settings
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
-from .conftest import Bench
+from .conftest import KEY, MODEL, OTHER_KEY, Bench
 
 
 class Killed(BaseException):
@@ -31,7 +30,8 @@ class Killed(BaseException):
 
 def test_a_release_is_fetched_verified_and_served(bench: Bench) -> None:
     digest = bench.publish()
-    before, after, done, moved = bench.device.release(digest)
+    run = bench.release(digest)
+    before, after, done, moved = run.before, run.after, run.done, run.moved
     assert (before.current, after.current, after.served.digest) == (None, digest, digest)
     assert done.needed
     assert moved > 400
@@ -44,88 +44,92 @@ def test_a_release_is_fetched_verified_and_served(bench: Bench) -> None:
         "signature.json",
     ]
     assert oct(place.stat().st_mode & 0o777) == "0o750"
-    assert (bench.store.root / "current").readlink() == Path("releases") / place.name
+    assert (bench.store.root / "models/demo/current").readlink() == (
+        Path("../../releases") / place.name
+    )
 
 
 def test_a_second_time_nothing_changes(bench: Bench) -> None:
     digest = bench.publish()
-    bench.device.release(digest)
+    bench.release(digest)
     asked, loads = len(bench.registry.log), bench.serving.loads
-    _before, _after, done, moved = bench.device.release(digest)
+    run = bench.release(digest)
+    done, moved = run.done, run.moved
     assert not done.needed
     assert (moved, len(bench.registry.log), bench.serving.loads) == (0, asked, loads)
 
 
 def test_fetching_ahead_does_not_activate(bench: Bench) -> None:
     digest = bench.publish()
-    _before, after, done, _moved = bench.device.release(digest, activate=False)
+    run = bench.release(digest, activate=False)
+    after, done = run.after, run.done
     assert done.needed
     assert (after.current, after.served.digest, after.releases) == (None, None, (digest,))
-    assert not bench.device.release(digest, activate=False)[2].needed
+    assert not bench.release(digest, activate=False).done.needed
 
 
 def test_an_older_release_comes_back_without_the_network(bench: Bench) -> None:
     first, second = bench.publish("1"), bench.publish("2")
-    bench.device.release(first)
-    bench.device.release(second)
+    bench.release(first)
+    bench.release(second)
     bench.registry.blobs.clear()
     bench.registry.manifests.clear()
-    after = bench.device.release(first)[1]
+    after = bench.release(first, rollback=True).after
     assert (after.current, after.previous, after.served.digest) == (first, second, first)
 
 
 def test_only_so_many_releases_are_kept(bench: Bench) -> None:
     digests = [bench.publish(str(number)) for number in range(6)]
     for digest in digests:
-        bench.device.release(digest)
+        bench.release(digest)
     assert bench.store.releases() == digests[:2:-1]
-    assert bench.store.linked("previous") == digests[-2]
+    assert bench.store.linked(MODEL, "previous") == digests[-2]
     assert not list((bench.store.root / "incoming").iterdir())
 
 
 def test_an_unsigned_release_is_refused_before_anything_is_fetched(bench: Bench) -> None:
     digest = bench.publish(signed=False)
     with pytest.raises(RegistryError, match=f"The release {digest} is not signed"):
-        bench.device.release(digest)
+        bench.release(digest)
     assert not bench.store.has(digest)
     assert not any("/blobs/" in path for _method, path, _headers in bench.registry.log)
 
 
 def test_a_wrong_signature_is_refused(bench: Bench) -> None:
     digest = bench.publish(signed=False)
-    bench.sign = lambda _payload: b"somebody else"
+    bench.key = OTHER_KEY
     bench.sign_release(digest, digest)
-    with pytest.raises(RegistryError, match="was not made with the key that this device trusts"):
-        bench.device.release(digest)
+    with pytest.raises(RegistryError, match="was not made with a key that is trusted here"):
+        bench.release(digest)
 
 
 def test_the_signature_of_another_release_is_refused(bench: Bench) -> None:
     good, bad = bench.publish("1"), bench.publish("2", signed=False)
     bench.sign_release(bad, good)
-    with pytest.raises(RegistryError, match=f"The signature stored for {bad} speaks of {good}"):
-        bench.device.release(bad)
+    with pytest.raises(RegistryError, match=f"The signature stored for {bad} speaks of '{good}'"):
+        bench.release(bad)
 
 
 def test_a_tampered_file_is_refused_and_the_device_serves_on(bench: Bench) -> None:
     first, second = bench.publish("1"), bench.publish("2", model_onnx=b"better")
-    bench.device.release(first)
+    bench.release(first)
     for digest, data in bench.registry.blobs.items():
         if data == b"better":
             bench.registry.blobs[digest] = b"evil!!"
     with pytest.raises(RegistryError, match=r"The file model.onnx was tampered with"):
-        bench.device.release(second)
-    assert bench.store.linked("current") == bench.serving.digest == first
+        bench.release(second)
+    assert bench.store.linked(MODEL, "current") == bench.serving.digest == first
 
 
 def test_a_file_changed_on_the_disk_is_found_before_it_is_activated(bench: Bench) -> None:
     first, second = bench.publish("1"), bench.publish("2")
-    bench.device.release(first)
-    bench.device.release(second)
+    bench.release(first)
+    bench.release(second)
     (bench.store.path(first) / "model.onnx").write_bytes(b"evil")
     with pytest.raises(RegistryError, match=r"model.onnx was tampered with: found the digest"):
         bench.device.verify(first)
     # The registry still has it as it was.
-    assert bench.device.release(first)[1].served.digest == first
+    assert bench.release(first, rollback=True).after.served.digest == first
 
 
 def spoil(bench: Bench, digest: str, how: str) -> None:
@@ -167,19 +171,21 @@ def test_a_damaged_release_is_fetched_again_and_served(
     bench: Bench, how: str, served: bool
 ) -> None:
     digest = bench.publish()
-    bench.device.release(digest)
+    bench.release(digest)
     spoil(bench, digest, how)
     if not served:
         bench.serving.digest = None
-    assert bench.device.current == digest
-    _before, after, done, moved = bench.device.release(digest)
+    assert bench.device.wanted(MODEL) == digest
+    run = bench.release(digest)
+    after, done, moved = run.after, run.done, run.moved
     assert done.needed
     assert bool(done.mend) == (how != "all gone")
     assert moved > 0
     assert after.served.digest == after.current == digest
     assert bench.device.verify(digest).digest == digest
     # Nothing is left over, and the next run has nothing to do.
-    _before, _after, again, moved = bench.device.release(digest)
+    run = bench.release(digest)
+    again, moved = run.done, run.moved
     assert (again.needed, moved) == (False, 0)
     assert not list((bench.store.root / "incoming").iterdir())
 
@@ -187,58 +193,61 @@ def test_a_damaged_release_is_fetched_again_and_served(
 @pytest.mark.parametrize("how", SPOILT[:5])
 def test_what_is_damaged_stays_until_there_is_better(bench: Bench, how: str) -> None:
     digest = bench.publish()
-    bench.device.release(digest)
+    bench.release(digest)
     spoil(bench, digest, how)
     before = {path.name: path.read_bytes() for path in bench.store.path(digest).iterdir()}
     bench.registry.manifests.clear()
     with pytest.raises(RegistryError, match=r"It was left as it is: The registry holds no release"):
-        bench.device.release(digest)
+        bench.release(digest)
     assert before == {path.name: path.read_bytes() for path in bench.store.path(digest).iterdir()}
-    assert bench.store.linked("current") == digest
+    assert bench.store.linked(MODEL, "current") == digest
 
 
 def test_modes_that_lock_the_server_out_are_put_right_without_the_network(bench: Bench) -> None:
     digest = bench.publish()
-    bench.device.release(digest)
+    bench.release(digest)
     (bench.store.path(digest) / "model.onnx").chmod(0o600)
     bench.store.path(digest).chmod(0o700)
     bench.registry.manifests.clear()
-    done, moved = bench.device.release(digest)[2:]
+    run = bench.release(digest)
+    done, moved = run.done, run.moved
     assert "other modes" in done.mend
     assert moved == 0
     assert (bench.store.path(digest) / "model.onnx").stat().st_mode & 0o777 == 0o640
-    assert not bench.device.release(digest)[2].needed
-
-
-def unlucky(_payload: bytes, _mark: bytes) -> bool:
-    raise RegistryError("The command openssl cannot be run: timed out after 30 seconds.")
+    assert not bench.release(digest).done.needed
 
 
 @pytest.mark.parametrize(
-    ("verify", "sentence"),
+    ("what", "sentence"),
     [
-        (unlucky, "The command openssl cannot be run"),
-        (lambda _payload, _mark: False, "was not made with the key that this device trusts"),
+        ("broken", "The command openssl cannot be run"),
+        ("trusted", "was not made with a key that is trusted here"),
+        ("revoked", f"The key {KEY} was revoked"),
     ],
-    ids=["openssl cannot be run", "the key was changed"],
+    ids=["openssl cannot be run", "the key was changed", "the key was revoked"],
 )
 @pytest.mark.parametrize("registry", ["there", "away"])
 def test_a_refused_rollback_keeps_the_release_that_is_here(
-    bench: Bench, verify: Any, sentence: str, registry: str
+    bench: Bench, what: str, sentence: str, registry: str
 ) -> None:
     first, second = bench.publish("1"), bench.publish("2")
-    bench.device.release(first)
-    bench.device.release(second)
+    bench.release(first)
+    bench.release(second)
     if registry == "away":
         bench.registry.manifests.clear()
         bench.registry.blobs.clear()
-    good, bench.device._verify = bench.device._verify, verify
+    if what == "broken":
+        bench.ring.broken = "The command openssl cannot be run: timed out after 30 seconds."
+    else:
+        bench.ring.trusted = [OTHER_KEY]
+        bench.ring.revoked = [KEY] if what == "revoked" else []
     with pytest.raises(RegistryError, match=sentence):
-        bench.device.release(first)
+        bench.release(first, rollback=True)
     assert bench.store.has(first)
-    assert (bench.store.linked("current"), bench.store.linked("previous")) == (second, first)
-    bench.device._verify = good
-    assert bench.device.release(first)[1].served.digest == first
+    assert bench.store.linked(MODEL, "current") == second
+    assert bench.store.linked(MODEL, "previous") == first
+    bench.ring.trusted, bench.ring.revoked, bench.ring.broken = [KEY], [], ""
+    assert bench.release(first, rollback=True).after.served.digest == first
 
 
 @pytest.mark.parametrize("fatal", range(1, 8))
@@ -246,7 +255,7 @@ def test_killed_while_it_is_mended_the_next_run_converges(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, fatal: int
 ) -> None:
     digest = bench.publish()
-    bench.device.release(digest)
+    bench.release(digest)
     spoil(bench, digest, "another byte")
     bench.serving.digest = None
     count = 0
@@ -261,84 +270,82 @@ def test_killed_while_it_is_mended_the_next_run_converges(
 
     monkeypatch.setattr(os, "replace", step)
     with contextlib.suppress(Killed):
-        bench.device.release(digest)
-    assert bench.store.linked("current") == digest
-    assert bench.device.release(digest)[1].served.digest == digest
+        bench.release(digest)
+    assert bench.store.linked(MODEL, "current") == digest
+    assert bench.release(digest).after.served.digest == digest
     assert bench.device.verify(digest).digest == digest
     assert not list((bench.store.root / "incoming").iterdir())
 
 
 def test_a_release_signed_anew_gets_its_new_signature(bench: Bench) -> None:
     first, second = bench.publish("1"), bench.publish("2")
-    bench.device.release(first)
-    bench.device.release(second)
-    bench.device._verify = lambda payload, mark: mark == b"new key:" + payload[-8:]
-    bench.sign = lambda payload: b"new key:" + payload[-8:]
+    bench.release(first)
+    bench.release(second)
+    bench.ring.trusted = [OTHER_KEY]
+    bench.key = OTHER_KEY
     bench.sign_release(first, first)
-    assert bench.device.release(first)[1].served.digest == first
+    assert bench.release(first).after.served.digest == first
     assert bench.device.verify(first).digest == first
 
 
 def test_a_device_that_was_mended_keeps_the_order_of_its_releases(bench: Bench) -> None:
     digests = [bench.publish(str(number)) for number in range(3)]
     for digest in digests:
-        bench.device.release(digest)
+        bench.release(digest)
     spoil(bench, digests[0], "another byte")
-    bench.device.release(digests[0], activate=False)
+    bench.release(digests[0], activate=False)
     assert bench.store.releases() == digests[::-1]
 
 
 def test_a_release_that_cannot_be_served_is_taken_back(bench: Bench) -> None:
     first, second = bench.publish("1"), bench.publish("2")
-    bench.device.release(first)
+    bench.release(first)
     bench.serving.refuses[second] = "Golden request 3 differs by 0.7."
     with pytest.raises(RegistryError) as refusal:
-        bench.device.release(second)
+        bench.release(second)
     assert str(refusal.value) == (
         f"The release {second} cannot be served (Golden request 3 differs by 0.7); "
         f"the device went back to {first}."
     )
-    assert bench.store.linked("current") == bench.serving.digest == first
-    assert bench.store.linked("previous") is None
+    assert bench.store.linked(MODEL, "current") == bench.serving.digest == first
+    assert bench.store.linked(MODEL, "previous") is None
 
 
 def test_a_first_release_that_cannot_be_served_leaves_the_device_empty(bench: Bench) -> None:
     digest = bench.publish()
     bench.serving.refuses[digest] = "no"
     with pytest.raises(RegistryError, match="this device has no earlier release to go back to"):
-        bench.device.release(digest)
-    assert bench.store.linked("current") is None
+        bench.release(digest)
+    assert bench.store.linked(MODEL, "current") is None
 
 
 def test_a_server_that_is_starting_is_waited_for(bench: Bench) -> None:
     bench.serving.silent = 2
-    assert bench.device.release(bench.publish())[1].served.digest
+    assert bench.release(bench.publish()).after.served.digest
 
 
 def test_a_server_that_does_not_answer_changes_nothing(bench: Bench) -> None:
     bench.serving.silent = 1000
     with pytest.raises(RegistryError, match="The model server of this device does not answer"):
-        bench.device.release(bench.publish())
+        bench.release(bench.publish())
     assert bench.store.releases() == []
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_download(bench: Bench) -> None:
-    device = Device(
-        bench.store, bench.client, bench.serving, lambda _p, _s: True, 3, free=lambda _path: 100
-    )
+    bench.device._free = lambda _path: 100
     with pytest.raises(RegistryError, match=r"100 are free; keep fewer releases \(model_serving_"):
-        device.release(bench.publish())
+        bench.release(bench.publish())
 
 
 def test_a_digest_that_is_not_there_is_said(bench: Bench) -> None:
     digest = "sha256:" + "f" * 64
     with pytest.raises(RegistryError, match=f"The registry holds no release {digest}"):
-        bench.device.release(digest)
+        bench.release(digest)
 
 
 def test_two_at_a_time_is_one_too_many(bench: Bench) -> None:
     with bench.store.lock(), pytest.raises(RegistryError, match="Another process works on"):
-        bench.device.release(bench.publish())
+        bench.release(bench.publish())
 
 
 @pytest.mark.parametrize("fatal", range(40))
@@ -347,7 +354,7 @@ def test_killed_anywhere_the_device_serves_and_the_next_run_converges(
 ) -> None:
     old, current, wanted = (bench.publish(version) for version in "123")
     for digest in (old, current):
-        bench.device.release(digest)
+        bench.release(digest)
     bench.device._keep = 2
     count = 0
 
@@ -375,25 +382,25 @@ def test_killed_anywhere_the_device_serves_and_the_next_run_converges(
             (Path, "unlink"),
             (shutil, "rmtree"),
             (store_module.PartialFile, "write"),
-            (bench.serving, "reload"),
+            (bench.serving, "load"),
         ):
             trap(owner, name)
         with contextlib.suppress(Killed):
-            bench.device.release(wanted)
+            bench.release(wanted)
         fatal = -1
         # Restarted with whatever is there, it serves one whole release.
-        assert bench.store.linked("current") in (current, wanted)
-        bench.device.verify(bench.store.linked("current") or "")
-        bench.device.release(wanted)
-    assert bench.serving.digest == bench.store.linked("current") == wanted
-    assert bench.store.linked("previous") == current
+        assert bench.store.linked(MODEL, "current") in (current, wanted)
+        bench.device.verify(bench.store.linked(MODEL, "current") or "")
+        bench.release(wanted)
+    assert bench.serving.digest == bench.store.linked(MODEL, "current") == wanted
+    assert bench.store.linked(MODEL, "previous") == current
     assert bench.store.releases() == [wanted, current]
     assert list((bench.store.root / "incoming").iterdir()) == []
 
 
 def test_the_plan_says_what_is_missing(bench: Bench) -> None:
     digest = bench.publish()
-    state = bench.device.state()
+    state = bench.device.state(MODEL, bench.device.look())
     wanted = plan(state, digest)
     assert (wanted.pull, wanted.switch, wanted.reload) == (True, True, True)
     assert not plan(state, digest, activate=False).reload
