@@ -6,7 +6,8 @@
     python tests/releases.py --url https://10.204.0.22:5443 --ca-file ca.crt --key sign.key \
         --user push --password-file password --repository models
 
-prints the digests by name as JSON: two that are good, and one for each thing that can be wrong.
+prints the digests by name as JSON: some that are good, one of another model, and one for each thing
+that can be wrong. The releases of a model go to the repository of its name.
 """
 
 from __future__ import annotations
@@ -19,23 +20,31 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, release, signature
+from ansible_collections.mlops.onprem.plugins.module_utils._release import (
+    keys,
+    oci,
+    release,
+    signature,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 FIXTURE = Path(__file__).resolve().parent / "fixtures" / "release"
-MODEL = "iris"
-Sign = Callable[[bytes], bytes]
+MODEL, OTHER_MODEL, SITE = "iris", "flowers", "site-of-the-tests"
 
 
-def signer(key: Path) -> Sign:
-    """Return a function that signs with a private key file."""
+class Signer:
+    """Signs with a private key file."""
 
-    def sign(payload: bytes) -> bytes:
-        command = ["openssl", "dgst", "-sha256", "-sign", str(key)]
+    def __init__(self, key: Path) -> None:
+        self._key = key
+        command = ["openssl", "ec", "-in", str(key), "-pubout"]
+        self.public_key = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        self.id = keys.key_id(self.public_key)
+
+    def __call__(self, payload: bytes) -> bytes:
+        command = ["openssl", "dgst", "-sha256", "-sign", str(self._key)]
         return subprocess.run(command, input=payload, capture_output=True, check=True).stdout
-
-    return sign
 
 
 def fresh_key(path: Path) -> Path:
@@ -48,35 +57,46 @@ def fresh_key(path: Path) -> Path:
 class Publisher:
     """Publishes releases made of the fixture, changed as asked."""
 
-    def __init__(self, client: RegistryClient, sign: Sign) -> None:
-        self._client = client
+    def __init__(self, client_of: Callable[[str], RegistryClient], sign: Signer) -> None:
+        self._client_of = client_of
         self._sign = sign
+        self._counter = 0
 
     def publish(
         self,
         version: str,
         changed: dict[str, bytes] | None = None,
-        sign: Sign | None = None,
+        sign: Signer | None = None,
         about: str = "",
         signed: bool = True,
+        model: str = MODEL,
+        said: str = "",
     ) -> str:
-        """Push one release; ``about`` has the signature speak of another one."""
+        """Push one release.
+
+        ``about`` has the signature speak of another one, ``said`` of another model.
+        """
+        client = self._client_of(model)
         files = {path.name: path.read_bytes() for path in sorted(FIXTURE.iterdir())}
         files.update(changed or {})
         blobs = {name: oci.Descriptor.of("", data) for name, data in files.items()}
         for name, data in files.items():
-            self._client.push_blob(blobs[name], io.BytesIO(data))
-        self._client.push_blob(oci.EMPTY_CONFIG, io.BytesIO(oci.EMPTY))
-        manifest = release.build_manifest(blobs, MODEL, version, "", "2026-01-01T00:00:00Z")
-        digest = self._client.push_manifest(manifest.to_bytes())
+            client.push_blob(blobs[name], io.BytesIO(data))
+        client.push_blob(oci.EMPTY_CONFIG, io.BytesIO(oci.EMPTY))
+        manifest = release.build_manifest(blobs, model, version, "", "2026-01-01T00:00:00Z")
+        digest = client.push_manifest(manifest.to_bytes())
         if signed:
-            payload = signature.build_payload(self._client.reference, about or digest)
-            mark = (sign or self._sign)(payload)
-            self._client.push_blob(
+            signer = sign or self._sign
+            self._counter += 1
+            claims = signature.Claims(
+                SITE, said or model, version, signature.ONNX, self._counter, signer.id
+            )
+            payload = signature.build_payload(client.reference, about or digest, claims)
+            client.push_blob(
                 oci.Descriptor.of(signature.PAYLOAD_TYPE, payload), io.BytesIO(payload)
             )
-            stored = signature.build_signature_manifest(payload, mark).to_bytes()
-            self._client.push_manifest(stored, signature.signature_tag(digest))
+            stored = signature.build_signature_manifest(payload, signer(payload)).to_bytes()
+            client.push_manifest(stored, signature.signature_tag(digest))
         return digest
 
 
@@ -94,7 +114,7 @@ def wrong_label(value: dict[str, object]) -> None:
     cases[1]["expected"]["label"] = [2]
 
 
-def publish_all(publisher: Publisher, stranger: Sign) -> dict[str, str]:
+def publish_all(publisher: Publisher, stranger: Signer) -> dict[str, str]:
     """Publish every kind of release; return their digests by name."""
     good = publisher.publish("1")
     return {
@@ -104,6 +124,8 @@ def publish_all(publisher: Publisher, stranger: Sign) -> dict[str, str]:
         "unsigned": publisher.publish("4", signed=False),
         "stranger": publisher.publish("5", sign=stranger),
         "borrowed": publisher.publish("6", about=good),
+        "misnamed": publisher.publish("6.1", said=OTHER_MODEL),
+        "flowers": publisher.publish("1", model=OTHER_MODEL),
         "golden": publisher.publish("7", {"golden.json": golden_changed(wrong_label)}),
         "garbage": publisher.publish("8", {"model.onnx": b"this is no model"}),
         "tampered": publisher.publish("9", {"config.json": b'{"tolerance": 0.5}'}),
@@ -117,16 +139,16 @@ def main() -> None:
         parser.add_argument(option, required=True)
     parser.add_argument("--password-file", type=Path, required=True)
     options = parser.parse_args()
-    client = RegistryClient(
-        options.url,
-        options.repository,
-        WebTransport(options.ca_file),
-        options.user,
-        options.password_file.read_text(encoding="utf-8").strip(),
-    )
+    password = options.password_file.read_text(encoding="utf-8").strip()
+
+    def client_of(model: str) -> RegistryClient:
+        transport = WebTransport(options.ca_file)
+        repository = f"{options.repository}/{model}"
+        return RegistryClient(options.url, repository, transport, options.user, password)
+
     with tempfile.TemporaryDirectory() as folder:
-        stranger = signer(fresh_key(Path(folder) / "stranger.key"))
-        digests = publish_all(Publisher(client, signer(Path(options.key))), stranger)
+        stranger = Signer(fresh_key(Path(folder) / "stranger.key"))
+        digests = publish_all(Publisher(client_of, Signer(Path(options.key))), stranger)
     print(json.dumps(digests, sort_keys=True))
 
 

@@ -33,6 +33,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_fil
     VarsFolder,
     owner_names,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.models import (
+    PLACE as MODELS,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.models import parse_models
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     ERROR,
     FAIL,
@@ -59,6 +63,7 @@ COLLECTION = Path(__file__).resolve().parents[2]
 # The values that decide something here; of all other variables only the names are looked at.
 VALUES = (
     "mlops_extra_groups",
+    MODELS,
     "mlops_networks",
     "mlops_profile",
     "metadata_db_mode",
@@ -70,6 +75,8 @@ VALUES = (
 SHAPE = ("type", "elements", "choices", "options", "no_log")
 # How a finding about the inventory speaks of a variable.
 NAMED = re.compile(r"(sets the variable|mend|set) (?P<name>[a-z]+(_[a-z0-9]+)+)")
+# Asks the site which models a device has.
+SERVING = "model_serving"
 LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 
 
@@ -121,6 +128,8 @@ def find(
         read_options(COLLECTION),
         lambda name: files_that_set(name, variables, loader),
     )
+    problems += check_models(inventory, lambda name: files_that_set(name, variables, loader))
+    problems += differing_models(variables["hostvars"], inventory)
     wrong = {row.found.split(" ", 1)[0] for row in problems if row.id == "inventory.value"}
     known = check_inventory(inventory, interface, whole=not half_read)
     found = [
@@ -151,7 +160,10 @@ def roles_not_to_ask(findings: Sequence[Finding], roles: Sequence[str]) -> list[
         for row in findings
         if row.id in ("inventory.value", "inventory.template")
     ]
-    return sorted({owner for name in wrong if (owner := owner_of(name, roles))})
+    owners = {owner for name in wrong if (owner := owner_of(name, roles))}
+    if any(row.id == "inventory.models" for row in findings):
+        owners.add(SERVING)
+    return sorted(owners)
 
 
 def not_asked(roles: Sequence[str]) -> list[Finding]:
@@ -245,6 +257,47 @@ def check_values(
     for (name, said), hosts in wrong.items():
         findings.append(_value_finding(name, said, hosts, inventory, options[name], files_of(name)))
     return findings
+
+
+def check_models(
+    inventory: Inventory, files_of: Callable[[str], Sequence[str]] = lambda _name: ()
+) -> list[Finding]:
+    """Each model that cannot be read, with the field that is wrong."""
+    _found, problems = parse_models(inventory.values.get(MODELS), inventory.groups)
+    files = files_of(MODELS) if problems else []
+    return [
+        Finding(
+            "inventory.models",
+            SITE,
+            FAIL,
+            said,
+            f"models as docs/own_model.md describes {MODELS}",
+            f"mend {MODELS} in {listing(files) if files else 'the inventory'}",
+        )
+        for said in problems
+    ]
+
+
+def differing_models(hostvars: Any, inventory: Inventory) -> list[Finding]:
+    """Hosts whose models are not those of the site; the list is one for all."""
+    first = inventory.values.get(MODELS)
+    problems: list[Finding] = []
+    others = [
+        host.name
+        for host in inventory.hosts
+        if first is not None and _value(hostvars, host.name, MODELS, problems) != first
+    ]
+    return [
+        Finding(
+            "inventory.models",
+            host,
+            FAIL,
+            f"sets {MODELS} to something else than the rest of the site",
+            "one list for the whole site",
+            f"move {MODELS} to group_vars/all; targets of a model say on which devices it is",
+        )
+        for host in others
+    ]
 
 
 def _wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:

@@ -17,16 +17,19 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._release import oci
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
-    Device,
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import Device
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.serving import (
+    Answers,
     Served,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import (
     PartialFile,
     ReleaseStore,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._release.openssl import verifier
+from ansible_collections.mlops.onprem.plugins.module_utils._release.keys import KeyRing
+from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 from ansible_collections.mlops.onprem.plugins.modules import (
     inference_check,
     metrics_check,
@@ -55,11 +58,16 @@ class Always:
     def __init__(self, store: ReleaseStore) -> None:
         self._store = store
 
-    def served(self) -> Served:
-        return Served(self._store.linked("current"), releases.MODEL, "1")
+    def look(self) -> Answers:
+        current = {model: self._store.linked(model, "current") for model in self._store.models()}
+        return Answers({model: Served(digest, model, "1") for model, digest in current.items()})
 
-    def reload(self, model_name: str) -> str:
-        assert model_name == releases.MODEL
+    def load(self, model: str) -> str:
+        assert self._store.linked(model, "current")
+        return ""
+
+    def unload(self, model: str) -> str:
+        assert not self._store.linked(model, "current")
         return ""
 
 
@@ -68,17 +76,19 @@ def device(
     registry: tuple[RegistryClient, Path], tmp_path: Path
 ) -> tuple[Device, releases.Publisher]:
     """A device that trusts one key, and one who publishes with it."""
-    key = releases.fresh_key(tmp_path / "sign.key")
-    done = subprocess.run(
-        ["openssl", "ec", "-in", key, "-pubout"], check=True, capture_output=True, text=True
-    )
+    signer = releases.Signer(releases.fresh_key(tmp_path / "sign.key"))
     root = tmp_path / "device"
     root.mkdir()
     store = ReleaseStore(root)
-    client = registry[0]
+    address = "http://" + registry[0].reference.partition("/")[0]
+
+    def client_of(repository: str) -> RegistryClient:
+        return RegistryClient(address, repository, WebTransport(), "u", "p", time.sleep)
+
+    source = Source("models", client_of, KeyRing.of(signer.public_key), releases.SITE)
     return (
-        Device(store, client, Always(store), verifier(done.stdout), keep=3, patience=1.0),
-        releases.Publisher(client, releases.signer(key)),
+        Device(store, source, Always(store), keep=3, patience=1.0),
+        releases.Publisher(lambda model: client_of(f"models/{model}"), signer),
     )
 
 
@@ -105,23 +115,31 @@ def test_good_releases_are_accepted_and_every_bad_one_is_refused(
     device: tuple[Device, releases.Publisher], registry: tuple[RegistryClient, Path], tmp_path: Path
 ) -> None:
     subject, publisher = device
-    stranger = releases.signer(releases.fresh_key(tmp_path / "stranger.key"))
+    stranger = releases.Signer(releases.fresh_key(tmp_path / "stranger.key"))
     digests = releases.publish_all(publisher, stranger)
     spoilt = hashlib.sha256(b'{"tolerance": 0.5}').hexdigest()
     blob = registry[1] / f"docker/registry/v2/blobs/sha256/{spoilt[:2]}/{spoilt}/data"
     blob.write_bytes(b'{"tolerance": 9.9}')
     for name in ("good", "better"):
-        assert subject.release(digests[name])[1].current == digests[name]
+        done = subject.release(digests[name], model=releases.MODEL)
+        assert done.after.current == digests[name]
+    other = subject.release(digests["flowers"], model=releases.OTHER_MODEL)
+    assert other.after.current == digests["flowers"]
     for name, sentence in {
         "unsigned": f"The release {digests['unsigned']} is not signed.",
-        "stranger": "was not made with the key that this device trusts.",
-        "borrowed": f"speaks of {digests['good']}.",
+        "stranger": "is not known here; known are",
+        "borrowed": f"speaks of {digests['good']}",
+        "misnamed": "was signed for the model flowers, wanted iris",
         "tampered": "The file config.json was tampered with: found the digest sha256:",
     }.items():
         with pytest.raises(RegistryError) as refusal:
-            subject.release(digests[name])
+            subject.release(digests[name], model=releases.MODEL)
         assert sentence in str(refusal.value)
-        assert subject.state().current == digests["better"]
+        assert subject.wanted(releases.MODEL) == digests["better"]
+    with pytest.raises(RegistryError, match="going back has to be asked for"):
+        subject.release(digests["good"], model=releases.MODEL)
+    assert subject.remove(releases.OTHER_MODEL)
+    assert subject.store.models() == [releases.MODEL]
 
 
 class Edge(http.server.BaseHTTPRequestHandler):

@@ -31,7 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_host": ("_findings",),
     "_release": ("_findings",),
     "_serving_checks": ("_findings",),
-    "_site": ("_findings",),
+    "_site": ("_demand", "_findings"),
     "_trust": ("_findings",),
 }
 # The same within the planner; "" is its own floor, which joins the others.

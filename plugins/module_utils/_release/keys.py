@@ -21,7 +21,7 @@ from .openssl import verifier
 ID_DIGITS = 16
 MAX_KEYS = 16
 MAX_RING_BYTES = 64 * 1024
-REMEDY = "the variable release_keys lists the keys"
+REMEDY = "the variable model_serving_release_keys lists them"
 
 _PEM = re.compile(
     r"\s*-----BEGIN PUBLIC KEY-----\s+([A-Za-z0-9+/=\s]+?)\s+-----END PUBLIC KEY-----\s*"

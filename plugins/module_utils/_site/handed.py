@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import fleet, measured
+from . import fleet, measured, models
 from .accounts import (
     handed_accounts,
     handed_databases,
@@ -66,6 +66,9 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
     "gateway_services": lambda site, _host: measured.tiles(site),
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
+    "model_serving_site_id": lambda site, _host: site.identity,
+    "model_serving_models": models.of_host,
+    "model_serving_reconcile": lambda site, _host: models.declared(site),
     "monitoring_server": lambda site, host: host == site.control,
     "monitoring_external_url": lambda site, _host: site.gateway_url,
     "monitoring_targets": lambda site, _host: measured.targets(site),
@@ -81,6 +84,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
     "pipeline_wanted": fleet.wanted,
+    "models": lambda site, _host: models.models(site),
     "pipeline_asked": lambda site, _host: fleet.asked(site),
     "pipeline_counted": lambda site, _host: fleet.counted(site),
     "pipeline_judged": lambda site, _host: fleet.judged(site),

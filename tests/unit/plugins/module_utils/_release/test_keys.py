@@ -103,7 +103,7 @@ def test_the_id_may_be_left_out(keys: tuple[Path, str]) -> None:
         (lambda _pem: "{", "k: this is not JSON"),
         (lambda _pem: "[" * 50_000, "k: this is JSON that is nested too deep"),
         (lambda _pem: " " * 70_000, "k: this is larger than 65536 bytes"),
-        (lambda _pem: "[]", r"k: wanted .*; the variable release_keys lists the keys"),
+        (lambda _pem: "[]", r"k: wanted .*; the variable model_serving_release_keys lists them"),
         (lambda _pem: '{"keys": []}', "No key for releases is known here"),
         (lambda _pem: '{"keys": [7]}', "k, key 1: the option public_key is missing"),
         (lambda _pem: '{"keys": [{"public_key": "ssh-rsa A"}]}', "k, key 1: Found 'ssh-rsa A'"),

@@ -1,0 +1,202 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The models of a site as people write them: parsed once, refused in a sentence.
+
+``mlops_models`` becomes a tuple of ``Model``. Every problem begins with the place of the value,
+such as ``mlops_models[1].targets[0]``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._findings.shape import (
+    ShapeError,
+    field,
+    known_keys,
+    mapping,
+    number,
+    optional,
+    shown,
+    text,
+)
+from .entries import entries
+from .quantities import at_most, counted, shown_any
+from .words import meant, name_of, words
+
+PLACE = "mlops_models"
+EDGE = "edge"
+ARTIFACT = re.compile(r"(models|runs):/.+")
+STEPS = ("prepare", "train", "evaluate")
+# What a model of which nothing else is known takes on a device, beside the server itself.
+MEMORY_MIB, RELEASE_MAX_MIB = 64, 100
+MOST_MIB, MOST_CASES = 1024 * 1024, 10_000
+MODEL_KEYS = (
+    "name",
+    "project",
+    "artifact",
+    "data",
+    "parameters",
+    "thresholds",
+    "margin",
+    "tolerance",
+    "cases",
+    "targets",
+    "memory_mib",
+    "release_max_mib",
+    "schedule",
+)
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model as a person wrote it.
+
+    Either ``project`` (a directory, or the name of a sample) or ``artifact`` (a path,
+    ``models:/name@alias`` or ``runs:/id/path``) says where it comes from. ``cases`` is how many
+    golden requests are made, or the file that has them. Of ``tolerance`` and ``margin`` None means
+    the pipeline's own default.
+    """
+
+    name: str
+    project: str = ""
+    artifact: str = ""
+    data: str | Mapping[str, Any] = ""
+    parameters: Mapping[str, Any] | None = None
+    thresholds: Mapping[str, float] | None = None
+    margin: float | None = None
+    tolerance: float | None = None
+    cases: int | str | None = None
+    targets: tuple[str, ...] = (EDGE,)
+    memory_mib: int = MEMORY_MIB
+    release_max_mib: int = RELEASE_MAX_MIB
+    schedule: str = ""
+
+    def hosts(self, groups: Mapping[str, Sequence[str]]) -> list[str]:
+        """The devices that it is for, in the order of the group of devices."""
+        wanted = {host for target in self.targets for host in groups.get(target, (target,))}
+        return [host for host in groups.get(EDGE, ()) if host in wanted]
+
+    def as_dict(self, groups: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+        """Plain data for playbooks: what was written, and the hosts. What was not is left out."""
+        data: dict[str, Any] = {key: getattr(self, key) for key in MODEL_KEYS}
+        data["targets"] = list(self.targets)
+        for key in ("data", "parameters", "thresholds"):
+            if isinstance(data[key], Mapping):
+                data[key] = dict(data[key])
+        kept = {key: value for key, value in data.items() if value not in (None, "")}
+        return {**kept, "hosts": self.hosts(groups)}
+
+
+def _artifact(value: object) -> str:
+    found = text(value)
+    if ":/" in found and not ARTIFACT.fullmatch(found):
+        raise ShapeError(
+            f"must be a path, models:/name@alias or runs:/id/path, but is {shown(found)}"
+        )
+    return found
+
+
+def _data(value: object) -> str | Mapping[str, Any]:
+    """A place, or what a query needs; a password stands in a variable of its own."""
+    if not isinstance(value, Mapping):
+        return text(value)
+    given = mapping(value)
+    known_keys(given, ("postgresql",))
+    query = field(given, "postgresql", mapping)
+    allowed = ("query", "database", "user", "host", "port")
+    try:
+        known_keys(query, allowed)
+        for key in ("query", "database", "user", "host"):
+            field(query, key, text)
+        optional(query, "port", counted(1, 65535), 5432)
+    except ShapeError as error:
+        raise error.within("postgresql") from None
+    return given
+
+
+def _thresholds(value: object) -> Mapping[str, float]:
+    given = mapping(value)
+    if not given:
+        raise ShapeError("must name at least one metric")
+    return {key: field(given, key, number) for key in given}
+
+
+def _parameters(value: object) -> Mapping[str, Any]:
+    given = mapping(value)
+    known_keys(given, STEPS)
+    for step in given:
+        field(given, step, mapping)
+    return given
+
+
+def _cases(value: object) -> int | str:
+    said = str(value).strip()
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise ShapeError(f"must be a number of cases, or a file of them, but is {shown_any(value)}")
+    return counted(1, MOST_CASES)(value) if said.isdigit() or isinstance(value, int) else text(said)
+
+
+def _targets(value: object, groups: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    found = words([value] if isinstance(value, str) else value)
+    devices = set(groups.get(EDGE) or ())
+    for index, target in enumerate(found):
+        place = "" if isinstance(value, str) else f"[{index}]"
+        if target not in groups and target not in groups.get("all", ()):
+            raise ShapeError(
+                f"the inventory has no group and no host {shown(target)}"
+                + meant(target, [*groups, *devices]),
+                place,
+            )
+        strangers = [host for host in groups.get(target, (target,)) if host not in devices]
+        if strangers and len(strangers) == len(groups.get(target, (target,))):
+            raise ShapeError(f"{shown(target)} has no device; devices are in the group edge", place)
+    return found
+
+
+def _margin(value: object) -> float:
+    return at_most(1.0, number, "a metric can differ")(value)
+
+
+def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
+    """One entry of ``mlops_models``. Raises ShapeError with the field that is wrong."""
+    given = mapping(data)
+    known_keys(given, MODEL_KEYS)
+    name = field(given, "name", name_of)
+    project = optional(given, "project", text, "")
+    artifact = optional(given, "artifact", _artifact, "")
+    if project and artifact:
+        raise ShapeError("cannot stand beside project; keep one of them", "artifact")
+    if not project and not artifact:
+        raise ShapeError("must have project or artifact, which say where the model comes from")
+    if artifact:
+        for key in ("data", "parameters"):
+            if given.get(key) is not None:
+                raise ShapeError("is read by a project; an artifact is there already", key)
+    mib = counted(1, MOST_MIB)
+    return Model(
+        name=name,
+        project=project,
+        artifact=artifact,
+        data="" if given.get("data") is None else field(given, "data", _data),
+        parameters=optional(given, "parameters", _parameters, None),
+        thresholds=optional(given, "thresholds", _thresholds, None),
+        margin=optional(given, "margin", _margin, None),
+        tolerance=optional(given, "tolerance", number, None),
+        cases=optional(given, "cases", _cases, None),
+        targets=optional(given, "targets", lambda value: _targets(value, groups), (EDGE,)),
+        memory_mib=optional(given, "memory_mib", mib, MEMORY_MIB),
+        release_max_mib=optional(given, "release_max_mib", mib, RELEASE_MAX_MIB),
+        schedule=optional(given, "schedule", text, ""),
+    )
+
+
+def parse_models(
+    value: object, groups: Mapping[str, Sequence[str]], place: str = PLACE
+) -> tuple[tuple[Model, ...], tuple[str, ...]]:
+    """All models that can be read, and a sentence for each that cannot."""
+    return entries(value, lambda row: parse_model(row, groups), place)
