@@ -118,7 +118,9 @@ def bench(server: RegistryServer, root: Path, tmp_path: Path, request: Any) -> B
     name = request.node.name.replace("_", "-").replace("[", "-").rstrip("]").lower()
     client = server.client(f"models/{name}")
     key = releases.fresh_key(tmp_path / "sign.key")
-    digest = releases.Publisher(client, releases.signer(key)).publish("1", signed=False)
+    digest = releases.Publisher(lambda _model: client, releases.Signer(key)).publish(
+        "1", signed=False
+    )
     signer = signing.PemSigner(key.read_text())
     (tmp_path / "sign.pub").write_text(signer.public_key)
     return Bench(client, digest, signer, tmp_path, root / "usr/bin/cosign")
@@ -262,8 +264,8 @@ def test_a_token_signs_a_release_and_its_evaluation(
     token: dict[str, Any], server: RegistryServer, tmp_path: Path
 ) -> None:
     client = server.client("models/token")
-    unused = releases.signer(releases.fresh_key(tmp_path / "unused.key"))
-    digest = releases.Publisher(client, unused).publish("1", signed=False)
+    unused = releases.Signer(releases.fresh_key(tmp_path / "unused.key"))
+    digest = releases.Publisher(lambda _model: client, unused).publish("1", signed=False)
     signer = opened(token)
     ring = KeyRing.of(token["public_key"])
     manifest = client.manifest(digest)
