@@ -21,3 +21,7 @@ role() {
 }
 role model_serving --universal "$@"
 role model_registry --python-platform x86_64-manylinux_2_28 --only-binary :all: --no-annotate "$@"
+# The steps of the pipeline, and the projects that come along: for every Python of a controller.
+lock pipeline.in requirements/pipeline.txt --python-version 3.11 "$@"
+lock ../pipeline/sample/digits/requirements.in pipeline/sample/digits/requirements.txt \
+  --python-version 3.11 --only-binary :all: --constraint requirements/pipeline.txt "$@"
