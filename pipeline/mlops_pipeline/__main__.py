@@ -26,20 +26,20 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     for name, needs, text in (
         ("prepare", (), "write a version of the data with its manifest"),
         ("train", ("data-version",), "train on prepared data, log to the model registry"),
-        (
-            "evaluate",
-            ("run-id", "data-version", "candidate"),
-            "judge the model of a run on held-out data",
-        ),
-        ("publish", ("run-id",), "register, package, sign and push the model of a run"),
+        ("evaluate", ("data-version", "candidate"), "judge a candidate on held-out data"),
+        ("publish", ("candidate",), "register, push and sign a candidate"),
         ("current", (), "find the release that was published last"),
     ):
         step = steps.add_parser(name, help=text)
         step.add_argument("--config", required=True, help="YAML or JSON file")
         for need in needs:
             step.add_argument(f"--{need}", required=True)
+        if name in ("evaluate", "publish"):
+            step.add_argument("--run-id", default="", help="run that has logged the candidate")
+            step.add_argument("--package", type=Path, help="folder that the step package has made")
+            step.add_argument("--judgement", type=Path, help="file of what evaluate has found")
         if name == "publish":
-            step.add_argument("--candidate", help="digest that the step train has printed")
+            step.add_argument("--version", default="", help="version, without a model registry")
         if name in ("publish", "current"):
             step.add_argument("--golden", help="file to write the golden answers to")
     package_options(steps.add_parser("package", help="make a candidate of a model that exists"))
@@ -101,12 +101,27 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
         from . import evaluate
 
         return evaluate.run(
-            config, timings, options.run_id, options.data_version, options.candidate
+            config,
+            timings,
+            options.run_id,
+            options.data_version,
+            options.candidate,
+            options.package,
+            options.judgement,
         )
     if options.step == "publish":
         from . import publish
 
-        return publish.run(config, timings, options.run_id, options.golden, options.candidate)
+        return publish.run(
+            config,
+            timings,
+            options.run_id,
+            options.golden,
+            options.candidate,
+            options.package,
+            options.version,
+            options.judgement,
+        )
     from . import current
 
     return current.run(config, timings, options.golden)

@@ -14,7 +14,10 @@ import json
 import urllib.parse
 from typing import Any
 
-from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import (
+    Interrupted,
+    RegistryClient,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
     GOLDEN_FILE,
@@ -62,6 +65,16 @@ def aliased_version(config: Config, name: str, alias: str) -> dict[str, Any] | N
     )
 
 
+def find_manifest(config: Config, name: str, digest: str) -> tuple[RegistryClient, bytes | None]:
+    """Find a release in the repository of its model, or in the one that all models once shared."""
+    registry = open_registry(config, name)
+    manifest = registry.manifest(digest)
+    if manifest is None:
+        registry = open_registry(config)
+        manifest = registry.manifest(digest)
+    return registry, manifest
+
+
 def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str, Any]:
     """Find the release; a digest of None says that there is none."""
     name = config.options.text("model_name")
@@ -75,11 +88,15 @@ def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str
         return none
     try:
         with timings.measure("read the release"):
-            registry = open_registry(config)
-            manifest = registry.manifest(digest)
+            registry, manifest = find_manifest(config, name, digest)
             if manifest is None:
                 return none
             release = parse_release(manifest)
+            if release.model_name != name:
+                raise PipelineError(
+                    f"The model registry names {digest} as the release of {name}; it is one of "
+                    f"{release.model_name}."
+                )
             if golden:
                 keep_golden(golden, registry.small_blob(release.files[GOLDEN_FILE]))
     except RegistryError as error:

@@ -1,137 +1,102 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 3: judge the ONNX model, as devices will run it, on data it has not seen."""
+"""Step 3: judge a candidate, as devices will run it, on data that it has not seen.
+
+Thresholds, tolerance and data version are those of the operator: nothing that came with the model
+says how it is judged. What is found stays here, under the digest of the bytes, for ``publish``.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
+from . import judgement as judgements
 from . import tracking
-from .candidate import Candidate, copy_plain, read_candidate
+from .candidate import Candidate, read_candidate
 from .config import Config
 from .errors import PipelineError
+from .fetched import fetched
+from .judgement import Judgement, golden_of, judge, name_of
 from .measure import measure
-from .onnx_file import describe
 from .timing import Timings
-from .train import TYPES
+from .trial import Limits, trial
 
 
-def largest_gap(found: list[float], expected: list[float]) -> float:
-    """Return the largest distance between two answers; infinite if they differ in length."""
-    if len(found) != len(expected):
-        return float("inf")
-    return max((abs(one - other) for one, other in zip(found, expected, strict=True)), default=0.0)
+def note(mlflow: Any, run_id: str, metrics: dict[str, float], verdict: str) -> None:
+    """Tell the model registry, for people to look at; no step asks it."""
+    if mlflow is None or not run_id:
+        return
+    with tracking.sentences("note the verdict"):
+        client = mlflow.MlflowClient()
+        for name, value in metrics.items():
+            client.log_metric(run_id, f"test_{name}", value)
+        client.set_tag(run_id, tracking.TAG_EVALUATION, verdict)
 
 
-def judge(metrics: dict[str, float], thresholds: dict[str, float]) -> list[str]:
-    """Return a sentence for each threshold that is not reached."""
-    sentences = []
-    for name, wanted in sorted(thresholds.items()):
-        if name not in metrics:
-            sentences.append(f"There is no metric {name}; known are {', '.join(sorted(metrics))}.")
-        elif not metrics[name] >= wanted:
-            sentences.append(f"The {name} is {metrics[name]:.4f}, wanted {wanted} or more.")
-    return sentences
-
-
-def fetch_release(mlflow: Any, run_id: str, folder: Path) -> dict[str, bytes]:
-    """Fetch the files of a run that make a release."""
-    candidate = fetch_candidate(mlflow, run_id, folder)
-    return {each.path: (candidate.folder / each.path).read_bytes() for each in candidate.files}
-
-
-def fetch_candidate(mlflow: Any, run_id: str, folder: Path) -> Candidate:
-    """Fetch what the step train has logged: the model's own files, and what goes with them."""
-    from mlflow.artifacts import download_artifacts
-
-    place = folder / "candidate"
-    place.mkdir()
-    with tracking.sentences(f"read the model of run {run_id}"):
-        runs = mlflow.MlflowClient()
-        models = runs.search_logged_models(
-            experiment_ids=[runs.get_run(run_id).info.experiment_id],
-            filter_string=f"source_run_id = '{run_id}'",
-        )
-        if not models:
-            raise PipelineError(f"The run {run_id} has logged no model; run the step train first.")
-        local = Path(
-            download_artifacts(f"models:/{models[0].model_id}", dst_path=str(folder / "model"))
-        )
-        release = Path(
-            download_artifacts(
-                run_id=run_id, artifact_path=tracking.RELEASE_FOLDER, dst_path=str(folder / "run")
-            )
-        )
-    model = describe(local / tracking.MODEL_FILE)
-    for name in (tracking.MODEL_FILE, *model.files):
-        copy_plain(local / name, place / name)
-    for path in release.iterdir():
-        copy_plain(path, place / path.name)
-    return read_candidate(place)
-
-
-def golden_gap(candidate: Candidate) -> float:
-    """Return the largest difference of the model's answers from the trainer's own."""
-    import numpy as np
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(
-        str(candidate.folder / tracking.MODEL_FILE), providers=["CPUExecutionProvider"]
-    )
-    gap = 0.0
-    for case in candidate.golden()["cases"]:
-        feed = {
-            each["name"]: np.asarray(each["data"], dtype=TYPES[each["datatype"]]).reshape(
-                each["shape"]
-            )
-            for each in case["request"]["inputs"]
-        }
-        answers = session.run(list(case["expected"]), feed)
-        for name, answer in zip(case["expected"], answers, strict=True):
-            found = [float(value) for value in answer.ravel()]
-            gap = max(gap, largest_gap(found, case["expected"][name]))
-    return gap
+def assess(
+    config: Config, timings: Timings, candidate: Candidate, data_version: str
+) -> tuple[dict[str, Any], float]:
+    """Try the candidate, then let the project measure it; the bytes stay what they were."""
+    with timings.measure("try the release"):
+        tried = trial(candidate, Limits.of(config.options), golden=golden_of(config, candidate))
+    with timings.measure("judge"):
+        found = measure(config, candidate.folder, data_version)
+        read_candidate(candidate.folder).require(candidate.digest)
+    return {**found, "trial": tried.to_json()}, max(tried.gaps.values(), default=0.0)
 
 
 def run(
-    config: Config, timings: Timings, run_id: str, data_version: str, candidate: str
+    config: Config,
+    timings: Timings,
+    run_id: str,
+    data_version: str,
+    candidate: str,
+    package: Path | None = None,
+    judgement: Path | None = None,
 ) -> dict[str, Any]:
-    """Compare with the thresholds and with the trainer's own answers; note the verdict."""
-    options = config.options
-    thresholds = {name: float(value) for name, value in options.get("thresholds", dict, {}).items()}
-    tolerance = options.number("tolerance", 1e-4)
-    with timings.measure("load libraries"):
-        mlflow = tracking.connect(config)
-    with TemporaryDirectory(prefix="mlops-candidate-") as folder:
-        with timings.measure("read the model"):
-            fetched = fetch_candidate(mlflow, run_id, Path(folder))
-            fetched.require(candidate, f"run {run_id}")
-        with timings.measure("judge"):
-            found = measure(config, fetched.folder, data_version)
-            gap = golden_gap(fetched)
-    metrics = found["metrics"]
-    problems = judge(metrics, thresholds)
-    if gap > tolerance:
-        problems.append(
-            f"The ONNX model differs from the trainer's own answers by {gap:.3g}; "
-            f"at most {tolerance:g} is accepted."
+    """Compare with the thresholds and with the expected answers; note the verdict."""
+    thresholds = judgements.thresholds_of(config)
+    with fetched(config, timings, candidate, run_id, package) as (release, mlflow):
+        place = judgement or judgements.default_place(release.digest)
+        judgements.forget(place)
+        name = name_of(config, release)
+        try:
+            found, gap = assess(config, timings, release, data_version)
+        except PipelineError:
+            with timings.measure("note the verdict"):
+                note(mlflow, run_id, {}, "failed")
+            raise
+        metrics = {**found["metrics"], "golden_gap": gap}
+        problems = judge(metrics, thresholds)
+        with timings.measure("note the verdict"):
+            note(mlflow, run_id, metrics, "failed" if problems else "passed")
+        if problems:
+            where = f"run {run_id}" if run_id else str(package)
+            raise PipelineError(f"The model of {where} is not good enough. {' '.join(problems)}")
+        judgements.write(
+            place,
+            Judgement(
+                candidate=release.digest,
+                cases=judgements.cases_digest(release),
+                tolerance=judgements.tolerance_of(config, release),
+                thresholds=thresholds,
+                metrics=metrics,
+                data_version=data_version,
+                project_commit=str(found.get("project_commit") or ""),
+                lock_digest=str(found.get("lock_digest") or ""),
+                time=judgements.now(),
+            ),
         )
-    with timings.measure("note the verdict"), tracking.sentences("note the verdict"):
-        client = mlflow.MlflowClient()
-        for name, value in {**metrics, "golden_gap": gap}.items():
-            client.log_metric(run_id, f"test_{name}", value)
-        client.set_tag(run_id, tracking.TAG_EVALUATION, "failed" if problems else "passed")
-    if problems:
-        raise PipelineError(f"The model of run {run_id} is not good enough. {' '.join(problems)}")
     return {
         "changed": True,
         "run_id": run_id,
+        "model_name": name,
         "candidate": candidate,
         "thresholds": thresholds,
         "golden_gap": gap,
         "test_rows": found["rows"],
+        "judgement": str(place),
         **found,
     }

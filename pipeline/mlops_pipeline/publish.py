@@ -1,7 +1,11 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Step 4: register the model, package it as a signed OCI artifact, push it, print its digest."""
+"""Step 4: publish a candidate: exactly the bytes that were named, tried, judged and then signed.
+
+The order is what protects: nothing is registered, pushed or signed before the same bytes were
+loaded by the code of the model server, and the alias moves last.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,6 @@ import io
 import time
 from datetime import datetime, timezone
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
@@ -21,8 +24,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
     digest_of,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
+    GOLDEN_FILE,
     MEDIA_TYPES,
+    OTHER_TYPE,
+    Release,
     build_manifest,
+    parse_release,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
     ONNX,
@@ -31,46 +38,31 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.signature im
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
-from . import tracking
-from .candidate import read_candidate
+from . import judgement as judgements
+from . import register
+from .candidate import PROFILE_FILE, Candidate, check_digest
 from .config import Config
 from .errors import PipelineError
-from .evaluate import fetch_release
-from .signing import last_counter, open_signer, ring_of, sign_release, signed
+from .fetched import fetched
+from .judgement import Judgement
+from .signing import Signer, attest, last_counter, open_signer, ring_of, sign_release, signed
 from .timing import Timings
+from .trial import Limits, Trial, trial
 
 
-def open_registry(config: Config) -> RegistryClient:
-    """Open the repository that devices pull from."""
+def open_registry(config: Config, name: str = "") -> RegistryClient:
+    """Open the repository of a model; without a name the one that all models once shared."""
     options = config.options.section("registry")
     ca_file = options.text("ca_file", "-")
+    prefix = options.text("repository", "models").strip("/")
     return RegistryClient(
         options.text("url"),
-        options.text("repository"),
+        f"{prefix}/{name}" if name else prefix,
         WebTransport("" if ca_file == "-" else ca_file, timeout=60.0),
         options.text("user"),
         config.secret("PIPELINE_REGISTRY_PASSWORD"),
         time.sleep,
     )
-
-
-def register(mlflow: Any, name: str, run_id: str, alias: str) -> tuple[str, bool]:
-    """Make a model version of a run, or find the one it has; return it and whether it is new."""
-    client = mlflow.MlflowClient()
-    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
-    fresh = not found
-    if fresh:
-        if not client.search_registered_models(f"name = '{name}'"):
-            client.create_registered_model(name)
-        models = client.search_logged_models(
-            experiment_ids=[client.get_run(run_id).info.experiment_id],
-            filter_string=f"source_run_id = '{run_id}'",
-        )
-        version = mlflow.register_model(f"models:/{models[0].model_id}", name).version
-    else:
-        version = found[0].version
-    client.set_registered_model_alias(name, alias, version)
-    return str(version), fresh
 
 
 def keep_golden(path: str, data: bytes) -> None:
@@ -82,73 +74,174 @@ def keep_golden(path: str, data: bytes) -> None:
         raise PipelineError(f"The golden answers cannot be written to {path}: {error}.") from None
 
 
+def judged(config: Config, candidate: Candidate, tried: Trial, file: Path | None) -> Judgement:
+    """The judgement that is signed: that of ``evaluate``, held against today's thresholds.
+
+    A model without thresholds is judged by its cases alone, which the trial has just compared.
+    """
+    thresholds = judgements.thresholds_of(config)
+    tolerance = judgements.tolerance_of(config, candidate)
+    place = file or judgements.default_place(candidate.digest)
+    found = judgements.read(place, candidate.digest)
+    gap = max(tried.gaps.values(), default=0.0)
+    if found is None:
+        if thresholds or file:
+            raise PipelineError(
+                f"The candidate {candidate.digest} has not passed its evaluation here (looked for "
+                f"{place}); run the step evaluate first."
+            )
+        return Judgement(
+            candidate=candidate.digest,
+            cases=judgements.cases_digest(candidate),
+            tolerance=tolerance,
+            thresholds={},
+            metrics={"golden_gap": gap},
+            data_version="",
+            project_commit="",
+            lock_digest="",
+            time=judgements.now(),
+        )
+    problems = judgements.judge(found.metrics, thresholds)
+    if found.cases != judgements.cases_digest(candidate):
+        problems.append("It was judged on other cases.")
+    if problems:
+        raise PipelineError(f"The candidate is not good enough. {' '.join(problems)}")
+    return Judgement(**{**found.__dict__, "thresholds": thresholds, "tolerance": tolerance})
+
+
+def descriptors(candidate: Candidate) -> dict[str, Descriptor]:
+    """The files as the manifest names them."""
+    return {
+        each.path: Descriptor(
+            MEDIA_TYPES.get(each.path, OTHER_TYPE), f"sha256:{each.sha256}", each.size
+        )
+        for each in candidate.files
+    }
+
+
+def release_manifest(
+    registry: RegistryClient, candidate: Candidate, name: str, version: str, run_id: str, at: float
+) -> bytes:
+    """The manifest of a version, the one that is there if it is of the same files.
+
+    A version that is there with other files is never written over.
+    """
+    files = descriptors(candidate)
+    tagged = registry.manifest(f"v{version}")
+    if tagged is not None:
+        old: Release = parse_release(tagged)
+        same = {each: files[each].digest for each in files} == {
+            each: old.files[each].digest for each in old.files
+        }
+        if old.model_name != name or not same:
+            raise PipelineError(
+                f"Version {version} of {name} is in the registry with other files "
+                f"({digest_of(tagged)}); publish this one under a new version."
+            )
+        return bytes(tagged)
+    created = datetime.fromtimestamp(at, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return bytes(build_manifest(files, name, version, run_id, created).to_bytes())
+
+
+def push(registry: RegistryClient, candidate: Candidate, manifest: bytes, version: str) -> int:
+    """Push files and manifest unless they are there; return the bytes transferred."""
+    moved = 0
+    for path, blob in descriptors(candidate).items():
+        with (candidate.folder / path).open("rb") as stream:
+            moved += registry.push_blob(blob, stream)
+    registry.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
+    registry.push_manifest(manifest)
+    registry.push_manifest(manifest, f"v{version}")
+    return moved
+
+
+def sign_all(
+    config: Config,
+    registry: RegistryClient,
+    signer: Signer,
+    candidate: Candidate,
+    digest: str,
+    claims: Claims,
+    judgement: Judgement,
+) -> bool:
+    """Sign judgement and release; say whether a signature had to be added."""
+    expected = Expected(claims.site, registry.reference, claims.model_name)
+    ring = ring_of(signer, config)
+    found = signed(registry, digest, ring, expected)
+    if found is not None and found.claims is not None and found.claims.statement:
+        return False
+    files = {each.path: f"sha256:{each.sha256}" for each in candidate.files}
+    statement = attest(registry, digest, files, signer, judgement.evaluation())
+    full = Claims(
+        claims.site,
+        claims.model_name,
+        claims.model_version,
+        ONNX,
+        0,
+        "",
+        statement,
+        files.get(PROFILE_FILE, ""),
+    )
+    last = last_counter(registry, ring, expected, claims.model_version)
+    sign_release(registry, digest, signer, full, last)
+    return True
+
+
 def run(
     config: Config,
     timings: Timings,
-    run_id: str,
+    run_id: str = "",
     golden: str | None = None,
     candidate: str | None = None,
+    package: Path | None = None,
+    version: str = "",
+    judgement: Path | None = None,
 ) -> dict[str, Any]:
-    """Publish the model of a run that has passed its evaluation."""
+    """Publish a candidate, from a folder or from the run that has logged it."""
     options = config.options
-    name = options.text("model_name")
-    alias = options.text("alias", "champion")
+    if not candidate:
+        raise PipelineError(
+            "Which bytes are to be published is said by --candidate sha256:…; package and train "
+            "print it."
+        )
+    check_digest(candidate)
     signer = open_signer(config)
-    site = options.text("site", "default")
-    with timings.measure("load libraries"):
-        mlflow = tracking.connect(config)
-    with timings.measure("register"), tracking.sentences("register the model"):
-        client = mlflow.MlflowClient()
-        origin = client.get_run(run_id)
-        if origin.data.tags.get(tracking.TAG_EVALUATION) != "passed":
-            raise PipelineError(
-                f"The run {run_id} has not passed its evaluation; run the step evaluate first."
-            )
-    with timings.measure("read the model"), TemporaryDirectory() as folder:
-        files = fetch_release(mlflow, run_id, Path(folder))
-        if candidate:
-            read_candidate(Path(folder) / "candidate").require(candidate, f"run {run_id}")
-    with timings.measure("register"), tracking.sentences("register the model"):
-        version, fresh = register(mlflow, name, run_id, alias)
-    # The time of the run, not of today: the same run always makes the same release.
-    created = datetime.fromtimestamp(origin.info.start_time / 1000, timezone.utc)
-    blobs = {file: Descriptor.of(MEDIA_TYPES[file], data) for file, data in files.items()}
-    try:
-        manifest = build_manifest(
-            blobs, name, version, run_id, created.strftime("%Y-%m-%dT%H:%M:%SZ")
-        ).to_bytes()
-        digest = digest_of(manifest)
-        moved = 0
-        with timings.measure("push"):
-            registry = open_registry(config)
-            pushed = registry.manifest(digest) != manifest
-            if pushed:
-                for file, blob in blobs.items():
-                    moved += registry.push_blob(blob, io.BytesIO(files[file]))
-                moved += registry.push_blob(EMPTY_CONFIG, io.BytesIO(EMPTY))
-                registry.push_manifest(manifest)
-            registry.push_manifest(manifest, f"v{version}")
-        with timings.measure("sign"):
-            expected = Expected(site, registry.reference, name)
-            ring = ring_of(signer, config)
-            verdict = signed(registry, digest, ring, expected)
-            if verdict is None:
-                last = last_counter(registry, ring, expected, version)
-                claims = Claims(site, name, version, ONNX, 0, "")
-                sign_release(registry, digest, signer, claims, last)
-    except RegistryError as error:
-        raise PipelineError(str(error)) from None
-    with timings.measure("register"), tracking.sentences("note the digest"):
-        client.set_model_version_tag(name, version, tracking.TAG_DIGEST, digest)
-    if golden:
-        keep_golden(golden, files[tracking.GOLDEN_FILE])
-    return {
-        "changed": fresh or pushed or verdict is None,
-        "digest": digest,
-        "model_name": name,
-        "model_version": version,
-        "run_id": run_id,
-        "alias": alias,
-        "bytes_pushed": moved,
-        "bytes": sum(len(data) for data in files.values()),
-    }
+    with fetched(config, timings, candidate, run_id, package) as (found, mlflow):
+        name = judgements.name_of(config, found)
+        with timings.measure("try the release"):
+            tried = trial(found, Limits.of(options), golden=judgements.golden_of(config, found))
+            verdict = judged(config, found, tried, judgement)
+        with timings.measure("register"):
+            place = register.version_of(config, mlflow, name, found, run_id, version)
+        try:
+            with timings.measure("push"):
+                registry = open_registry(config, name)
+                manifest = release_manifest(
+                    registry, found, name, place.version, place.run_id, place.created
+                )
+                digest = digest_of(manifest)
+                pushed = registry.manifest(f"v{place.version}") != manifest
+                moved = push(registry, found, manifest, place.version) if pushed else 0
+            with timings.measure("sign"):
+                site = options.text("site", "default")
+                claims = Claims(site, name, place.version, ONNX, 0, "")
+                added = sign_all(config, registry, signer, found, digest, claims, verdict)
+        except RegistryError as error:
+            raise PipelineError(str(error)) from None
+        with timings.measure("register"):
+            alias = options.text("alias", "champion")
+            register.announce(place, name, alias, digest)
+        if golden:
+            keep_golden(golden, (found.folder / GOLDEN_FILE).read_bytes())
+        return {
+            "changed": place.fresh or pushed or added,
+            "digest": digest,
+            "candidate": found.digest,
+            "model_name": name,
+            "model_version": place.version,
+            "run_id": place.run_id,
+            "alias": alias if place.mlflow is not None else "",
+            "bytes_pushed": moved,
+            "bytes": found.size,
+            "trial": tried.to_json(),
+        }

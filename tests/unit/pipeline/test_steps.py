@@ -22,7 +22,7 @@ from mlops_pipeline.data import (
     sha256,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.evaluate import judge, largest_gap
+from mlops_pipeline.judgement import judge
 from mlops_pipeline.storage import DirectoryStorage, open_storage
 
 
@@ -187,12 +187,6 @@ def test_thresholds_are_judged_one_by_one() -> None:
         "There is no metric auc; known are accuracy, f1.",
         "The f1 is nan, wanted 0.5 or more.",
     ]
-
-
-def test_answers_of_another_length_differ_infinitely() -> None:
-    assert largest_gap([1.0], [1.0, 2.0]) == float("inf")
-    assert largest_gap([], []) == 0.0
-    assert largest_gap([1.0, 2.0], [1.5, 2.0]) == 0.5
 
 
 def test_a_failure_is_one_line_of_json_and_a_sentence(
