@@ -415,15 +415,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def release() -> Any:
         return service.repository.describe()
 
+    request = InferenceRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+    parts = request.pop("$defs", {})
     body = {
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {
-                    "schema": InferenceRequest.model_json_schema(
-                        ref_template="#/components/schemas/{model}"
-                    )
-                },
+                "application/json": {"schema": request},
                 "application/octet-stream": {
                     "schema": {
                         "type": "string",
@@ -475,6 +473,25 @@ def add_routes(app: FastAPI, service: Service) -> None:
     inner.add_api_route("/{model_name}/load", load, methods=["POST"])
     inner.add_api_route("/{model_name}/unload", unload, methods=["POST"])
     app.include_router(inner)
+    describe(app, parts)
+
+
+def describe(app: FastAPI, parts: dict[str, Any]) -> None:
+    """Have the description name what is there: FastAPI's own form of an invalid request is not."""
+    original = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = original()
+        schemas = document["components"]["schemas"]
+        schemas.update(parts)
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
 
 
 def add_handlers(app: FastAPI, service: Service) -> None:
