@@ -32,6 +32,7 @@ from .debian_programs import archives, start_through_loader, unpack
 from .registry_server import RegistryServer, running
 
 COSIGN = "2.5.0"
+PAGE = Path(__file__).parents[2] / "docs/signing.md"
 PACKAGES = ("trixie", ["cosign", "softhsm2", "opensc", "opensc-pkcs11"], "trixie-signing")
 EVALUATION = statement.Evaluation(
     candidate="sha256:" + "c" * 64,
@@ -147,6 +148,20 @@ def test_cosign_accepts_our_signature(bench: Bench) -> None:
     site = f"{signature.SITE}={text[signature.SITE]}"
     bench.cosign("verify", *VERIFY, "-a", site, bench.image)
     bench.cosign("verify", *VERIFY, "-a", f"{signature.SITE}=plant-8", bench.image, fails=True)
+
+
+def test_the_commands_of_the_page_work(bench: Bench) -> None:
+    named = signing.attest(bench.client, bench.digest, bench.files, bench.signer, EVALUATION)
+    claims = replace(bench.claims, statement=named)
+    signing.sign_release(bench.client, bench.digest, bench.signer, claims)
+    lines = [line for line in PAGE.read_text().splitlines() if line.startswith("cosign ")]
+    assert [line.split()[1] for line in lines] == ["verify", "verify-attestation"]
+    for line in lines:
+        words = line.replace("REPOSITORY@DIGEST", bench.image).replace("SITE", "plant-7").split()
+        # The registry of the tests has no TLS.
+        bench.cosign(*words[1:], "--allow-http-registry")
+        wrong = [word.replace("plant-7", "plant-8").replace("/v1", "/v9") for word in words]
+        bench.cosign(*wrong[1:], "--allow-http-registry", fails=True)
 
 
 def test_cosign_refuses_the_signature_of_a_stranger(bench: Bench) -> None:
