@@ -84,7 +84,7 @@ class HttpServing:
         answer.close()
         try:
             value = json.loads(data)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = {}
         return answer.status, value if isinstance(value, dict) else {}
 

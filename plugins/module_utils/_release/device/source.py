@@ -15,7 +15,7 @@ from ..client import RegistryClient
 from ..errors import MistakenError, RegistryError, UntrustedError
 from ..oci import canonical, check_digest
 from ..release import Release, parse_release
-from ..signature import Expected, Ring, Verdict, judge, signature_layers, signature_tag
+from ..signature import Expected, Ring, Verdict, judge, read_signatures
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -112,11 +112,7 @@ class Source:
     def _found(
         self, digest: str, manifest: bytes, model: str, client: RegistryClient, fresh: bool
     ) -> Found:
-        stored = client.manifest(signature_tag(digest))
-        pairs = [
-            (client.small_blob(blob), signature)
-            for blob, signature in (signature_layers(stored) if stored is not None else ())
-        ]
+        pairs = [each[1:] for each in read_signatures(client, digest)]
         verdict = self._judged(digest, pairs, model, client, fresh)
         release = parse_release(manifest)
         check_model(release, model, verdict)
