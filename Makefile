@@ -38,8 +38,8 @@ assess: env ## Measure, probe and judge; change nothing
 check: env ## Say what site would change, change nothing
 	@$(PLAYBOOK) site.yml --check --diff $(ARGS)
 
-pipeline: env ## Train, register, sign, release and check a new model
-	@$(PLAYBOOK) playbooks/pipeline_check.yml $(ARGS)
+pipeline: env ## Train, register, sign, release and check new models (MODEL=name for one)
+	@$(PLAYBOOK) playbooks/pipeline_check.yml $(if $(MODEL),-e '{"pipeline_model_names": "$(MODEL)"}') $(ARGS)
 
 remove: env ## Take the platform off the hosts, leave the hosts as they were
 	@$(PLAYBOOK) playbooks/remove.yml $(ARGS)

@@ -19,6 +19,12 @@ SPEC: dict[str, Any] = {
     "data_version": {"type": "str"},
     "run_id": {"type": "str"},
     "candidate": {"type": "str"},
+    "judgement": {"type": "path"},
+    "artifact": {"type": "str"},
+    "model_name": {"type": "str"},
+    "package": {"type": "path"},
+    "cases": {"type": "path"},
+    "accept_answers": {"type": "bool", "default": False},
     "golden": {"type": "path"},
     "timeout": {"type": "int", "default": 600},
 }
@@ -36,7 +42,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
     ) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _checked, params = self.validate_argument_spec(argument_spec=SPEC)
+        _checked, params = self.validate_argument_spec(
+            argument_spec=SPEC,
+            required_if=[("step", "package", ("artifact", "model_name", "package"))],
+        )
         name = params["step"]
         if self._task.check_mode and name != "current":
             why = {"step": name, "skipped": True, "why": "check mode"}

@@ -23,7 +23,7 @@ options:
   step:
     description: The step.
     type: str
-    choices: [prepare, train, evaluate, publish, current]
+    choices: [prepare, train, evaluate, publish, current, package]
     required: true
   python:
     description: Python of the pipeline's environment.
@@ -52,6 +52,26 @@ options:
       - Digest of the candidate that the step train returned; for the steps evaluate and publish,
         which refuse other bytes.
     type: str
+  judgement:
+    description:
+      - File in which the step evaluate keeps what it has found of the candidate; publish reads it.
+    type: path
+  artifact:
+    description: The model that exists, a file, a folder, C(models:/) or C(runs:/); for package.
+    type: str
+  model_name:
+    description: Name of the model; for the step package.
+    type: str
+  package:
+    description: Folder that the step package writes, and from which publish takes the candidate.
+    type: path
+  cases:
+    description: File of requests, with answers or without; for the step package.
+    type: path
+  accept_answers:
+    description: Take what the model answers to its cases as right; for the step package.
+    type: bool
+    default: false
   golden:
     description: File for the golden answers of the release; for the steps publish and current.
     type: path

@@ -31,13 +31,15 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
         "PIPELINE_SIGNING_PIN",
     ),
     "current": ("PIPELINE_MLFLOW_PASSWORD", "PIPELINE_REGISTRY_PASSWORD"),
+    "package": ("PIPELINE_MLFLOW_PASSWORD",),
 }
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "prepare": (),
     "train": ("data_version",),
-    "evaluate": ("run_id", "data_version", "candidate"),
-    "publish": ("run_id", "candidate", "golden"),
+    "evaluate": ("run_id", "data_version", "candidate", "judgement"),
+    "publish": ("run_id", "candidate", "judgement", "package", "golden"),
     "current": ("golden",),
+    "package": ("cases",),
 }
 PASSED_ON = (
     *("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "XDG_CACHE_HOME"),
@@ -111,6 +113,10 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         environment.update({f"{name}_FILE": f"/dev/fd/{handles[name]}" for name in secrets})
         command = [params["python"], "-m", "mlops_pipeline", step]
         command += ["--config", f"/dev/fd/{handles['config']}"]
+        if step == "package":
+            command += [str(params["artifact"]), "--name", str(params["model_name"])]
+            command += ["--out", str(params["package"])]
+            command += ["--accept-answers"] if params["accept_answers"] else []
         for option in ARGUMENTS[step]:
             if params.get(option):
                 command += [f"--{option.replace('_', '-')}", str(params[option])]

@@ -18,6 +18,7 @@ PART_SECONDS = 5.0
 LATENCY_FLOOR_MS = 10.0
 FETCH_FLOOR_SECONDS = 5.0
 STEPS = ("prepare", "train", "evaluate", "publish")
+PACKAGED = ("package", "publish")
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,8 @@ def _what(step: str, result: Mapping[str, Any]) -> str:
         return f"{dealt}, data {state}"
     if step == "train":
         return f"run {str(result.get('run_id'))[:8]}, {result.get('golden_cases')} golden answers"
+    if step == "package":
+        return f"{result.get('cases')} cases, answers {result.get('answers')}"
     if step == "evaluate":
         numbers = ", ".join(
             f"{name} {value:.3f}" for name, value in sorted(result.get("metrics", {}).items())
@@ -70,8 +73,10 @@ def step_answers(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
         printed = reused.get("result") or {}
         if printed.get("digest") or reused.get("failed"):
             return [{"error": reused.get("msg"), **printed, "step": "current"}]
+    packaged = raw.get("package")
+    ran = isinstance(packaged, Mapping) and packaged and not packaged.get("skipped")
     answers = []
-    for step in STEPS:
+    for step in PACKAGED if ran else STEPS:
         task = raw.get(step)
         if not isinstance(task, Mapping) or task.get("skipped"):
             answers.append({"step": step, "skipped": True})
