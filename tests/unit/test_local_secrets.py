@@ -16,7 +16,7 @@ PAGES = sorted(
     for path in (ROOT / place).rglob("*.yml")
     if {"tasks", "playbooks"} & set(path.relative_to(ROOT).parts)
 )
-SECRET = ("password", "secret", "_key", "token")
+SECRET = ("password", "secret", "_key", "token", "accounts", "databases")
 
 
 def tasks(rows: Any, local: bool, piped: bool) -> Iterator[tuple[dict[str, Any], bool]]:
