@@ -396,3 +396,37 @@ def test_two_hosts_in_control_are_refused_in_one_sentence(tmp_path: Path) -> Non
     )
     [line] = said(tmp_path)
     assert line.startswith("site: the group control has 2 hosts: ctl1, ctl2, wanted one host")
+
+
+def test_models_that_cannot_be_read_are_told_with_their_file(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text(
+        "mlops_models: [{name: welds, project: a, targets: [line]}, {name: sounds}]\n"
+    )
+    lines = said(tmp_path)
+    assert [line.partition(", wanted")[0] for line in lines] == [
+        "site: mlops_models[0].targets[0]: the inventory has no group and no host 'line'",
+        "site: mlops_models[1]: must have project or artifact, which say where the model comes "
+        "from",
+    ]
+    assert "group_vars/all.yml" in lines[0]
+    assert [row.found for row in found(tmp_path) if row.id == "assess.roles"] == [
+        "what model_serving would need and find was not asked"
+    ]
+
+
+def test_models_of_the_whole_site_are_fine(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text("mlops_models: [{name: a, project: p}]\n")
+    assert said(tmp_path) == []
+
+
+def test_models_are_one_list_for_the_site(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text("mlops_models: [{name: a, project: p}]\n")
+    (tmp_path / "group_vars" / "edge.yml").write_text("mlops_models: [{name: b, project: p}]\n")
+    (line,) = said(tmp_path)
+    assert line.startswith("edge1: sets mlops_models to something else than the rest of the site")

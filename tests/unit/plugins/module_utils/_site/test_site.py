@@ -489,3 +489,32 @@ def test_who_reads_metrics_is_named_as_its_certificate_names_it(file: str, reade
     }
     here = replace(site(said), subject=lambda name: known.get(name, ""))
     assert handed(here, "common_nginx_metrics_clients", "edge1") == [reader]
+
+
+MODELS = [
+    {"name": "welds", "project": "sample/images", "memory_mib": 300, "targets": ["ring_canary"]},
+    {"name": "sounds", "artifact": "models:/sounds@champion", "release_max_mib": 40},
+]
+
+
+def test_each_device_is_told_its_own_models() -> None:
+    said = {"ctl1": {"mlops_models": MODELS}}
+    welds = {"name": "welds", "memory_mib": 300, "release_max_mib": 100}
+    sounds = {"name": "sounds", "memory_mib": 64, "release_max_mib": 40}
+    assert asked("model_serving_models", said, "edge1") == [welds, sounds]
+    assert asked("model_serving_models", said, "edge2") == [sounds]
+    assert asked("model_serving_reconcile", said, "edge2") is True
+    assert [(one["name"], one["hosts"]) for one in asked("models", said)] == [
+        ("welds", ["edge1"]),
+        ("sounds", ["edge1", "edge2"]),
+    ]
+
+
+def test_a_site_without_models_of_its_own_removes_none() -> None:
+    assert asked("models") == asked("model_serving_models") == []
+    assert asked("model_serving_reconcile") is False
+
+
+def test_a_model_that_cannot_be_read_is_told_with_its_place() -> None:
+    with pytest.raises(SiteError, match=r"mlops_models\[0\]\.targets\[0\]: the inventory has no"):
+        asked("models", {"ctl1": {"mlops_models": [{**MODELS[0], "targets": ["line"]}]}})
