@@ -57,19 +57,28 @@ def run(tmp_path: Path, *arguments: str) -> tuple[int, str, Path]:
     return done.returncode, done.stdout, timings
 
 
-def test_a_change_is_one_line_and_its_absence_none(tmp_path: Path) -> None:
-    code, first, _file = run(tmp_path)
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[int, str, Path]:
+    """The playbook where the file is not there yet."""
+    return run(tmp_path_factory.mktemp("first"))
+
+
+def test_a_change_is_one_line_and_its_absence_none(first: tuple[int, str, Path]) -> None:
+    code, output, timings = first
     assert code == 0
-    assert [line for line in first.splitlines() if "Write a file" in line]
-    assert "Look at nothing" not in first
-    _code, second, _file = run(tmp_path)
+    assert [line for line in output.splitlines() if "Write a file" in line]
+    assert "Look at nothing" not in output
+    again = timings.with_name("again")
+    again.mkdir()
+    (again / "target").write_bytes((timings.parent / "target").read_bytes())
+    (again / "target").chmod(0o600)
+    _code, second, _file = run(again)
     assert "Write a file" not in second
     assert "nothing to change" in second
 
 
-def test_messages_are_printed_as_text(tmp_path: Path) -> None:
-    _code, output, _file = run(tmp_path)
-    assert "one\ntwo\n" in output
+def test_messages_are_printed_as_text(first: tuple[int, str, Path]) -> None:
+    assert "one\ntwo\n" in first[1]
 
 
 def test_a_failure_names_task_host_and_sentence(tmp_path: Path) -> None:
@@ -92,8 +101,8 @@ def test_verbose_output_is_the_default_callback(tmp_path: Path) -> None:
     assert "PLAY [First stage]" in output
 
 
-def test_timings_count_stages_tasks_and_hosts(tmp_path: Path) -> None:
-    _code, output, timings = run(tmp_path)
+def test_timings_count_stages_tasks_and_hosts(first: tuple[int, str, Path]) -> None:
+    _code, output, timings = first
     report = json.loads(timings.read_text())
     assert [stage["name"] for stage in report["stages"]] == ["First stage", "Second stage"]
     assert report["tasks_per_host"] == {"localhost": 3}

