@@ -3,6 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find the release that was published last, with its golden answers; change nothing.
 
+The model registry only gives a hint. Signature and evaluation are verified here as devices do it,
+where the site's keys are known (``release_keys``); what was signed before there were claims is left
+to the devices, which know whether they have it already.
+
 Asks the model registry over its REST interface: importing MLflow's client takes longer than all
 the rest.
 """
@@ -10,26 +14,41 @@ the rest.
 from __future__ import annotations
 
 import base64
-import json
 import urllib.parse
 from typing import Any
 
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import (
+    Deadline,
     Interrupted,
     RegistryClient,
+    read_all,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
+    check_digest,
+    read_json,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
     GOLDEN_FILE,
+    Release,
     parse_release,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.signature import (
+    Expected,
+    check_names,
+    judge,
+    read_signatures,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 from .config import Config
 from .errors import PipelineError
 from .publish import keep_golden, open_registry
+from .signing import attested, site_ring
 from .timing import Timings
 from .tracking import TAG_DIGEST
+
+MAX_ANSWER_BYTES = 1024 * 1024
 
 
 def aliased_version(config: Config, name: str, alias: str) -> dict[str, Any] | None:
@@ -42,27 +61,66 @@ def aliased_version(config: Config, name: str, alias: str) -> dict[str, Any] | N
         headers["authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
     query = urllib.parse.urlencode({"name": name, "alias": alias})
     url = f"{options.text('url').rstrip('/')}/api/2.0/mlflow/registered-models/alias?{query}"
-    data = b""
     try:
         answer = WebTransport("" if ca_file == "-" else ca_file)("GET", url, headers)
-        while part := answer.read(65536):
-            data += part
-        answer.close()
-        value = json.loads(data)
+        data = read_all(answer, MAX_ANSWER_BYTES, "the question for the last release", Deadline(0))
     except (Interrupted, RegistryError) as error:
         raise PipelineError(f"The model registry does not answer: {error}") from None
-    except ValueError:
+    try:
+        value = read_json(data, "answer")
+    except RegistryError:
         value = {}
-    if answer.status == 200 and "model_version" in value:
-        found: dict[str, Any] = value["model_version"]
+    value = value if isinstance(value, dict) else {}
+    found = value.get("model_version")
+    if answer.status == 200 and isinstance(found, dict):
         return found
     # An unknown model and an unknown alias are answered differently by different versions.
     if value.get("error_code") in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
         return None
     raise PipelineError(
         f"The model registry did not let us look for the last release: HTTP {answer.status} "
-        f"{value.get('message', '')}".rstrip()
+        f"{one_line(value.get('message'))}".rstrip()
     )
+
+
+def one_line(text: Any) -> str:
+    """Return what a server says as it may stand in a sentence."""
+    words = " ".join(str(text or "")[:1000].split())
+    return "".join(each for each in words if each.isprintable())[:300]
+
+
+def tagged_digest(version: dict[str, Any]) -> str:
+    """Return the digest that the model registry has noted for a version, nothing without one."""
+    tags = version.get("tags")
+    for tag in tags if isinstance(tags, list) else []:
+        if isinstance(tag, dict) and tag.get("key") == TAG_DIGEST:
+            return str(tag.get("value") or "")
+    return ""
+
+
+def check_trust(config: Config, registry: RegistryClient, release: Release) -> None:
+    """Refuse a release that the devices of this site would refuse, or that nobody has judged."""
+    ring = site_ring(config)
+    if ring is None:
+        return
+    name = release.model_name
+    site = config.options.text("site", "-")
+    expected = Expected(None if site in ("", "-") else site, registry.reference, name)
+    try:
+        pairs = [each[1:] for each in read_signatures(registry, release.digest)]
+        claims = judge(pairs, release.digest, ring, expected).claims
+        if claims is None:
+            return
+        check_names(claims, name, release.model_version)
+        if claims.statement:
+            files = {file: blob.digest for file, blob in release.files.items()}
+            attested(registry, release.digest, files, ring, claims.statement)
+    except RegistryError as error:
+        raise PipelineError(
+            f"The model registry names {release.digest} as the release of {name}. {error} Publish "
+            "the model again (make pipeline), or give the alias to a version that was published "
+            "here."
+        ) from None
 
 
 def find_manifest(config: Config, name: str, digest: str) -> tuple[RegistryClient, bytes | None]:
@@ -82,13 +140,12 @@ def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str
     none = {"changed": False, "digest": None}
     with timings.measure("ask the registry"):
         version = aliased_version(config, name, alias)
-    tags = {tag["key"]: tag["value"] for tag in (version or {}).get("tags", [])}
-    digest = tags.get(TAG_DIGEST)
+    digest = tagged_digest(version or {})
     if version is None or not digest:
         return none
     try:
         with timings.measure("read the release"):
-            registry, manifest = find_manifest(config, name, digest)
+            registry, manifest = find_manifest(config, name, check_digest(digest))
             if manifest is None:
                 return none
             release = parse_release(manifest)
@@ -97,6 +154,7 @@ def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str
                     f"The model registry names {digest} as the release of {name}; it is one of "
                     f"{release.model_name}."
                 )
+            check_trust(config, registry, release)
             if golden:
                 keep_golden(golden, registry.small_blob(release.files[GOLDEN_FILE]))
     except RegistryError as error:
@@ -105,8 +163,8 @@ def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str
         "changed": False,
         "digest": digest,
         "model_name": name,
-        "model_version": str(version["version"]),
-        "run_id": version.get("run_id", ""),
+        "model_version": release.model_version,
+        "run_id": release.run_id,
         "alias": alias,
         "bytes": release.size,
     }

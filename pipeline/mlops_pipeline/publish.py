@@ -133,7 +133,7 @@ def release_manifest(
         same = {each: files[each].digest for each in files} == {
             each: old.files[each].digest for each in old.files
         }
-        if old.model_name != name or not same:
+        if (old.model_name, old.model_version) != (name, version) or not same:
             raise PipelineError(
                 f"Version {version} of {name} is in the registry with other files "
                 f"({digest_of(tagged)}); publish this one under a new version."

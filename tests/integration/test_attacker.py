@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import hashlib
+import http.server
 import io
 import json
 import socket
@@ -47,7 +48,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.keys import 
     TrustedKey,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
-from mlops_pipeline import signing
+from mlops_pipeline import current, signing
+from mlops_pipeline.config import Config, Section
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.timing import Timings
 
 from tests import releases
 
@@ -756,3 +760,128 @@ def test_the_evaluation_is_taken_away(attack: Attack, judged: Judged) -> None:
         statement.attestation_tag(judged.digest),
     )
     evaluation_refused(attack, judged, "No evaluation is stored")
+
+
+# -- what the model registry says -----------------------------------------------------------
+
+
+@dataclass
+class Registrar:
+    """A model registry of his: it answers what he likes."""
+
+    attack: Attack
+    url: str = ""
+    body: bytes = b""
+
+    def names(self, digest: str, **changed: Any) -> None:
+        """Have it name a digest as the release of the model."""
+        version = {
+            "version": "2",
+            "run_id": "0f1e",
+            "tags": [{"key": "mlops.release_digest", "value": digest}],
+            **changed,
+        }
+        self.body = json.dumps({"model_version": version}).encode()
+
+    def ask(self) -> dict[str, Any]:
+        """Look for the last release, as a run of the pipeline does before it trains."""
+        owner = self.attack.owner
+        value = {
+            "model_name": MODEL,
+            "site": SITE,
+            "mlflow": {"url": self.url},
+            "registry": {
+                "url": f"http://127.0.0.1:{self.attack.server.port}",
+                "repository": self.attack.prefix,
+                "user": "push",
+            },
+            "release_keys": [{"public_key": owner.public_key}],
+        }
+        config = Config(Section(value, "config.json"), {"PIPELINE_REGISTRY_PASSWORD": "p"})
+        golden = str(self.attack.folder / "golden.json")
+        found: dict[str, Any] = current.run(config, Timings(), golden)
+        return found
+
+    def refused(self, wanted: str) -> None:
+        with pytest.raises(PipelineError) as refusal:
+            self.ask()
+        said = str(refusal.value)
+        assert len(said) < 1200
+        assert said.isprintable(), repr(said)
+        assert wanted in said
+        assert not (self.attack.folder / "golden.json").exists()
+
+
+@pytest.fixture
+def registrar(attack: Attack) -> Iterator[Registrar]:
+    found = Registrar(attack)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                self.wfile.write(found.body)
+
+        def log_message(self, *_anything: Any) -> None:
+            return
+
+    listener = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=listener.serve_forever, daemon=True).start()
+    found.url = f"http://127.0.0.1:{listener.server_address[1]}"
+    yield found
+    listener.shutdown()
+    listener.server_close()
+
+
+def test_the_controller_takes_what_was_published(registrar: Registrar, judged: Judged) -> None:
+    registrar.names(judged.digest)
+    assert registrar.ask()["digest"] == judged.digest
+    assert (registrar.attack.folder / "golden.json").read_bytes().startswith(b"{")
+
+
+def test_the_controller_is_told_of_a_release_that_nobody_signed(registrar: Registrar) -> None:
+    registrar.names(registrar.attack.push("2", {"model.onnx": EVIL}))
+    registrar.refused("is not signed")
+
+
+def test_the_controller_is_told_of_a_release_of_his_own(registrar: Registrar) -> None:
+    digest = registrar.attack.push("2", {"model.onnx": EVIL})
+    registrar.attack.sign(digest, "2", registrar.attack.stranger)
+    registrar.names(digest)
+    registrar.refused("is not known here")
+
+
+def test_the_controller_is_told_of_another_site_s_release(registrar: Registrar) -> None:
+    digest = registrar.attack.push("2")
+    registrar.attack.sign(digest, "2", site=OTHER_SITE)
+    registrar.names(digest)
+    registrar.refused(f"for the site {OTHER_SITE}")
+
+
+def test_the_controller_is_told_of_another_model(registrar: Registrar) -> None:
+    other = registrar.attack.push("1", model=OTHER_MODEL, repository=MODEL)
+    registrar.names(other)
+    registrar.refused(f"it is one of {OTHER_MODEL}")
+
+
+def test_the_controller_asks_for_the_evaluation(registrar: Registrar, judged: Judged) -> None:
+    test_the_evaluation_is_taken_away(registrar.attack, judged)
+    registrar.names(judged.digest)
+    registrar.refused("No evaluation is stored")
+
+
+def test_a_model_registry_that_talks_nonsense(registrar: Registrar) -> None:
+    for digest in ("x", "sha256:../..", "\x1b]0;x\x07", "latest"):
+        registrar.names(digest)
+        registrar.refused("wanted a digest")
+    registrar.names("", tags=7)
+    assert registrar.ask()["digest"] is None
+    for body in (b"[" * 100_000, b"", b"7", b'{"message": "\\u001b]0;x"}', b'{"model_version": 7}'):
+        registrar.body = body
+        registrar.refused("did not let us look for the last release")
+
+
+def test_a_model_registry_that_never_ends(registrar: Registrar) -> None:
+    registrar.body = b"x" * (200 * 2**20)
+    assert memory(lambda: registrar.refused("is larger than 1048576 bytes")) < 32
