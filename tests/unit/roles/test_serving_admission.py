@@ -136,3 +136,24 @@ def test_small_requests_do_not_wait_for_large_ones() -> None:
         assert lanes.used == 0
 
     asyncio.run(story())
+
+
+def test_a_model_that_loads_goes_before_those_who_wait() -> None:
+    async def story() -> list[str]:
+        budget, seen = admission.Budget(10, waiting_max=1), []
+        held = await budget.acquire(10)
+
+        async def ask(name: str, first: bool) -> None:
+            lease = await budget.acquire(10, first=first)
+            seen.append(name)
+            lease.release()
+
+        tasks = [asyncio.create_task(ask("request", False))]
+        await asyncio.sleep(0)
+        tasks.append(asyncio.create_task(ask("model", True)))
+        await asyncio.sleep(0)
+        held.release()
+        await asyncio.gather(*tasks)
+        return seen
+
+    assert asyncio.run(story()) == ["model", "request"]

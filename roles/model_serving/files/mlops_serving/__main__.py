@@ -87,8 +87,9 @@ def make_service() -> application.Service:
     lanes = admission.Lanes()
 
     def weigh() -> None:
-        """Share anew what is left, as models came or went."""
-        lanes.resize(admission.share(limits.memory_max, admission.resident() - lanes.used))
+        """Share anew what is left, as models came or went; no large request is under way then."""
+        admission.trim()
+        lanes.resize(admission.share(limits.memory_max, admission.resident()))
 
     repository = ReleaseRepository(ARGUMENTS.root, build, metrics.ServedModels(), weigh)
     repository.load_at_start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 from collections import deque
 from pathlib import Path
 
@@ -51,17 +52,23 @@ class Budget:
         """How many requests wait."""
         return len(self._line)
 
-    async def acquire(self, amount: int) -> Lease:
-        """Set memory aside, all of it if more is asked than there is; wait while others have it."""
+    async def acquire(self, amount: int, first: bool = False) -> Lease:
+        """Set memory aside, all of it if more is asked than there is; wait while others have it.
+
+        Whoever is to be first does not stand in line, and is not turned away for its length.
+        """
         amount = min(amount, self.total)
         if not self._line and self.used + amount <= self.total:
             self.used += amount
             return Lease(self, amount)
-        if len(self._line) >= self.waiting_max:
+        if len(self._line) >= self.waiting_max and not first:
             raise Busy
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         place = (amount, turn)
-        self._line.append(place)
+        if first:
+            self._line.appendleft(place)
+        else:
+            self._line.append(place)
         try:
             async with asyncio.timeout(self.patience):
                 await turn
@@ -124,6 +131,11 @@ class Lanes:
         """Share another amount from now on."""
         self.small.resize(total // 8)
         self.large.resize(total - total // 8)
+
+
+def trim() -> None:
+    """Have glibc give back what was freed between what is in use."""
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def resident() -> int:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import functools
 import logging
 import time
@@ -172,7 +171,6 @@ class Service:
         self.executor = executor
         self.version = version
         self.journal = Journal()
-        self.trim = ctypes.CDLL(None).malloc_trim
         metrics.MEMORY.set_function(lambda: lanes.total)
         metrics.MEMORY_USED.set_function(lambda: lanes.used)
         metrics.WAITING.set_function(lambda: lanes.waiting)
@@ -307,8 +305,7 @@ class Service:
             raise ProtocolError(500, str(error)) from None
         finally:
             if heavy:
-                # glibc keeps what was freed between what is in use; the next request may need it.
-                asyncio.get_running_loop().call_later(0.1, self.trim, 0)
+                asyncio.get_running_loop().call_later(0.1, admission.trim)
             if outcome:
                 self.repository.metrics.count(model.name, model.version, outcome, took)
                 if self.clients.required:
@@ -326,6 +323,21 @@ class Service:
         response = LeasedResponse(answer.body, 200, headers, kind)
         response.lease = lease
         return response
+
+    @contextlib.asynccontextmanager
+    async def alone(self) -> AsyncIterator[None]:
+        """Keep large requests out while a model comes or goes.
+
+        For a while two versions are in memory, and what the server needs at rest is measured.
+        """
+        try:
+            lease = await self.lanes.large.acquire(self.lanes.large.total, first=True)
+        except admission.Busy:
+            raise ProtocolError(503, NO_MEMORY, retry_after="1") from None
+        try:
+            yield
+        finally:
+            lease.release()
 
     def about(self) -> dict[str, Any]:
         """What the server is and can do."""
@@ -405,11 +417,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return await service.infer(request, model_name, model_version)
 
     async def load(model_name: str) -> Any:
-        await service.repository.load(model_name)
+        async with service.alone():
+            await service.repository.load(model_name)
         return {"name": model_name, "load": True}
 
     async def unload(model_name: str) -> Any:
-        await service.repository.unload(model_name)
+        async with service.alone():
+            await service.repository.unload(model_name)
         return {"name": model_name, "unload": True}
 
     async def release() -> Any:
