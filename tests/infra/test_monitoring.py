@@ -97,6 +97,15 @@ def test_every_service_is_sandboxed(server: Host, unit: str) -> None:
     assert float(level) <= 4.0
 
 
+@pytest.mark.parametrize(
+    "unit", ["mlops-node-exporter", "mlops-nginx-exporter", "mlops-alertmanager"]
+)
+def test_who_only_answers_on_loopback_reaches_nobody(server: Host, unit: str) -> None:
+    shown = server.check_output(f"systemctl show -P IPAddressDeny -P IPAddressAllow {unit}")
+    assert "0.0.0.0/0" in shown
+    assert "127.0.0.0/8" in shown
+
+
 def test_every_target_is_up(server: Host) -> None:
     assert {(one["metric"]["job"], one["metric"]["host"]) for one in query(server, "up==1")} == {
         ("node", "mol1"),
