@@ -106,6 +106,13 @@ def test_who_vouches_for_servers_does_not_vouch_for_clients(host: Host, tmp_path
         host.check_output("systemctl reload mlops-nginx")
 
 
+def test_the_exporter_cannot_read_the_key_of_the_host(host: Host) -> None:
+    assert host.check_output("id -nG mlops-nginx-exporter") == "mlops-nginx-exporter"
+    read = "setpriv --reuid=mlops-nginx-exporter --regid=mlops-nginx-exporter --init-groups cat"
+    assert host.run(f"{read} /etc/mlops/tls/host.key").rc != 0
+    assert host.run(f"{read} /etc/mlops/tls/ca.crt").rc == 0
+
+
 def test_old_tls_is_refused(host: Host) -> None:
     said = host.run("openssl s_client -connect 127.0.0.1:443 -tls1_1 </dev/null 2>&1").stdout
     assert "Cipher is (NONE)" in said
