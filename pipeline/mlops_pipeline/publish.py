@@ -223,7 +223,7 @@ def run(
                 pushed = registry.manifest(f"v{place.version}") != manifest
                 moved = push(registry, found, manifest, place.version) if pushed else 0
             with timings.measure("sign"):
-                site = options.text("site", "default")
+                site = options.text("site", "default") or "default"
                 claims = Claims(site, name, place.version, ONNX, 0, "")
                 added = sign_all(config, registry, signer, found, digest, claims, verdict)
         except RegistryError as error:

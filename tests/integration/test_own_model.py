@@ -110,6 +110,12 @@ def test_a_second_run_changes_nothing(package: Package, models: Path, tmp_path: 
     assert (first["changed"], second["changed"]) == (True, False)
     assert first["candidate"] == second["candidate"]
     assert first["answers"] == "produced by the model"
+    # What was shown for approval is a file of cases with their answers: the inventory names it.
+    shown = package(*arguments[:3], *arguments[4:6], "--out", tmp_path / "shown")
+    assert "look at it" in shown["error"]
+    cases = ("--cases", tmp_path / "shown/answers.json", "--out", tmp_path / "given")
+    given = package(*arguments[:3], *cases)
+    assert (given["answers"], given["candidate"]) == ("given", first["candidate"])
     (tmp_path / "out/release/golden.json").write_text("{}")
     third = package(*arguments)
     assert (third["changed"], third["candidate"]) == (True, first["candidate"])
