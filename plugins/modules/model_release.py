@@ -376,6 +376,8 @@ def main() -> None:
             float(params["timeout"]),
         )
         result = run(device, params, module.check_mode)
+        if not module.check_mode:
+            device.tell()
         unverified = [said for said in device.complaints().values() if said]
     except RegistryError as error:
         module.fail_json(msg=str(error), seconds=seconds())

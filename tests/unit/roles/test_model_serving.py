@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "plugins" / "module_utils" / "_release"
@@ -94,3 +96,72 @@ def test_the_command_runs_from_the_files_that_travel(tmp_path: Path, left_behind
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "activate" in done.stdout
+
+
+PEM = "-----BEGIN PUBLIC KEY-----\nQUFBQQ==\n-----END PUBLIC KEY-----\n"
+OTHER = PEM.replace("QUFB", "QkJC")
+
+
+def rendered(name: str, **variables: Any) -> Any:
+    """A variable of the role with these in the inventory."""
+    loader = DataLoader()
+    pages = [
+        loader.load_from_file(str(ROLE / page), trusted_as_template=True)
+        for page in ("defaults/main.yml", "vars/main.yml", "vars/capacity.yml")
+    ]
+    known = {key: value for page in pages for key, value in page.items()}
+    known |= {"inventory_hostname": "edge1", "role_path": str(ROLE), **variables}
+    return Templar(loader=loader, variables=known).template(known[name])
+
+
+@pytest.mark.parametrize(
+    ("public_key", "listed", "keys", "severity"),
+    [
+        (PEM, [], [{"public_key": PEM.strip()}], "pass"),
+        ("", [], [], "fail"),
+        ("no key", [], [{"public_key": "no key"}], "fail"),
+        ("", [{"public_key": OTHER}], [{"public_key": OTHER}], "pass"),
+        (
+            PEM,
+            [{"public_key": OTHER}],
+            [{"public_key": OTHER}, {"public_key": PEM.strip()}],
+            "pass",
+        ),
+        (
+            PEM,
+            [{"public_key": f"  {PEM}", "revoked": True}],
+            [{"public_key": f"  {PEM}", "revoked": True}],
+            "fail",
+        ),
+        (
+            PEM,
+            [{"public_key": PEM, "revoked": True}, {"public_key": OTHER, "revoked": False}],
+            [{"public_key": PEM, "revoked": True}, {"public_key": OTHER, "revoked": False}],
+            "pass",
+        ),
+    ],
+    ids=["one", "none", "no key", "list", "both", "revoked", "rotated"],
+)
+def test_the_one_key_counts_beside_the_list_unless_it_is_revoked_there(
+    public_key: str, listed: list[Any], keys: list[Any], severity: str
+) -> None:
+    given = {"model_serving_public_key": public_key, "model_serving_release_keys": listed}
+    assert rendered("__model_serving_keys", **given) == keys
+    assert rendered("__model_serving_findings", **given)[0]["severity"] == severity
+
+
+MODELS = [
+    {"name": "welds", "memory_mib": 300, "release_max_mib": 40},
+    {"name": "sounds", "memory_mib": "64", "release_max_mib": "100"},
+]
+
+
+@pytest.mark.parametrize(
+    ("models", "memory", "limit", "disk"), [([], 250, 512, 400), (MODELS, 614, 614, 560)]
+)
+def test_what_models_take_is_part_of_the_demand(
+    models: list[Any], memory: int, limit: int, disk: int
+) -> None:
+    demand = rendered("model_serving_demand", model_serving_models=models)[0]
+    assert (int(demand["memory_mib"]), int(demand["disks"][1]["mib"])) == (memory, disk)
+    assert int(rendered("__model_serving_memory_mib", model_serving_models=models)) == limit
