@@ -38,6 +38,11 @@ def test_what_does_not_exist_is_not_found(host: Host) -> None:
     assert Client(host).ask("GET", "/nothing").status_code == 404
 
 
+@pytest.mark.parametrize("method", ["BREW", "TRACE", "PROPFIND"])
+def test_methods_that_nobody_knows_are_refused(host: Host, method: str) -> None:
+    assert Client(host).ask(method, "/healthz").status_code == 405
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 def test_old_tls_is_refused(host: Host, version: ssl.TLSVersion) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 from tests.infra.outside import Client, exposure, open_ports, secret, spills
@@ -47,6 +48,21 @@ def test_a_model_goes_from_run_to_alias(admin: Client) -> None:
     call(admin, "registered-models/alias", name=name, alias="champion", version=version)
     found = admin.ask("GET", f"{API}/registered-models/alias?name={name}&alias=champion")
     assert found.json()["model_version"]["run_id"] == run_id
+
+
+ASK = """
+import http.client, socket, sys
+asked = http.client.HTTPConnection("127.0.0.1")
+asked.sock = socket.socket(socket.AF_UNIX)
+asked.sock.connect(sys.argv[1])
+asked.request("GET", sys.argv[2])
+print(asked.getresponse().read().decode())
+"""
+
+
+def over_socket(host: Host, place: str, path: str, user: str = "root") -> CommandResult:
+    """Ask a service where nginx asks it."""
+    return host.run("runuser -u %s -- python3 -c %s %s %s", user, ASK, place, path)
 
 
 def new_run(client: Client) -> str:
@@ -127,6 +143,14 @@ def test_clients_are_not_sent_to_s3(admin: Client) -> None:
     ]
 
 
+def test_the_pages_say_nothing_of_usage_data(admin: Client) -> None:
+    """The pages look for these in the browser's memory before they show the notice."""
+    page = admin.ask("GET", "/mlflow/").text
+    script = page.index("localStorage.setItem('mlflow.telemetry.info.alert.dismissed_v1','true')")
+    assert script < page.index("static-files/static/js/main")
+    assert "localStorage.setItem('mlflow.settings.telemetry.enabled_v1','false')" in page
+
+
 def test_the_user_interface_is_there(admin: Client) -> None:
     page = admin.ask("GET", "/mlflow/")
     assert page.status_code == 200
@@ -137,6 +161,12 @@ def test_the_user_interface_is_there(admin: Client) -> None:
 def test_strangers_may_do_nothing(host: Host, path: str) -> None:
     assert Client(host).ask("GET", path).status_code == 401
     assert Client(host, ("admin", "password1234")).ask("GET", path).status_code == 401
+
+
+def test_a_name_that_the_company_made_is_accepted(admin: Client) -> None:
+    path = f"{API}/experiments/search?max_results=1"
+    for name in ("mlflow.example.com", "mlflow.example.com:8443"):
+        assert admin.ask("GET", path, headers={"Host": name}).status_code == 200
 
 
 def test_a_strange_name_for_the_server_is_refused(admin: Client) -> None:
@@ -154,11 +184,44 @@ def test_a_page_from_elsewhere_may_not_change_anything(admin: Client) -> None:
     assert answer.status_code == 403
 
 
+def test_nobody_makes_up_methods(host: Host) -> None:
+    def counted() -> str:
+        return str(over_socket(host, "/run/mlops-mlflow/metrics.sock", "/metrics").stdout)
+
+    for method in ("BREW", "PROPFIND", "X-1"):
+        assert Client(host).ask(method, "/mlflow/").status_code == 405
+    assert 'method="GET"' in counted()
+    assert "BREW" not in counted()
+
+
+def test_other_users_of_the_host_do_not_get_past_the_gateway(host: Host) -> None:
+    for place in ("/run/mlops-mlflow/mlflow.sock", "/run/mlops-mlflow/metrics.sock"):
+        asked = over_socket(host, place, "/mlflow/health", user="nobody")
+        assert "Permission denied" in asked.stderr
+        assert over_socket(host, place, "/mlflow/health", user="mlops-nginx").succeeded
+    listening = host.check_output("ss -Hltnp")
+    assert "/opt/mlops/model_registry" not in listening
+    owners = host.check_output("pgrep -f model_registry/server.py").split()
+    assert owners
+    assert not any(f"pid={pid}," in listening for pid in owners)
+
+
+def test_it_cannot_read_the_key_of_the_host(host: Host) -> None:
+    tried = host.run("runuser -u mlops-mlflow -- cat /etc/mlops/tls/host.key")
+    assert tried.failed
+    assert "Permission denied" in tried.stderr
+    assert host.run("runuser -u mlops-mlflow -- cat /etc/mlops/tls/ca.crt").succeeded
+
+
+def test_it_may_reach_only_what_was_said(host: Host) -> None:
+    shown = host.check_output("systemctl show mlops-mlflow -p IPAddressDeny -p IPAddressAllow")
+    assert "IPAddressDeny=0.0.0.0/0" in shown or "IPAddressDeny=::/0" in shown
+    assert "127.0.0.0/8" in shown
+
+
 def test_metrics_are_not_for_everybody(host: Host, admin: Client) -> None:
-    assert "mlflow_" in host.check_output(
-        "python3 -c 'import urllib.request as u;"
-        'print(u.urlopen("http://127.0.0.1:5501/metrics").read().decode())\''
-    )
+    for unit in UNITS:
+        assert "mlflow_" in over_socket(host, f"/run/{unit}/metrics.sock", "/metrics").stdout
     assert admin.ask("GET", admin.url + ":9443/metrics/mlflow").status_code == 403
 
 
@@ -166,8 +229,7 @@ def test_metrics_are_not_for_everybody(host: Host, admin: Client) -> None:
 def test_a_killed_worker_is_not_missed(host: Host, admin: Client, unit: str) -> None:
     for other in UNITS:
         deadline = time.monotonic() + 120
-        port = 5502 + UNITS.index(other)
-        while host.run(f"bash -c '</dev/tcp/127.0.0.1/{port}'").failed:
+        while over_socket(host, f"/run/{other}/mlflow.sock", "/mlflow/health").failed:
             assert time.monotonic() < deadline
             time.sleep(1)
     host.check_output(f"systemctl kill --signal=KILL {unit}.service")
@@ -189,3 +251,17 @@ def test_it_is_sandboxed(host: Host, unit: str) -> None:
 @pytest.mark.parametrize("name", ["model_registry_admin_password", "model_registry_session_key"])
 def test_its_secrets_are_nowhere_to_be_read(host: Host, name: str) -> None:
     assert spills(host, secret(name)) == []
+
+
+def test_passwords_cannot_be_guessed_and_nobody_else_is_held_up(host: Host, admin: Client) -> None:
+    """The last one: this address has no tries left for a while."""
+    path = f"{API}/experiments/search?max_results=1"
+    assert admin.ask("GET", path).status_code == 200
+    guesses = [Client(host, ("admin", f"guess-{number:06}")) for number in range(40)]
+    codes = [guess.ask("GET", path).status_code for guess in guesses]
+    assert set(codes) == {401, 429}
+    assert codes.count(429) >= 15
+    refused = guesses[-1].ask("GET", path)
+    assert int(refused.headers["Retry-After"]) in range(1, 7)
+    assert "Too many wrong passwords" in refused.text
+    assert [admin.ask("GET", path).status_code for _time in range(20)] == [200] * 20

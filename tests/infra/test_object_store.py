@@ -58,6 +58,14 @@ def test_an_object_comes_back_as_it_was_whole_and_in_part() -> None:
     s3.delete_object(Bucket="mlops-models", Key="a b/ü+//x.bin")
 
 
+def test_names_of_metadata_arrive_as_they_were_signed() -> None:
+    s3, where = client(MODELS), {"Bucket": "mlops-models", "Key": "with metadata"}
+    told = {"under_score": "1", "git_commit": "abc", "with-dash": "2", "dot.ted": "3"}
+    s3.put_object(**where, Body=b"x", Metadata=told)
+    assert s3.head_object(**where)["Metadata"].keys() == told.keys()
+    s3.delete_object(**where)
+
+
 def test_a_large_object_is_uploaded_in_parts() -> None:
     s3, pieces = client(MODELS), [b"a" * 8 * MIB, b"b" * MIB]
     upload = s3.create_multipart_upload(Bucket="mlops-models", Key="large")["UploadId"]
@@ -78,6 +86,12 @@ def test_a_large_object_is_uploaded_in_parts() -> None:
 def test_one_account_may_not_read_what_another_stores() -> None:
     with pytest.raises(botocore.exceptions.ClientError, match="AccessDenied"):
         client(PIPELINE).list_objects_v2(Bucket="mlops-models")
+
+
+def test_an_account_makes_no_buckets_that_nobody_named() -> None:
+    with pytest.raises(botocore.exceptions.ClientError, match="TooManyBuckets"):
+        client(MODELS).create_bucket(Bucket="of-nobody")
+    client(MODELS).head_bucket(Bucket="mlops-models")
 
 
 def test_a_wrong_secret_is_refused() -> None:

@@ -8,8 +8,9 @@ MLflow's own command imports everything twice, once in the command and once in e
 takes half a minute. Here everything is imported once. The databases are brought up to date and the
 administrator is created before the first request is answered.
 
-Several of these servers share one port: the system spreads connections over those that are ready,
-so that one may end, or be replaced, while another answers. Each also answers on a port of its own.
+It listens on sockets that only nginx may reach: what speaks to it has passed the gateway, and
+other users of the host cannot. Several of these servers run beside one another, so that one may
+end, or be replaced, while another answers.
 
 Everything is configured by environment variables, so that no secret is ever an argument.
 """
@@ -30,11 +31,11 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from admission import Admission, turns
+from guard import Guard, Tries
 
-HOST = "127.0.0.1"
-SHARED_PORT = int(os.environ["MODEL_REGISTRY_PORT"])
-OWN_PORT = int(os.environ["MODEL_REGISTRY_OWN_PORT"])
-METRICS_PORT = int(os.environ["MODEL_REGISTRY_METRICS_PORT"])
+SOCKET = os.environ["MODEL_REGISTRY_SOCKET"]
+METRICS_SOCKET = os.environ["MODEL_REGISTRY_METRICS_SOCKET"]
+WRONG_PASSWORDS = int(os.environ["MODEL_REGISTRY_WRONG_PASSWORDS"])
 CONNECTIONS = int(os.environ["MODEL_REGISTRY_CONNECTIONS"])
 # Requests about accounts open one session each, so that any number of connections is enough.
 ACCOUNT_CONNECTIONS = int(os.environ["MODEL_REGISTRY_ACCOUNT_CONNECTIONS"])
@@ -68,16 +69,6 @@ def forget_ended_servers() -> None:
         process = path.stem.rpartition("_")[2]
         if not Path("/proc", process).exists():
             path.unlink(missing_ok=True)
-
-
-def listen(port: int) -> socket.socket:
-    """Listen on a port that other servers may listen on, too."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    listener.bind((HOST, port))
-    listener.listen(128)
-    return listener
 
 
 def limit_connections(most: int) -> None:
@@ -151,6 +142,27 @@ def share_connections() -> None:
     models._get_managed_session_maker = make_admitted
 
 
+def say_nothing_of_usage_data() -> None:
+    """The pages tell everybody that usage data are collected, also where that is switched off. They
+    ask nothing but the browser's memory whether to: put the answer there before they look."""
+    from mlflow.server import app
+
+    remembered = {
+        "mlflow.telemetry.info.alert.dismissed_v1": "true",
+        "mlflow.settings.telemetry.enabled_v1": "false",
+    }
+    lines = "".join(
+        f"localStorage.setItem({name!r},{value!r});" for name, value in remembered.items()
+    )
+    page = Path(str(app.static_folder), "index.html").read_text(encoding="utf-8")
+    page = page.replace("<head>", f"<head><script>try{{{lines}}}catch(none){{}}</script>", 1)
+
+    def serve() -> Any:
+        return app.response_class(page, mimetype="text/html", headers={"Cache-Control": "no-cache"})
+
+    app.view_functions["serve"] = serve
+
+
 def open_stores() -> None:
     """Connect before the first request asks for it."""
     from mlflow.server import handlers
@@ -163,10 +175,20 @@ def open_stores() -> None:
 
 
 class MetricsServer(ThreadingMixIn, WSGIServer):
-    """Shares its port with the other servers: whoever is asked answers for all."""
+    """Listens on a socket. Whichever server is asked answers for all of them."""
 
+    address_family = socket.AF_UNIX
     daemon_threads = True
-    allow_reuse_port = True
+
+    def server_bind(self) -> None:
+        Path(METRICS_SOCKET).unlink(missing_ok=True)
+        self.socket.bind(METRICS_SOCKET)
+        Path(METRICS_SOCKET).chmod(0o666)  # its directory lets nobody in but nginx
+        self.server_name, self.server_port = "localhost", 80
+        self.setup_environ()
+
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        return self.socket.accept()[0], ("localhost", 0)
 
 
 class Quiet(WSGIRequestHandler):
@@ -175,14 +197,14 @@ class Quiet(WSGIRequestHandler):
 
 
 def serve_metrics() -> None:
-    """Metrics on a port of their own, which needs no account of the registry."""
+    """Metrics on a socket of their own, which needs no account of the registry."""
     from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
     from prometheus_client.multiprocess import MultiProcessCollector
 
     registry = CollectorRegistry()
     MultiProcessCollector(registry)
     ProcessCollector(registry=registry)
-    server = MetricsServer((HOST, METRICS_PORT), Quiet)
+    server = MetricsServer((METRICS_SOCKET, 0), Quiet)
     server.set_app(make_wsgi_app(registry))
     threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
 
@@ -194,16 +216,21 @@ def serve() -> None:
 
     open_stores()
     limit_connections(ACCOUNT_CONNECTIONS)
+    application = auth.create_app()
+    say_nothing_of_usage_data()
+    if WRONG_PASSWORDS:
+        application = Guard(application, Tries(WRONG_PASSWORDS))
     config = uvicorn.Config(
-        auth.create_app(),
+        application,
+        uds=SOCKET,
         access_log=False,  # the gateway logs requests
         proxy_headers=True,
-        forwarded_allow_ips=HOST,
+        forwarded_allow_ips="*",
         server_header=False,
         date_header=False,  # the gateway writes one
         timeout_graceful_shutdown=10,
     )
-    uvicorn.Server(config).run(sockets=[listen(OWN_PORT), listen(SHARED_PORT)])
+    uvicorn.Server(config).run()
 
 
 def main() -> None:

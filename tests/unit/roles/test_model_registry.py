@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sys
 import threading
@@ -13,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import util
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import jinja2
 import pytest
@@ -110,3 +112,100 @@ def test_the_role_computes_with_the_same_numbers() -> None:
             known[f"__model_registry_{name}"] = jinja2.Template(text).render(known)
         pool, readers, writers = (int(str(known[f"__model_registry_{name}"])) for name in names)
         assert admission.turns(pool) == (writers, readers)
+
+
+guard = module("guard")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Application:
+    """Knows one password. Says how often it was asked."""
+
+    asked = 0
+
+    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
+        self.asked += 1
+        known = dict(scope.get("headers", ())).get(b"authorization") == b"right"
+        await send({"type": "http.response.start", "status": 200 if known else 401, "headers": []})
+
+
+class Door:
+    """The guard before an application, and one request after the other."""
+
+    def __init__(self, tries: int) -> None:
+        self.clock, self.application = Clock(), Application()
+        self.guard = guard.Guard(self.application, guard.Tries(tries, self.clock))
+        self.headers: dict[bytes, bytes] = {}
+
+    def ask(self, password: str, address: str = "a") -> int:
+        sent: list[dict[str, Any]] = []
+
+        async def send(message: dict[str, Any]) -> None:
+            sent.append(message)
+
+        headers = [(b"x-real-ip", address.encode())]
+        if password:
+            headers.append((b"authorization", password.encode()))
+        asyncio.run(self.guard({"type": "http", "headers": headers}, None, send))
+        self.headers = dict(sent[0]["headers"])
+        return int(sent[0]["status"])
+
+
+def test_wrong_passwords_run_out_and_come_back() -> None:
+    door = Door(3)
+    assert [door.ask(f"wrong {number}") for number in range(5)] == [401, 401, 401, 429, 429]
+    assert door.application.asked == 3
+    assert door.headers[b"retry-after"] == b"6"
+    door.clock.now = 4.0
+    assert (door.ask("wrong"), door.headers[b"retry-after"]) == (429, b"2")
+    door.clock.now = 6.0
+    assert [door.ask("wrong"), door.ask("wrong")] == [401, 429]
+    door.clock.now = 600.0
+    assert [door.ask("wrong") for _time in range(4)] == [401, 401, 401, 429]
+
+
+def test_who_was_right_before_is_not_held_up_by_others_at_the_same_address() -> None:
+    door = Door(2)
+    assert [door.ask("right") for _time in range(10)] == [200] * 10
+    assert [door.ask(f"wrong {number}") for number in range(4)] == [401, 401, 429, 429]
+    assert door.ask("right") == 200
+    assert door.ask("right", address="b") == 200
+    assert door.ask("wrong", address="b") == 401
+
+
+def test_who_shows_no_password_costs_nothing() -> None:
+    door = Door(1)
+    assert [door.ask("") for _time in range(5)] == [401] * 5
+    assert door.ask("right") == 200
+
+
+def test_tries_at_the_same_time_are_counted_before_they_are_answered() -> None:
+    tries = guard.Tries(2, Clock())
+    taken = [tries.take(b"a", tries.fingerprint(b"a", b"%d" % number)) for number in range(4)]
+    assert taken == [0, 0, 6, 6]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "REMEMBERED", 3)
+    tries = guard.Tries(1, Clock())
+    for number in range(9):
+        address = b"%d" % number
+        seen = tries.fingerprint(address, b"x")
+        tries.take(address, seen)
+        tries.right(address, seen)
+    assert (len(tries._left), len(tries._right)) == (3, 3)
+
+
+def test_a_password_that_was_changed_is_a_guess_again() -> None:
+    tries = guard.Tries(1, Clock())
+    seen = tries.fingerprint(b"a", b"old")
+    tries.right(b"a", seen)
+    assert tries.take(b"a", seen) == 0
+    tries.wrong(seen)
+    assert [tries.take(b"a", seen), tries.take(b"a", seen)] == [0, 6]
