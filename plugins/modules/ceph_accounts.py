@@ -192,13 +192,7 @@ class Gateway:
                 return answer
             code = error_code(answer)
             if code in ("BucketAlreadyExists", "InvalidBucketName", "TooManyBuckets"):
-                mend = ""
-                if code == "TooManyBuckets":
-                    mend = (
-                        f" {account.name} has made buckets that nobody named: name them in "
-                        "object_store_accounts, or remove them."
-                    )
-                raise CephError(f"Could not {doing}: the gateway answered {code}.{mend}")
+                raise CephError(f"Could not {doing}: the gateway answered {code}.")
             if time.monotonic() > give_up:
                 said = code or (answer.decode("utf-8", "replace") if not status else str(status))
                 raise CephError(

@@ -12,7 +12,6 @@ from typing import Any
 from .errors import CephError
 
 _RIGHTS = "read, write, delete"
-_ANY_BUCKETS = 1000  # what the gateway, and an earlier version of ours, gives to every account
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def _once(what: str, names: Sequence[str], show: bool = True) -> None:
 
 def document(account: Account, old: Mapping[str, Any] | None) -> dict[str, Any]:
     """The account's document: what others set stays, what we decide is decided."""
-    data: dict[str, Any] = {"type": "rgw", **(old or {})}
+    data: dict[str, Any] = {"max_buckets": 1000, "type": "rgw", **(old or {})}
     quota = dict(data.get("user_quota") or {})
     quota.update(_quota(account.quota_gib))
     data.update(
@@ -59,7 +58,6 @@ def document(account: Account, old: Mapping[str, Any] | None) -> dict[str, Any]:
         display_name=account.name,
         suspended=0,
         op_mask=_RIGHTS,
-        max_buckets=_most_buckets(account, old),
         keys=[
             {
                 "user": account.name,
@@ -70,16 +68,6 @@ def document(account: Account, old: Mapping[str, Any] | None) -> dict[str, Any]:
         user_quota=quota,
     )
     return data
-
-
-def _most_buckets(account: Account, old: Mapping[str, Any] | None) -> int:
-    """Its own buckets and no more, unless it has none or somebody else decided about it."""
-    said = (old or {}).get("max_buckets", _ANY_BUCKETS)
-    if not account.buckets:
-        return int(said)
-    if said == _ANY_BUCKETS:
-        return len(account.buckets)
-    return max(int(said), len(account.buckets)) if said > 0 else int(said)
 
 
 def _quota(gib: int) -> dict[str, Any]:
@@ -108,8 +96,6 @@ def differences(account: Account, old: Mapping[str, Any] | None) -> tuple[str, .
         texts.append(f"set the key of account {account.name}")
     if any(old.get(name) != wanted[name] for name in ("suspended", "op_mask", "display_name")):
         texts.append(f"restore the rights of account {account.name}")
-    if old.get("max_buckets") != wanted["max_buckets"]:
-        texts.append(f"let account {account.name} have {wanted['max_buckets']} buckets at most")
     if any((old.get("user_quota") or {}).get(k) != v for k, v in _quota(account.quota_gib).items()):
         size = f"{account.quota_gib} GiB" if account.quota_gib else "no limit"
         texts.append(f"set the quota of account {account.name} to {size}")

@@ -45,30 +45,6 @@ def test_what_others_set_stays() -> None:
     assert len(made["keys"]) == 1
 
 
-@pytest.mark.parametrize(
-    ("buckets", "old", "most"),
-    [
-        (("a", "b"), None, 2),
-        (("a", "b"), {"max_buckets": 1000}, 2),  # as an earlier version made it
-        (("a", "b"), {"max_buckets": 1}, 2),  # one more is named now
-        (("a",), {"max_buckets": 2}, 2),
-        (("a",), {"max_buckets": -1}, -1),  # somebody else's decision
-        (("a",), {"max_buckets": 0}, 0),
-        ((), None, 1000),
-        ((), {"max_buckets": 1000}, 1000),
-    ],
-)
-def test_an_account_has_its_own_buckets_and_makes_no_others(
-    buckets: tuple[str, ...], old: dict[str, Any] | None, most: int
-) -> None:
-    account = Account("models", "AK", "SK", buckets)
-    assert document(account, old)["max_buckets"] == most
-    earlier = {**document(account, None), **(old or {})}
-    changed = old is not None and old["max_buckets"] != most
-    said = (f"let account models have {most} buckets at most",) if changed else ()
-    assert differences(account, earlier) == said
-
-
 def test_an_account_as_wanted_has_no_differences() -> None:
     assert differences(ACCOUNT, document(ACCOUNT, None)) == ()
 
