@@ -5,7 +5,8 @@
 
 Who has shown the right password from an address is never held up, whatever others behind the same
 address do. Only passwords that have not been seen to be right cost one of the address's tries,
-which come back one by one. No password is kept, only a fingerprint that is good for this process.
+which come back one by one. No password is kept: a fingerprint of it is the name of an empty file,
+which all workers see, and cannot be told without the server's own key.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
-import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, MutableMapping
+from pathlib import Path
 from typing import Any
 
 # As many addresses and right passwords are remembered; the oldest are forgotten first.
@@ -34,20 +35,22 @@ Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None
 class Tries:
     """The tries that each address has left, and who needs none."""
 
-    def __init__(self, most: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, most: int, known: Path, key: bytes, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._most = most
+        self._known = known
+        self._key = key
         self._clock = clock
-        self._secret = secrets.token_bytes(32)
         self._left: OrderedDict[bytes, tuple[float, float]] = OrderedDict()
-        self._right: OrderedDict[bytes, None] = OrderedDict()
+        known.mkdir(mode=0o700, exist_ok=True)
 
-    def fingerprint(self, address: bytes, password: bytes) -> bytes:
-        return hmac.new(self._secret, address + b"\0" + password, hashlib.sha256).digest()
+    def fingerprint(self, address: bytes, password: bytes) -> str:
+        return hmac.new(self._key, address + b"\0" + password, hashlib.sha256).hexdigest()
 
-    def take(self, address: bytes, fingerprint: bytes) -> float:
+    def take(self, address: bytes, fingerprint: str) -> float:
         """Take one try. The answer is 0, or the seconds until there is one."""
-        if fingerprint in self._right:
-            self._right.move_to_end(fingerprint)
+        if (self._known / fingerprint).exists():
             return 0.0
         left = self._now(address)
         if left < 1:
@@ -55,18 +58,20 @@ class Tries:
         self._put(address, left - 1)
         return 0.0
 
-    def right(self, address: bytes, fingerprint: bytes) -> None:
+    def right(self, address: bytes, fingerprint: str) -> None:
         """The password was right: the try is given back, and no further one is needed."""
-        if fingerprint not in self._right:
-            self._put(address, self._now(address) + 1)
-        self._right[fingerprint] = None
-        self._right.move_to_end(fingerprint)
-        while len(self._right) > REMEMBERED:
-            self._right.popitem(last=False)
+        if (self._known / fingerprint).exists():
+            return
+        self._put(address, self._now(address) + 1)
+        (self._known / fingerprint).touch(mode=0o600)
+        there = list(self._known.iterdir())
+        if len(there) > REMEMBERED:
+            for old in sorted(there, key=_written)[: len(there) // 2]:
+                old.unlink(missing_ok=True)
 
-    def wrong(self, fingerprint: bytes) -> None:
+    def wrong(self, fingerprint: str) -> None:
         """A password that was right once may have been changed."""
-        self._right.pop(fingerprint, None)
+        (self._known / fingerprint).unlink(missing_ok=True)
 
     def _now(self, address: bytes) -> float:
         left, since = self._left.get(address, (float(self._most), self._clock()))
@@ -77,6 +82,13 @@ class Tries:
         self._left.move_to_end(address)
         while len(self._left) > REMEMBERED:
             self._left.popitem(last=False)
+
+
+def _written(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # the other worker was quicker
+        return 0.0
 
 
 class Guard:

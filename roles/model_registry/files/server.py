@@ -219,7 +219,10 @@ def serve() -> None:
     application = auth.create_app()
     say_nothing_of_usage_data()
     if WRONG_PASSWORDS:
-        application = Guard(application, Tries(WRONG_PASSWORDS))
+        key = os.environ["MLFLOW_FLASK_SERVER_SECRET_KEY"].encode()
+        application = Guard(
+            application, Tries(WRONG_PASSWORDS, Path(os.environ["HOME"], "known"), key)
+        )
     config = uvicorn.Config(
         application,
         uds=SOCKET,

@@ -138,9 +138,9 @@ class Application:
 class Door:
     """The guard before an application, and one request after the other."""
 
-    def __init__(self, tries: int) -> None:
+    def __init__(self, tries: int, known: Path) -> None:
         self.clock, self.application = Clock(), Application()
-        self.guard = guard.Guard(self.application, guard.Tries(tries, self.clock))
+        self.guard = guard.Guard(self.application, guard.Tries(tries, known, b"k", self.clock))
         self.headers: dict[bytes, bytes] = {}
 
     def ask(self, password: str, address: str = "a") -> int:
@@ -157,8 +157,8 @@ class Door:
         return int(sent[0]["status"])
 
 
-def test_wrong_passwords_run_out_and_come_back() -> None:
-    door = Door(3)
+def test_wrong_passwords_run_out_and_come_back(tmp_path: Path) -> None:
+    door = Door(3, tmp_path)
     assert [door.ask(f"wrong {number}") for number in range(5)] == [401, 401, 401, 429, 429]
     assert door.application.asked == 3
     assert door.headers[b"retry-after"] == b"6"
@@ -170,8 +170,8 @@ def test_wrong_passwords_run_out_and_come_back() -> None:
     assert [door.ask("wrong") for _time in range(4)] == [401, 401, 401, 429]
 
 
-def test_who_was_right_before_is_not_held_up_by_others_at_the_same_address() -> None:
-    door = Door(2)
+def test_who_was_right_before_is_not_held_up_by_others_at_the_same_address(tmp_path: Path) -> None:
+    door = Door(2, tmp_path)
     assert [door.ask("right") for _time in range(10)] == [200] * 10
     assert [door.ask(f"wrong {number}") for number in range(4)] == [401, 401, 429, 429]
     assert door.ask("right") == 200
@@ -179,31 +179,41 @@ def test_who_was_right_before_is_not_held_up_by_others_at_the_same_address() -> 
     assert door.ask("wrong", address="b") == 401
 
 
-def test_who_shows_no_password_costs_nothing() -> None:
-    door = Door(1)
+def test_who_shows_no_password_costs_nothing(tmp_path: Path) -> None:
+    door = Door(1, tmp_path)
     assert [door.ask("") for _time in range(5)] == [401] * 5
     assert door.ask("right") == 200
 
 
-def test_tries_at_the_same_time_are_counted_before_they_are_answered() -> None:
-    tries = guard.Tries(2, Clock())
+def test_tries_at_the_same_time_are_counted_before_they_are_answered(tmp_path: Path) -> None:
+    tries = guard.Tries(2, tmp_path, b"k", Clock())
     taken = [tries.take(b"a", tries.fingerprint(b"a", b"%d" % number)) for number in range(4)]
     assert taken == [0, 0, 6, 6]
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_one_worker_has_seen_to_be_right_the_other_knows(tmp_path: Path) -> None:
+    first, second = Door(1, tmp_path / "known"), Door(1, tmp_path / "known")
+    assert first.ask("right") == 200
+    assert [second.ask("wrong 1"), second.ask("wrong 2"), second.ask("right")] == [401, 429, 200]
+    (kept,) = (tmp_path / "known").iterdir()
+    assert "right" not in kept.name
+    assert kept.read_bytes() == b""
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(guard, "REMEMBERED", 3)
-    tries = guard.Tries(1, Clock())
+    tries = guard.Tries(1, tmp_path, b"k", Clock())
     for number in range(9):
         address = b"%d" % number
         seen = tries.fingerprint(address, b"x")
         tries.take(address, seen)
         tries.right(address, seen)
-    assert (len(tries._left), len(tries._right)) == (3, 3)
+    assert len(tries._left) == 3
+    assert len(list(tmp_path.iterdir())) <= 3
 
 
-def test_a_password_that_was_changed_is_a_guess_again() -> None:
-    tries = guard.Tries(1, Clock())
+def test_a_password_that_was_changed_is_a_guess_again(tmp_path: Path) -> None:
+    tries = guard.Tries(1, tmp_path, b"k", Clock())
     seen = tries.fingerprint(b"a", b"old")
     tries.right(b"a", seen)
     assert tries.take(b"a", seen) == 0
