@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
+import re
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from testinfra.host import Host
@@ -12,6 +16,7 @@ from testinfra.host import Host
 from tests.infra.outside import Client, exposure, open_ports, secret, spills
 
 PASSWORDS = ["artifact_registry_push_password", "artifact_registry_pull_password"]
+README = Path(__file__).resolve().parents[2] / "roles/artifact_registry/README.md"
 UPLOADS = "/v2/models/seen/blobs/uploads/"
 
 
@@ -55,6 +60,43 @@ def test_strangers_may_do_nothing(host: Host, method: str, path: str) -> None:
     assert Client(host, ("pull", "wrong")).ask(method, path).status_code == 401
 
 
+def test_guesses_are_slow_and_few_at_a_time(host: Host, pull: Client) -> None:
+    """The scenario allows five at the same time."""
+    begun = time.monotonic()
+    assert Client(host, ("pull", "wrong")).ask("GET", "/v2/").status_code == 401
+    assert time.monotonic() - begun >= 0.5
+    guesses = [Client(host, ("pull", f"guess-{number}")) for number in range(15)]
+    with ThreadPoolExecutor(15) as threads:
+        codes = list(threads.map(lambda guess: guess.ask("GET", "/v2/").status_code, guesses))
+    assert set(codes) == {401, 429}
+    assert pull.ask("GET", "/v2/").status_code == 200
+
+
+def test_other_users_of_the_host_do_not_get_past_the_gateway(host: Host) -> None:
+    reach = (
+        "runuser -u %s -- python3 -c 'import socket;"
+        'socket.socket(socket.AF_UNIX).connect("/run/mlops-registry/registry.sock")\''
+    )
+    assert "Permission denied" in host.run(reach % "nobody").stderr
+    assert host.run(reach % "mlops-nginx").succeeded
+    assert ":5001 " not in host.check_output("ss -Hltn")
+
+
+def test_it_cannot_read_the_key_of_the_host(host: Host) -> None:
+    tried = host.run("runuser -u mlops-registry -- cat /etc/mlops/tls/host.key")
+    assert "Permission denied" in tried.stderr
+
+
+def test_each_model_has_a_repository_of_its_own(push: Client, pull: Client) -> None:
+    content = os.urandom(100)
+    digest = "sha256:" + hashlib.sha256(content).hexdigest()
+    for name in ("models/one", "models/two"):
+        place = push.ask("POST", f"/v2/{name}/blobs/uploads/").headers["Location"]
+        assert push.ask("PUT", f"{place}&digest={digest}", data=content).status_code == 201
+        assert pull.ask("GET", f"/v2/{name}/blobs/{digest}").content == content
+    assert pull.ask("GET", f"/v2/models/three/blobs/{digest}").status_code == 404
+
+
 def test_the_pulling_account_may_not_write(push: Client, pull: Client) -> None:
     blob = upload(push, b"stays")
     assert pull.ask("POST", UPLOADS).status_code == 401
@@ -66,6 +108,41 @@ def test_the_pushing_account_may_delete(push: Client) -> None:
     blob = upload(push, os.urandom(100))
     assert push.ask("DELETE", blob).status_code == 202
     assert push.ask("GET", blob).status_code == 404
+
+
+def test_the_readme_speaks_of_this_version(host: Host) -> None:
+    """What it does not do is written down for this one."""
+    assert " 2.8.3" in host.check_output("docker-registry --version").replace("+", " ")
+    assert "Of 2.8.3" in README.read_text(encoding="utf-8")
+
+
+def test_what_no_manifest_names_is_collected_as_the_readme_says(host: Host, push: Client) -> None:
+    content = json.dumps({"architecture": "none", "seen": time.time_ns()}).encode()
+    digest = upload(push, content).rpartition("/")[2]
+    kept = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest,
+            "size": len(content),
+        },
+        "layers": [],
+    }
+    body, kind = json.dumps(kept).encode(), {"Content-Type": str(kept["mediaType"])}
+    name = "sha256:" + hashlib.sha256(body).hexdigest()
+    where = f"/v2/models/seen/manifests/{name}"  # by digest only, without a tag
+    assert push.ask("PUT", where, data=body, headers=kind).status_code == 201
+    orphan = upload(push, os.urandom(1000))
+    lines = re.findall(r"```sh\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    host.check_output("set -e\n" + lines[0])
+    deadline = time.monotonic() + 30
+    while push.ask("GET", "/v2/").status_code != 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert push.ask("GET", orphan).status_code == 404
+    assert push.ask("GET", where, headers={"Accept": kind["Content-Type"]}).content == body
+    assert push.ask("GET", f"/v2/models/seen/blobs/{digest}").content == content
 
 
 def test_it_comes_back_after_it_was_killed(host: Host, push: Client) -> None:
