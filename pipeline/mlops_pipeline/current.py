@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Find the release that was published last, with its golden answers; change nothing.
 
-The model registry only gives a hint. Signature and evaluation are verified here as devices do it,
-where the site's keys are known (``release_keys``); what was signed before there were claims is left
-to the devices, which know whether they have it already.
+The model registry only gives a hint. Signature and evaluation are verified here as devices do it.
+What names another site, model or key is refused. Where nothing can be verified, as with a release
+signed before there were claims or without any key of the site, there is no current release, and
+the answer says why (unverified): whoever asks makes a new one.
 
 Asks the model registry over its REST interface: importing MLflow's client takes longer than all
 the rest.
@@ -98,11 +99,14 @@ def tagged_digest(version: dict[str, Any]) -> str:
     return ""
 
 
-def check_trust(config: Config, registry: RegistryClient, release: Release) -> None:
-    """Refuse a release that the devices of this site would refuse, or that nobody has judged."""
+def check_trust(config: Config, registry: RegistryClient, release: Release) -> str:
+    """Refuse a release that the devices of this site would refuse, or that nobody has judged.
+
+    Returns why it cannot be told, nothing where it is trusted.
+    """
     ring = site_ring(config)
     if ring is None:
-        return
+        return "No key of the site is known here (release_keys)."
     name = release.model_name
     site = config.options.text("site", "-")
     expected = Expected(None if site in ("", "-") else site, registry.reference, name)
@@ -110,7 +114,10 @@ def check_trust(config: Config, registry: RegistryClient, release: Release) -> N
         pairs = [each[1:] for each in read_signatures(registry, release.digest)]
         claims = judge(pairs, release.digest, ring, expected).claims
         if claims is None:
-            return
+            return (
+                f"The signature of {release.digest} does not say for which site and model it was "
+                "made, as those of earlier versions do not."
+            )
         check_names(claims, name, release.model_version)
         if claims.statement:
             files = {file: blob.digest for file, blob in release.files.items()}
@@ -121,6 +128,7 @@ def check_trust(config: Config, registry: RegistryClient, release: Release) -> N
             "the model again (make pipeline), or give the alias to a version that was published "
             "here."
         ) from None
+    return ""
 
 
 def find_manifest(config: Config, name: str, digest: str) -> tuple[RegistryClient, bytes | None]:
@@ -134,7 +142,7 @@ def find_manifest(config: Config, name: str, digest: str) -> tuple[RegistryClien
 
 
 def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str, Any]:
-    """Find the release; a digest of None says that there is none."""
+    """Find the release; a digest of None says that there is none that counts."""
     name = config.options.text("model_name")
     alias = config.options.text("alias", "champion")
     none = {"changed": False, "digest": None}
@@ -154,7 +162,9 @@ def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str
                     f"The model registry names {digest} as the release of {name}; it is one of "
                     f"{release.model_name}."
                 )
-            check_trust(config, registry, release)
+            unverified = check_trust(config, registry, release)
+            if unverified:
+                return {**none, "unverified": unverified}
             if golden:
                 keep_golden(golden, registry.small_blob(release.files[GOLDEN_FILE]))
     except RegistryError as error:

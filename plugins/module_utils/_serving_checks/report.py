@@ -73,9 +73,13 @@ def step_answers(raw: Mapping[str, Any]) -> list[dict[str, Any]]:
         printed = reused.get("result") or {}
         if printed.get("digest") or reused.get("failed"):
             return [{"error": reused.get("msg"), **printed, "step": "current"}]
+    note = (reused.get("result") or {}).get("unverified") if isinstance(reused, Mapping) else None
     packaged = raw.get("package")
     ran = isinstance(packaged, Mapping) and packaged and not packaged.get("skipped")
     answers = []
+    if note:
+        said = f"the last release is not used again: {note} A new one is published"
+        answers.append({**(reused or {}).get("result", {}), "step": "current", "note": said})
     for step in PACKAGED if ran else STEPS:
         task = raw.get(step)
         if not isinstance(task, Mapping) or task.get("skipped"):
@@ -118,6 +122,9 @@ def step_rows(steps: Sequence[Mapping[str, Any]]) -> list[Row]:
         if not entry.get("ok"):
             reason = str(entry.get("error") or "it gave no reason")
             rows.append(Row(step, FAIL, seconds, reason))
+            continue
+        if entry.get("note"):
+            rows.append(Row(step, WARN, seconds, str(entry["note"])))
             continue
         slow = _slowest_part(step, seconds, entry.get("timings") or {})
         done = "the last release is used again" if step == "current" else _what(step, entry)

@@ -56,6 +56,34 @@ def test_a_reused_release_is_one_row() -> None:
     )
 
 
+def test_a_release_that_does_not_count_is_said_and_a_new_one_is_made() -> None:
+    said = {"digest": None, "ok": True, "seconds": 2, "unverified": "It is not signed."}
+    raw = {"current": {"result": said}, "prepare": step("prepare"), "train": {"skipped": True}}
+    rows = report.step_rows(report.step_answers(raw))
+    assert [(row.step, row.verdict) for row in rows][:2] == [("current", WARN), ("prepare", PASS)]
+    assert rows[0].finding == (
+        "the last release is not used again: It is not signed. A new one is published"
+    )
+
+
+def test_a_model_that_exists_has_no_data_and_no_training() -> None:
+    raw = {
+        "package": step("package", cases=3, answers="given"),
+        "prepare": {"skipped": True},
+        "publish": step("publish"),
+    }
+    rows = report.step_rows(report.step_answers(raw))
+    assert [row.step for row in rows] == ["package", "publish"]
+    assert rows[0].finding == "3 cases, answers given"
+
+
+def test_rows_name_their_model_where_there_are_several() -> None:
+    found = report.model_found({"name": "digits", "steps": {}, "devices": [device("edge1")]})
+    assert "predict edge1" in [row.step for row in report.model_rows(found, {})]
+    titles = [row.step for row in report.model_rows(found, {}, "digits")]
+    assert "predict edge1 (digits)" in titles
+
+
 def test_a_registry_that_cannot_say_what_was_released_fails() -> None:
     raw = {"current": {"failed": True, "msg": "no", "result": {"error": "No answer."}}}
     (row,) = report.step_rows(report.step_answers(raw))
