@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import importlib
 import json
 import random
 import struct
 import sys
+import time
 import zlib
 from argparse import Namespace
 from collections.abc import Iterator
@@ -67,7 +69,7 @@ def release(root: Path, name: str, version: str, model: str, case: bytes) -> str
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]:
-    """A server with four models, one of which it cannot serve."""
+    """A server with several models, one of which it cannot serve."""
     root = tmp_path_factory.mktemp("serving")
     fixture = serving.FIXTURE
     serving.put_release(
@@ -77,6 +79,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]
     release(root, "types", "1", "every_type", golden(EVERY, expected))
     release(root, "two", "7", "two_inputs", golden(TWO, {"sum": [6.0], "kind_out": ["k"]}))
     release(root, "bf16", "1", "bfloat16", golden(TWO, {}))
+    square = tensor("x", "FP32", [4], [1, 2, 3, 4])
+    release(root, "fragile", "1", "fragile", golden([square], {"y": [1, 2, 3, 4]}))
     try:
         with serving.serving(root) as running:
             yield running
@@ -103,7 +107,9 @@ def series(server: serving.Server, name: str) -> dict[str, float]:
 
 
 def test_models_stand_side_by_side(server: serving.Server) -> None:
-    assert json.loads(server.ask("GET", "/v2/models")[2]) == {"models": ["iris", "two", "types"]}
+    assert json.loads(server.ask("GET", "/v2/models")[2]) == {
+        "models": ["fragile", "iris", "two", "types"]
+    }
     state = json.loads(server.ask("GET", "/release")[2])
     assert state["models"]["two"]["model_version"] == "7"
     assert "bfloat16, which clients cannot send" in state["models"]["bf16"]["failure"]
@@ -200,7 +206,7 @@ def test_json_needs_no_content_type(server: serving.Server) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status", "sentence"),
     [
-        ("GET", "/v2/models/nobody", 404, "There is no model of this name here; there is iris"),
+        ("GET", "/v2/models/nobody", 404, "There is no model of this name here; there is fragile"),
         ("GET", "/v2/models/iris/versions/1", 404, "in version 2 alone"),
         ("POST", "/v2/models/iris/versions/1/infer", 404, "in version 2 alone"),
         ("GET", "/v2/models/iris/versions/1/ready", 404, "in version 2 alone"),
@@ -238,6 +244,27 @@ def test_no_mistake_costs_anybody_else_anything(server: serving.Server) -> None:
     ] == (0.0)
 
 
+def test_a_model_that_fails_keeps_the_connection_and_the_journal(server: serving.Server) -> None:
+    before = len(server.log.read_text().splitlines())
+    body = json.dumps({"inputs": [tensor("x", "FP32", [3], [1, 2, 3])]}).encode()
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
+    connection.connect()
+    socket_before = connection.sock
+    started = time.monotonic()
+    for _number in range(20):
+        connection.request("POST", "/v2/models/fragile/infer", body)
+        answer = connection.getresponse()
+        headers = {name.lower(): value for name, value in answer.getheaders()}
+        assert "The model failed" in told((answer.status, headers, answer.read()), 500)
+        assert connection.sock is socket_before
+    connection.close()
+    written = server.log.read_text().splitlines()[before:]
+    assert 1 <= len(written) <= time.monotonic() - started + 2
+    assert "fragile version 1: The model failed" in written[0]
+    name = 'mlops_model_requests_total{model_name="fragile",model_version="1",outcome="error"}'
+    assert series(server, "mlops_model_requests_total")[name] == 20
+
+
 def test_nothing_that_a_client_makes_up_becomes_a_label(server: serving.Server) -> None:
     def count() -> int:
         rows = server.ask("GET", "/metrics")[2].decode().splitlines()
@@ -255,7 +282,6 @@ def test_nothing_that_a_client_makes_up_becomes_a_label(server: serving.Server) 
 
 def test_what_nginx_answers_itself_is_counted(server: serving.Server) -> None:
     import socket
-    import time
 
     def found() -> dict[str, float]:
         return series(server, "mlops_front_errors_total")
