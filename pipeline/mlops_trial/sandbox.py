@@ -60,14 +60,26 @@ def after(folder: Path, user: bool, memory_mib: int, answer_mib: int, seconds: i
         reason = see_only(folder)
         if reason:
             weaker.append(f"the file system stays readable ({reason})")
-    if user and os.geteuid() == 0:
+    reason = leave_user(user)
+    if reason:
+        weaker.append(f"it ran as the user of this process ({reason})")
+    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    return weaker
+
+
+def leave_user(user: bool) -> str:
+    """Become nobody; return why not."""
+    if os.geteuid() != 0:
+        return "only root may take another"
+    if not user:
+        return "no other user may enter the folder of temporary files, see TMPDIR"
+    try:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
-    else:
-        weaker.append("it ran as the user of this process, as only root may take another")
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    return weaker
+    except OSError as error:
+        return f"this container does not let us take another: {error.strerror}"
+    return ""
 
 
 def mapped() -> int:

@@ -23,6 +23,10 @@ import json, os, socket, sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import sandbox
+if len(sys.argv) > 5:
+    def refuse(*ids):
+        raise PermissionError(1, "Operation not permitted")
+    os.setgroups = refuse
 place, secret = Path(sys.argv[2]), sys.argv[3]
 weaker = sandbox.before() + sandbox.after(place, True, 64, 1, 60)
 found = {"weaker": weaker, "user": os.geteuid()}
@@ -55,7 +59,7 @@ def found() -> Iterator[dict[str, Any]]:
         yield confined(Path(folder))
 
 
-def confined(folder: Path) -> dict[str, Any]:
+def confined(folder: Path, *more: str) -> dict[str, Any]:
     place = folder / "in"
     place.mkdir()
     (place / "model").write_text("x")
@@ -65,7 +69,7 @@ def confined(folder: Path) -> dict[str, Any]:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = str(server.getsockname()[1])
-        arguments = [str(SANDBOX), str(place), str(secret), port]
+        arguments = [str(SANDBOX), str(place), str(secret), port, *more]
         done = subprocess.run(
             [sys.executable, "-I", "-c", PROGRAM, *arguments],
             capture_output=True,
@@ -96,3 +100,14 @@ def test_root_gives_up_its_user_and_the_network(found: dict[str, Any]) -> None:
     assert found["user"] == 65534
     assert found["network"] != "done"
     assert found["write"] == "PermissionError"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others cannot take another user anyway")
+def test_a_container_that_forbids_another_user_is_said() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        found = confined(Path(folder), "in a container")
+    assert any(
+        "does not let us take another: Operation not permitted" in each for each in found["weaker"]
+    )
+    assert found["own file"] == "done"
