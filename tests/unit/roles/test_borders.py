@@ -28,6 +28,14 @@ CASES: dict[str, dict[str, Any]] = {
         "monitoring_server": True,
     },
     "forgotten": {"common_nginx_metrics_client_ca_file": __file__},
+    "both": {
+        "common_extra_nginx_metrics_clients": ["CN=p,O=Example"],
+        "common_nginx_metrics_client_ca_file": __file__,
+    },
+    "nobody": {
+        "common_nginx_metrics_client_ca_file": __file__,
+        "monitoring_mode": "existing",
+    },
     "missing": {"common_nginx_metrics_client_ca_file": "/no/such/file"},
     "mixed": {
         "common_extra_nginx_metrics_clients": ["CN=p,O=Example"],
@@ -132,6 +140,8 @@ def test_none_of_our_names_counts_where_the_company_issues(rendered: dict[str, A
         ("company", "common.metrics_clients", "pass"),
         ("company", "common.metrics_client_ca", "pass"),
         ("forgotten", "common.metrics_clients", "fail"),
+        ("both", "common.metrics_clients", "fail"),
+        ("nobody", "common.metrics_clients", "fail"),
         ("missing", "common.metrics_client_ca", "fail"),
     ],
 )
