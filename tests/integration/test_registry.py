@@ -235,7 +235,9 @@ def test_what_is_wrong_with_a_device_is_a_sentence_and_fails_the_check(
         assert not found["ok"]
         assert sentence in found["error"]
         report = run_module(
-            pipeline_report, steps={}, devices=[found], path=str(tmp_path / "reports")
+            pipeline_report,
+            models=[{"name": "iris", "steps": {}, "devices": [found]}],
+            path=str(tmp_path / "reports"),
         )
         assert report["verdict"] == "fail"
         assert sentence in "\n".join(report["failures"])
@@ -272,11 +274,15 @@ def test_a_prometheus_that_does_not_answer_is_said(
         metrics_check,
         url=f"https://127.0.0.1:{closed_port}/prometheus",
         ca_file=edge[1],
-        devices=["edge3"],
-        digest=Edge.digest,
-        model_name="iris",
-        model_version="1",
-        requests=8,
+        models=[
+            {
+                "digest": Edge.digest,
+                "model_name": "iris",
+                "model_version": "1",
+                "devices": ["edge3"],
+                "requests": 8,
+            }
+        ],
         timeout=1,
     )
     assert "does not answer" in found["error"]
