@@ -21,4 +21,5 @@ Hands: they look at a host and change it.
     certificate             the places of the host's key and certificate
     ask, packages_ask       what would be refused (they change nothing)
     inputs, probe           what a service reads, and whether it answers (they change nothing)
+    ways                    whether the places a host will talk to are reached (it changes nothing)
 """
