@@ -170,7 +170,7 @@ def trial(
     if peak > limits.memory_mib:
         raise PipelineError(
             f"The model took {peak:.0f} MiB, more than the {limits.memory_mib} MiB that it may "
-            "take on a device (limits, memory_mib)."
+            "take on a device (memory_mib of mlops_models, or of limits)."
         )
     return Trial(
         load_seconds=float(answer["load_seconds"]),

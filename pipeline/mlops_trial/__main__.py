@@ -140,7 +140,7 @@ def out_of_memory(order: dict[str, Any]) -> str:
     """What to say of a model that wants more than it may have."""
     return (
         f"The model needs more than the {order['memory_mib']} MiB that it may take on a device "
-        "(limits, memory_mib)."
+        "(memory_mib of mlops_models, or of limits)."
     )
 
 
