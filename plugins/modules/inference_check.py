@@ -230,14 +230,26 @@ class DeviceClient:
         self.close()
 
 
+def served_digest(answer: dict[str, Any], model: str) -> Any:
+    """Return the digest that a device serves of a model; None if it serves none.
+
+    A server of an earlier version has one model, and names its digest alone.
+    """
+    models = answer.get("models")
+    if not isinstance(models, dict):
+        return answer.get("digest")
+    one = models.get(model)
+    return one.get("digest") if isinstance(one, dict) else None
+
+
 def check_device(
     client: DeviceClient, name: str, golden: Golden, params: dict[str, Any]
 ) -> dict[str, Any]:
     """Ask one device everything; raise a sentence at the first thing that is wrong."""
     model, version, digest = params["model_name"], params["model_version"], params["digest"]
-    served = client.ask("GET", "/release")
-    if served.get("digest") != digest:
-        raise CheckError(f"{name} serves the release {served.get('digest')}, wanted {digest}.")
+    served = served_digest(client.ask("GET", "/release"), model)
+    if served != digest:
+        raise CheckError(f"{name} serves the release {served} of {model}, wanted {digest}.")
     metadata = client.ask("GET", f"/v2/models/{model}")
     if version not in (metadata.get("versions") or []):
         raise CheckError(

@@ -253,7 +253,8 @@ def test_what_is_wrong_with_a_device_is_a_sentence_and_fails_the_check(
     (tmp_path / "golden.json").write_text(json.dumps(value))
     failed("The golden answer to request 2 of 3 is missing", golden=str(tmp_path / "golden.json"))
     failed("The golden answers are missing: there is no file", golden="/nowhere/golden.json")
-    failed(f"edge3 serves the release {Edge.digest}, wanted sha256:b", digest="sha256:" + "b" * 64)
+    served = f"edge3 serves the release {Edge.digest} of iris, wanted sha256:b"
+    failed(served, digest="sha256:" + "b" * 64)
     failed("wanted 7.", model_version="7")
     command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=other"
     other = subprocess.run(
