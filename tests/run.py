@@ -62,8 +62,8 @@ WITHOUT_ANSIBLE = (
 # Rough seconds of the long scenarios, so that they start first and the lanes end together.
 LONG = {
     "object_store": 450,
+    "assess_refuses": 400,
     "company_host": 370,
-    "assess_refuses": 340,
     "common": 180,
     "model_registry": 160,
     "model_serving": 130,
