@@ -156,12 +156,10 @@ MODELS = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("models", "memory", "limit", "disk"), [([], 250, 512, 400), (MODELS, 614, 614, 560)]
-)
-def test_what_models_take_is_part_of_the_demand(
-    models: list[Any], memory: int, limit: int, disk: int
+@pytest.mark.parametrize(("models", "memory", "disk"), [([], 512, 400), (MODELS, 614, 560)])
+def test_the_limit_of_the_kernel_is_what_the_demand_reserves(
+    models: list[Any], memory: int, disk: int
 ) -> None:
     demand = rendered("model_serving_demand", model_serving_models=models)[0]
     assert (int(demand["memory_mib"]), int(demand["disks"][1]["mib"])) == (memory, disk)
-    assert int(rendered("__model_serving_memory_mib", model_serving_models=models)) == limit
+    assert int(rendered("__model_serving_memory_mib", model_serving_models=models)) == memory
