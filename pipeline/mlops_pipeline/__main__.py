@@ -89,6 +89,7 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
     if options.step == "package":
         return run_package(options, timings)
     config = load(options.config)
+    forget_others(options.step, os.environ, config.compares)
     if options.step == "prepare":
         from . import prepare
 
@@ -130,7 +131,8 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
 def main(arguments: list[str] | None = None) -> int:
     """Run a step; print one line of JSON."""
     options = parse(arguments)
-    forget_others(options.step, os.environ)
+    # Whether it compares is known once the configuration is read, and then asked again.
+    forget_others(options.step, os.environ, comparing=True)
     warnings.simplefilter("ignore")
     started = time.perf_counter()
     timings = Timings()

@@ -28,10 +28,17 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def forget_others(step: str, environment: MutableMapping[str, str]) -> None:
+# What a step needs besides, if the configuration has a margin: it reads the last release.
+COMPARING: Mapping[str, tuple[str, ...]] = {"evaluate": REGISTRY}
+
+
+def forget_others(
+    step: str, environment: MutableMapping[str, str], comparing: bool = False
+) -> None:
     """Drop the secrets of other steps, however many whoever started this one has set."""
     every = {name for names in SECRETS.values() for name in names}
-    for name in every.difference(SECRETS[step]):
+    needed = {*SECRETS[step], *(COMPARING.get(step, ()) if comparing else ())}
+    for name in every - needed:
         environment.pop(name, None)
         environment.pop(f"{name}_FILE", None)
 
@@ -84,6 +91,11 @@ class Config:
 
     options: Section
     environment: Mapping[str, str]
+
+    @property
+    def compares(self) -> bool:
+        """Say whether a candidate is to be compared with the last release."""
+        return self.options.value.get("margin") is not None
 
     @property
     def environments(self) -> str:

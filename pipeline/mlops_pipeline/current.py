@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import urllib.parse
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import (
@@ -141,37 +142,54 @@ def find_manifest(config: Config, name: str, digest: str) -> tuple[RegistryClien
     return registry, manifest
 
 
+@dataclass(frozen=True)
+class Last:
+    """The release that was published last, or none, and then maybe why."""
+
+    release: Release | None = None
+    registry: RegistryClient | None = None
+    unverified: str = ""
+
+
+def find_last(config: Config, timings: Timings, name: str) -> Last:
+    """Find the last release of a model that the site has signed. May raise ``RegistryError``."""
+    with timings.measure("ask the registry"):
+        version = aliased_version(config, name, config.options.text("alias", "champion"))
+    digest = tagged_digest(version or {})
+    if version is None or not digest:
+        return Last()
+    with timings.measure("read the release"):
+        registry, manifest = find_manifest(config, name, check_digest(digest))
+        if manifest is None:
+            return Last()
+        release = parse_release(manifest)
+        if release.model_name != name:
+            raise PipelineError(
+                f"The model registry names {digest} as the release of {name}; it is one of "
+                f"{release.model_name}."
+            )
+        unverified = check_trust(config, registry, release)
+    return Last(unverified=unverified) if unverified else Last(release, registry)
+
+
 def run(config: Config, timings: Timings, golden: str | None = None) -> dict[str, Any]:
     """Find the release; a digest of None says that there is none that counts."""
     name = config.options.text("model_name")
     alias = config.options.text("alias", "champion")
-    none = {"changed": False, "digest": None}
-    with timings.measure("ask the registry"):
-        version = aliased_version(config, name, alias)
-    digest = tagged_digest(version or {})
-    if version is None or not digest:
-        return none
     try:
-        with timings.measure("read the release"):
-            registry, manifest = find_manifest(config, name, check_digest(digest))
-            if manifest is None:
-                return none
-            release = parse_release(manifest)
-            if release.model_name != name:
-                raise PipelineError(
-                    f"The model registry names {digest} as the release of {name}; it is one of "
-                    f"{release.model_name}."
-                )
-            unverified = check_trust(config, registry, release)
-            if unverified:
-                return {**none, "unverified": unverified}
-            if golden:
+        last = find_last(config, timings, name)
+        release, registry = last.release, last.registry
+        if release is None or registry is None:
+            none = {"changed": False, "digest": None}
+            return {**none, "unverified": last.unverified} if last.unverified else none
+        if golden:
+            with timings.measure("read the release"):
                 keep_golden(golden, registry.small_blob(release.files[GOLDEN_FILE]))
     except RegistryError as error:
         raise PipelineError(str(error)) from None
     return {
         "changed": False,
-        "digest": digest,
+        "digest": release.digest,
         "model_name": name,
         "model_version": release.model_version,
         "run_id": release.run_id,

@@ -4,7 +4,9 @@
 """Step 3: judge a candidate, as devices will run it, on data that it has not seen.
 
 Thresholds, tolerance and data version are those of the operator: nothing that came with the model
-says how it is judged. What is found stays here, under the digest of the bytes, for ``publish``.
+says how it is judged. With a margin, the last release is measured on the same data, and a candidate
+that falls behind it by more is refused. What is found stays here, under the digest of the bytes,
+for ``publish``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 from . import judgement as judgements
 from . import tracking
 from .candidate import Candidate, read_candidate
+from .champion import Comparison, compare
 from .config import Config
 from .errors import PipelineError
 from .fetched import fetched
@@ -24,7 +27,13 @@ from .timing import Timings
 from .trial import Limits, trial
 
 
-def note(mlflow: Any, run_id: str, metrics: dict[str, float], verdict: str) -> None:
+def note(
+    mlflow: Any,
+    run_id: str,
+    metrics: dict[str, float],
+    verdict: str,
+    against: Comparison | None = None,
+) -> None:
     """Tell the model registry, for people to look at; no step asks it."""
     if mlflow is None or not run_id:
         return
@@ -32,6 +41,11 @@ def note(mlflow: Any, run_id: str, metrics: dict[str, float], verdict: str) -> N
         client = mlflow.MlflowClient()
         for name, value in metrics.items():
             client.log_metric(run_id, f"test_{name}", value)
+        champion = against.champion if against is not None else None
+        if champion is not None and champion.digest:
+            for name, value in champion.metrics.items():
+                client.log_metric(run_id, f"champion_{name}", value)
+            client.set_tag(run_id, tracking.TAG_CHAMPION, champion.digest)
         client.set_tag(run_id, tracking.TAG_EVALUATION, verdict)
 
 
@@ -58,6 +72,7 @@ def run(
 ) -> dict[str, Any]:
     """Compare with the thresholds and with the expected answers; note the verdict."""
     thresholds = judgements.thresholds_of(config)
+    margin = judgements.margin_of(config)
     with fetched(config, timings, candidate, run_id, package) as (release, mlflow):
         place = judgement or judgements.default_place(release.digest)
         judgements.forget(place)
@@ -70,8 +85,18 @@ def run(
             raise
         metrics = {**found["metrics"], "golden_gap": gap}
         problems = judge(metrics, thresholds)
+        against = Comparison()
+        if margin is not None and not problems:
+            try:
+                against = compare(config, timings, name, data_version, found)
+            except PipelineError:
+                with timings.measure("note the verdict"):
+                    note(mlflow, run_id, metrics, "failed")
+                raise
+            if against.champion is not None:
+                problems = judgements.outdone(metrics, thresholds, against.champion, margin)
         with timings.measure("note the verdict"):
-            note(mlflow, run_id, metrics, "failed" if problems else "passed")
+            note(mlflow, run_id, metrics, "failed" if problems else "passed", against)
         if problems:
             where = f"run {run_id}" if run_id else str(package)
             raise PipelineError(f"The model of {where} is not good enough. {' '.join(problems)}")
@@ -87,6 +112,7 @@ def run(
                 project_commit=str(found.get("project_commit") or ""),
                 lock_digest=str(found.get("lock_digest") or ""),
                 time=judgements.now(),
+                champion=against.champion,
             ),
         )
     return {
@@ -99,4 +125,5 @@ def run(
         "test_rows": found["rows"],
         "judgement": str(place),
         **found,
+        **against.said(),
     }

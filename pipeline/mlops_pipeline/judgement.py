@@ -10,6 +10,7 @@ bytes that were judged. The model registry gets a copy to look at, and is not as
 from __future__ import annotations
 
 import json
+import math
 import os
 import stat
 import tempfile
@@ -19,13 +20,18 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.mlops.onprem.plugins.module_utils._release.statement import Evaluation
+from ansible_collections.mlops.onprem.plugins.module_utils._release.statement import (
+    Champion,
+    Evaluation,
+)
 
 from .candidate import Candidate, check_digest, check_name
 from .config import Config
 from .errors import PipelineError
 
 MAX_BYTES = 1024 * 1024
+# So that 0.8 with a margin of 0.1 allows 0.7, which binary fractions miss by a hair.
+HAIR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Judgement:
     project_commit: str
     lock_digest: str
     time: str
+    champion: Champion | None = None
 
     def evaluation(self) -> Evaluation:
         """What is signed of it."""
@@ -55,6 +62,7 @@ class Judgement:
             tolerance=self.tolerance,
             time=self.time,
             key_id="",
+            champion=self.champion,
         )
 
 
@@ -95,6 +103,46 @@ def thresholds_of(config: Config) -> dict[str, float]:
             )
         found[str(name)] = float(value)
     return found
+
+
+def margin_of(config: Config) -> float | None:
+    """By how much a candidate may be worse than the last release; None compares nothing."""
+    if not config.compares:
+        return None
+    margin = config.options.number("margin")
+    if not (math.isfinite(margin) and margin >= 0):
+        raise PipelineError(
+            f"{config.options.where}, margin: found {margin:g}, wanted a number from 0 up."
+        )
+    if not thresholds_of(config):
+        raise PipelineError(
+            f"{config.options.where}, margin: it compares the metrics of thresholds, and there is "
+            "none; name at least one, or leave margin out."
+        )
+    return margin
+
+
+def outdone(
+    metrics: Mapping[str, float],
+    thresholds: Mapping[str, float],
+    champion: Champion,
+    margin: float,
+) -> list[str]:
+    """Return a sentence for each metric of the thresholds in which the last release is ahead.
+
+    Larger is better, as with thresholds. A candidate may be worse by the margin, not by more; with
+    a margin of 0 it has to be as good in every one.
+    """
+    sentences = []
+    for name in sorted(thresholds) if champion.digest else []:
+        ours, theirs = metrics.get(name, math.nan), champion.metrics.get(name, math.nan)
+        if not ours >= theirs - margin - HAIR:
+            sentences.append(
+                f"The {name} is {ours:.4f}, that of the last release (version {champion.version}) "
+                f"on the same data {theirs:.4f}; wanted {theirs - margin:.4f} or more, as the "
+                f"margin is {margin:g}."
+            )
+    return sentences
 
 
 def tolerance_of(config: Config, candidate: Candidate) -> float:
@@ -193,6 +241,8 @@ def parse(data: bytes, path: Path) -> Judgement:
     wrong = PipelineError(f"The judgement {path} is not one that evaluate has written.")
     try:
         value: Any = json.loads(data)
+        if value.get("champion") is not None:
+            value["champion"] = Champion(**value["champion"])
         judgement = Judgement(**value)
         figures = [
             judgement.tolerance,
@@ -200,6 +250,9 @@ def parse(data: bytes, path: Path) -> Judgement:
             *judgement.metrics.values(),
         ]
         texts = [value[name] for name in ("cases", "data_version", "project_commit", "lock_digest")]
+        if judgement.champion is not None:
+            figures += [judgement.champion.margin, *judgement.champion.metrics.values()]
+            texts += [judgement.champion.digest, judgement.champion.version]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         raise wrong from None
     if not all(type(each) in (int, float) for each in figures) or not all(

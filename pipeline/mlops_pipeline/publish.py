@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,7 @@ def judged(config: Config, candidate: Candidate, tried: Trial, file: Path | None
     A model without thresholds is judged by its cases alone, which the trial has just compared.
     """
     thresholds = judgements.thresholds_of(config)
+    margin = judgements.margin_of(config)
     tolerance = judgements.tolerance_of(config, candidate)
     place = file or judgements.default_place(candidate.digest)
     found = judgements.read(place, candidate.digest)
@@ -104,9 +106,42 @@ def judged(config: Config, candidate: Candidate, tried: Trial, file: Path | None
     problems = judgements.judge(found.metrics, thresholds)
     if found.cases != judgements.cases_digest(candidate):
         problems.append("It was judged on other cases.")
+    champion = found.champion
+    if margin is not None:
+        if champion is None:
+            raise PipelineError(
+                "The candidate was not compared with the last release, which margin asks for; run "
+                "the step evaluate again with this configuration."
+            )
+        champion = replace(champion, margin=margin)
+        problems += judgements.outdone(found.metrics, thresholds, champion, margin)
     if problems:
         raise PipelineError(f"The candidate is not good enough. {' '.join(problems)}")
-    return Judgement(**{**found.__dict__, "thresholds": thresholds, "tolerance": tolerance})
+    return replace(found, thresholds=thresholds, tolerance=tolerance, champion=champion)
+
+
+def check_last(
+    config: Config, timings: Timings, name: str, candidate: Candidate, verdict: Judgement
+) -> None:
+    """Refuse a candidate if another release was published since it was compared."""
+    if verdict.champion is None or not config.compares:
+        return
+    from .current import find_last
+
+    try:
+        last = find_last(config, timings, name).release
+    except RegistryError as error:
+        raise PipelineError(str(error)) from None
+    if last is None or last.digest == verdict.champion.digest:
+        return
+    files = {each: blob.digest for each, blob in descriptors(candidate).items()}
+    if files == {each: blob.digest for each, blob in last.files.items()}:
+        return  # What an earlier try of this step has published.
+    compared = verdict.champion.digest or "no release"
+    raise PipelineError(
+        f"The candidate was compared with {compared}; since then {last.digest} (version "
+        f"{last.model_version}) was published. Run the step evaluate again."
+    )
 
 
 def descriptors(candidate: Candidate) -> dict[str, Descriptor]:
@@ -211,6 +246,7 @@ def run(
         with timings.measure("try the release"):
             tried = trial(found, Limits.of(options), golden=judgements.golden_of(config, found))
             verdict = judged(config, found, tried, judgement)
+        check_last(config, timings, name, found, verdict)
         with timings.measure("register"):
             place = register.version_of(config, mlflow, name, found, run_id, version)
         try:

@@ -26,6 +26,7 @@ TAG_PROJECT = "mlops.project_digest"
 TAG_COMMIT = "mlops.project_commit"
 TAG_LOCK = "mlops.lock_digest"
 TAG_CANDIDATE = "mlops.candidate"
+TAG_CHAMPION = "mlops.champion_digest"
 
 
 def connect(config: Config) -> Any:

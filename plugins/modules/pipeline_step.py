@@ -15,7 +15,8 @@ description:
     runs.
   - Configuration and secrets are passed in memory, by descriptors that the step inherits. Neither
     is ever an argument or a file, so a run that is killed leaves nothing behind. Of O(secrets), a
-    step is given those that it needs; only V(publish) is given the key that signs.
+    step is given those that it needs; only V(publish) is given the key that signs, and V(evaluate)
+    reads the registry only where the configuration has a C(margin).
   - The step runs in an empty directory on the controller, whatever host the task is for.
 author:
   - The mlops.onprem developers (@mlops-onprem)

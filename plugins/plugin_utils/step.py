@@ -33,6 +33,8 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
     "current": ("PIPELINE_MLFLOW_PASSWORD", "PIPELINE_REGISTRY_PASSWORD"),
     "package": ("PIPELINE_MLFLOW_PASSWORD",),
 }
+# What a step needs besides, if the configuration has a margin: it reads the last release.
+COMPARING: Mapping[str, tuple[str, ...]] = {"evaluate": ("PIPELINE_REGISTRY_PASSWORD",)}
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "prepare": (),
     "train": ("data_version",),
@@ -96,12 +98,18 @@ def _wait(child: subprocess.Popen[bytes], timeout: float) -> bool:
         child.wait()
 
 
+def needed(step: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the names of the secrets that a step is given."""
+    compares = config.get("margin") is not None
+    return (*SECRETS[step], *(COMPARING.get(step, ()) if compares else ()))
+
+
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
     """Run a step; return what it printed, or why it printed nothing."""
     started = time.monotonic()
     step = params["step"]
     given = {name: str(value) for name, value in params["secrets"].items() if value}
-    secrets = {name: given[name] for name in SECRETS[step] if name in given}
+    secrets = {name: given[name] for name in needed(step, params["config"]) if name in given}
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment["PYTHONPATH"] = params["folder"]
     with (

@@ -48,7 +48,6 @@ MODEL_KEYS = (
     "targets",
     "memory_mib",
     "release_max_mib",
-    "schedule",
 )
 
 
@@ -58,8 +57,8 @@ class Model:
 
     Either ``project`` (a directory, or the name of a sample) or ``artifact`` (a path,
     ``models:/name@alias`` or ``runs:/id/path``) says where it comes from. ``cases`` is how many
-    golden requests are made, or the file that has them. Of ``tolerance`` and ``margin`` None means
-    the pipeline's own default.
+    golden requests are made, or the file that has them. Of ``tolerance`` None means the pipeline's
+    own default, of ``margin`` that nothing is compared with the release before.
     """
 
     name: str
@@ -74,7 +73,6 @@ class Model:
     targets: tuple[str, ...] = (EDGE,)
     memory_mib: int = MEMORY_MIB
     release_max_mib: int = RELEASE_MAX_MIB
-    schedule: str = ""
 
     def hosts(self, groups: Mapping[str, Sequence[str]]) -> list[str]:
         """The devices that it is for, in the order of the group of devices."""
@@ -162,6 +160,19 @@ def _margin(value: object) -> float:
     return at_most(1.0, number, "a metric can differ")(value)
 
 
+def _check_margin(given: Mapping[str, Any], artifact: str) -> None:
+    """Refuse a margin that would have no effect."""
+    if optional(given, "margin", _margin, None) is None:
+        return
+    if artifact:
+        raise ShapeError(
+            "compares what a project measures of two releases; nothing measures an artifact",
+            "margin",
+        )
+    if not given.get("thresholds"):
+        raise ShapeError("compares the metrics of thresholds; name at least one there", "margin")
+
+
 def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
     """One entry of ``mlops_models``. Raises ShapeError with the field that is wrong."""
     given = mapping(data)
@@ -177,6 +188,7 @@ def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
         for key in ("data", "parameters"):
             if given.get(key) is not None:
                 raise ShapeError("is read by a project; an artifact is there already", key)
+    _check_margin(given, artifact)
     mib = counted(1, MOST_MIB)
     return Model(
         name=name,
@@ -191,7 +203,6 @@ def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
         targets=optional(given, "targets", lambda value: _targets(value, groups), (EDGE,)),
         memory_mib=optional(given, "memory_mib", mib, MEMORY_MIB),
         release_max_mib=optional(given, "release_max_mib", mib, RELEASE_MAX_MIB),
-        schedule=optional(given, "schedule", text, ""),
     )
 
 

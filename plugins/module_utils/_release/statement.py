@@ -48,8 +48,21 @@ _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z")
 
 
 @dataclass(frozen=True)
+class Champion:
+    """The release that a candidate was compared with, on the same data. Empty where none was."""
+
+    digest: str
+    version: str
+    metrics: Mapping[str, float]
+    margin: float
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """What was judged and how. Digests that do not apply are empty."""
+    """What was judged and how. Digests that do not apply are empty.
+
+    ``champion`` is None where no comparison was asked for.
+    """
 
     candidate: str
     project_commit: str
@@ -61,6 +74,7 @@ class Evaluation:
     tolerance: float
     time: str
     key_id: str
+    champion: Champion | None = None
 
 
 @dataclass(frozen=True)
@@ -109,11 +123,26 @@ def build_statement(
                 "tolerance": evaluation.tolerance,
                 "time": evaluation.time,
                 "signer": evaluation.key_id,
+                **_compared(evaluation.champion),
             },
         }
     )
     parse_statement(payload)
     return payload
+
+
+def _compared(champion: Champion | None) -> dict[str, Any]:
+    """The part about the release before; absent where nothing was compared."""
+    if champion is None:
+        return {}
+    return {
+        "champion": {
+            "digest": champion.digest,
+            "version": champion.version,
+            "metrics": dict(champion.metrics),
+            "margin": champion.margin,
+        }
+    }
 
 
 def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
@@ -227,7 +256,20 @@ def parse_statement(payload: bytes) -> Statement:
             tolerance=_figure(predicate.get("tolerance"), "tolerance"),
             time=time,
             key_id=_text(predicate, "signer"),
+            champion=_champion(predicate.get("champion")),
         ),
+    )
+
+
+def _champion(value: Any) -> Champion | None:
+    if value is None:
+        return None
+    found = _mapping(value, "champion")
+    return Champion(
+        digest=_digest(found, "digest"),
+        version=_text(found, "version"),
+        metrics=_figures(found, "metrics"),
+        margin=_figure(found.get("margin"), "champion, margin"),
     )
 
 

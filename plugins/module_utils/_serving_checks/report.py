@@ -59,7 +59,8 @@ def _what(step: str, result: Mapping[str, Any]) -> str:
         numbers = ", ".join(
             f"{name} {value:.3f}" for name, value in sorted(result.get("metrics", {}).items())
         )
-        return f"{numbers}; ONNX differs by {result.get('golden_gap', 0):.1g}"
+        against = f"; {result['comparison']}" if result.get("comparison") else ""
+        return f"{numbers}; ONNX differs by {result.get('golden_gap', 0):.1g}{against}"
     return (
         f"{result.get('model_name')} version {result.get('model_version')}, "
         f"{str(result.get('digest'))[:19]}, {result.get('bytes_pushed', 0)} bytes pushed"

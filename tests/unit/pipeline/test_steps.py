@@ -172,6 +172,34 @@ def test_a_step_forgets_the_secrets_of_others() -> None:
     }
 
 
+def test_evaluate_reads_the_registry_only_where_it_compares() -> None:
+    for step, kept in (("evaluate", True), ("train", False), ("prepare", False)):
+        environment = {"PIPELINE_REGISTRY_PASSWORD": "x", "PIPELINE_SIGNING_KEY": "k"}
+        forget_others(step, environment, comparing=True)
+        assert ("PIPELINE_REGISTRY_PASSWORD" in environment) is kept
+        assert "PIPELINE_SIGNING_KEY" not in environment
+    assert config(margin=0).compares
+    assert not config().compares
+
+
+@pytest.mark.parametrize("margin", [None, 0.01])
+def test_the_command_keeps_the_registry_from_an_evaluation_that_does_not_compare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, margin: float | None
+) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"model_name": "demo", "margin": margin}))
+    monkeypatch.setenv("PIPELINE_REGISTRY_PASSWORD", "canary")
+    seen: list[bool] = []
+
+    def evaluate(found: Config, *_rest: Any) -> dict[str, Any]:
+        seen.append("PIPELINE_REGISTRY_PASSWORD" in found.environment)
+        return {}
+
+    monkeypatch.setattr("mlops_pipeline.evaluate.run", evaluate)
+    said = ["--data-version", "v", "--candidate", "sha256:1"]
+    assert main(["evaluate", "--config", str(tmp_path / "c.json"), *said]) == 0
+    assert seen == [margin is not None]
+
+
 def test_only_publish_signs_and_pushes() -> None:
     for secret in ("PIPELINE_SIGNING_KEY", "PIPELINE_REGISTRY_PASSWORD"):
         writers = {step for step, names in SECRETS.items() if secret in names}

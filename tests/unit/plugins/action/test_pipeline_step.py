@@ -18,7 +18,7 @@ import pytest
 import yaml
 from ansible_collections.mlops.onprem.plugins.action.pipeline_step import SPEC
 from ansible_collections.mlops.onprem.plugins.plugin_utils import step
-from mlops_pipeline.config import SECRETS
+from mlops_pipeline.config import COMPARING, SECRETS
 
 ROOT = Path(__file__).resolve().parents[4]
 EVERY = {name for names in SECRETS.values() for name in names}
@@ -71,10 +71,18 @@ def test_a_step_is_told_its_own_secrets_and_no_other(tmp_path: Path, name: str) 
     assert not Path(said["cwd"]).exists()
 
 
+@pytest.mark.parametrize("name", sorted(step.SECRETS))
+def test_only_evaluate_is_told_more_where_there_is_a_margin(tmp_path: Path, name: str) -> None:
+    said = step.run(params(tmp_path, name, config={"margin": 0}))
+    more = {"PIPELINE_REGISTRY_PASSWORD"} if name == "evaluate" else set()
+    assert set(said["secrets"]) == {f"{each}_FILE" for each in {*step.SECRETS[name], *more}}
+
+
 def test_the_steps_and_their_secrets_are_those_of_the_pipeline() -> None:
     assert {name: set(names) for name, names in step.SECRETS.items()} == {
         name: set(SECRETS[name]) for name in step.SECRETS
     }
+    assert step.COMPARING == COMPARING
     page = yaml.safe_load(
         (ROOT / "plugins/modules/pipeline_step.py").read_text().split('r"""')[1].split('"""')[0]
     )

@@ -47,6 +47,16 @@ def problems(row: dict[str, Any]) -> tuple[str, ...]:
         ({"release_max_mib": 1e9}, "mlops_models[0].release_max_mib: must be at most 1,048,576"),
         ({"tolerance": -1}, "mlops_models[0].tolerance: must be at least 0, but is -1"),
         ({"margin": 2}, "mlops_models[0].margin: 2 is more than a metric can differ (1)"),
+        ({"margin": -0.1}, "mlops_models[0].margin: must be at least 0, but is -0.1"),
+        (
+            {"margin": 0},
+            "mlops_models[0].margin: compares the metrics of thresholds; name at least",
+        ),
+        (
+            {"project": None, "artifact": "m.onnx", "thresholds": {"auc": 0.9}, "margin": 0},
+            "mlops_models[0].margin: compares what a project measures of two releases",
+        ),
+        ({"schedule": "daily"}, "mlops_models[0]: has the unknown key 'schedule'"),
         ({"thresholds": {"auc": "high"}}, "mlops_models[0].thresholds.auc: must be a number"),
         ({"thresholds": {}}, "mlops_models[0].thresholds: must name at least one metric"),
         ({"cases": 0}, "mlops_models[0].cases: must be at least 1, but is 0"),
@@ -109,7 +119,7 @@ def test_what_is_written_is_handed_on_and_what_is_not_is_left_out() -> None:
         "thresholds": {"accuracy": "0.9"},
         "cases": "16",
         "memory_mib": 300,
-        "schedule": "daily",
+        "margin": 0,
     }
     (model,), _said = parse_models([row], GROUPS)
     assert model.as_dict(GROUPS) == {
@@ -120,7 +130,7 @@ def test_what_is_written_is_handed_on_and_what_is_not_is_left_out() -> None:
         "cases": 16,
         "memory_mib": 300,
         "release_max_mib": 100,
-        "schedule": "daily",
+        "margin": 0,
         "targets": ["edge"],
         "hosts": ["edge1", "edge2", "edge3"],
     }

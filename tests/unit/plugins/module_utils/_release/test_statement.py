@@ -65,6 +65,20 @@ def signed(keys: tuple[Path, str]) -> Signed:
     return make
 
 
+@pytest.mark.parametrize(
+    "champion",
+    [
+        None,
+        statement.Champion("", "", {}, 0.0),
+        statement.Champion(OTHER, "4", {"accuracy": 0.96}, 0.01),
+    ],
+)
+def test_the_release_that_was_beaten_is_part_of_it(champion: statement.Champion | None) -> None:
+    said = statement.build_statement("r", DIGEST, FILES, replace(EVALUATION, champion=champion))
+    assert statement.parse_statement(said).evaluation.champion == champion
+    assert (b'"champion"' in said) is (champion is not None)
+
+
 def test_what_is_signed_is_encoded_as_dsse_says() -> None:
     # The example of the DSSE protocol's own text.
     assert statement.pae(b"hello world", "http://example.com/HelloWorld") == (
