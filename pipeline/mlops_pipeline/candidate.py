@@ -170,7 +170,7 @@ def check_request(request: Any, place: str) -> None:
             raise PipelineError(f"{place}: an input lacks {', '.join(missing)}.")
         shape = tensor["shape"]
         if not isinstance(shape, list) or not all(
-            type(each) is int and each >= 0 for each in shape
+            isinstance(each, int) and not isinstance(each, bool) and each >= 0 for each in shape
         ):
             raise PipelineError(f"{place}, {tensor['name']}: found the shape {shape!r}.")
 

@@ -73,14 +73,13 @@ class Source:
 
     def judge(self, digest: str, pairs: Pairs, model: str) -> Verdict:
         """Judge the signatures of a release that is on the disk."""
-        first: RegistryError | None = None
+        refusals: list[RegistryError] = []
         for client in self._clients(model):
             try:
                 return self._judged(digest, pairs, model, client, fresh=False)
             except (MistakenError, UntrustedError) as error:
-                first = first or error
-        assert first is not None
-        raise first
+                refusals.append(error)
+        raise refusals[0]
 
     def _judged(
         self, digest: str, pairs: Pairs, model: str, client: RegistryClient, fresh: bool

@@ -124,7 +124,7 @@ def _numbers(data: Any, tensor: Tensor) -> Any:
     elif found.dtype.kind == "f" and wanted == np.uint64:
         # numpy makes fractions of small and very large whole numbers that stand together.
         exact = np.asarray(data, dtype=np.object_)
-        if all(type(value) is int for value in exact.ravel()):
+        if all(isinstance(value, int) and not isinstance(value, bool) for value in exact.ravel()):
             found = exact.astype(wanted)
     if found.size and found.dtype.kind not in _ACCEPTED[wanted.kind]:
         raise DataError(
