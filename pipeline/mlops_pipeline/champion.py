@@ -124,6 +124,12 @@ def fetched(
         yield read_candidate(folder)
 
 
+def ended(error: Exception) -> str:
+    """A reason that may be the last line of somebody's program, as a sentence."""
+    said = str(error).strip()
+    return said if said.endswith((".", "!", "?")) else f"{said}."
+
+
 def metrics_of(
     config: Config,
     candidate: Candidate,
@@ -168,7 +174,7 @@ def compare(
     except (PipelineError, RegistryError) as error:
         raise PipelineError(
             f"{what} cannot be measured on the data of this run, so there is nothing to compare "
-            f"the candidate with: {error} {HOW_TO_GO_ON}"
+            f"the candidate with: {ended(error)} {HOW_TO_GO_ON}"
         ) from None
     figures = ", ".join(f"{each} {value:.3f}" for each, value in sorted(metrics.items()))
     return Comparison(

@@ -297,7 +297,10 @@ def test_a_forged_release_is_not_run_and_does_not_switch_the_comparison_off(
 @pytest.mark.parametrize(
     ("old", "sentence"),
     [
-        (PipelineError("The entry point evaluate of demo ended 1: no input x2"), "no input x2"),
+        (
+            PipelineError("The entry point evaluate of demo ended 1: no input x2"),
+            r"x2\. To publish",
+        ),
         ({"accuracy": 0.9}, "the project gives no number for auc; it gives accuracy"),
         (scores(float("nan")), "the project gives no number for accuracy"),
     ],

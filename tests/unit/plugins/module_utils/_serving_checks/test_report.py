@@ -188,3 +188,10 @@ def test_the_table_is_aligned_and_wrapped() -> None:
     assert lines[2] == "prepare  pass         1.2  short"
     assert all(len(line) <= 80 for line in lines)
     assert lines[4].startswith(" " * 27)
+
+
+@pytest.mark.parametrize("said", ["", "no release before it"])
+def test_what_a_model_was_compared_with_stands_in_the_table(said: str) -> None:
+    result = {"metrics": {"accuracy": 0.95}, "golden_gap": 0.0, "comparison": said}
+    told = report._what("evaluate", result)
+    assert told == "accuracy 0.950; ONNX differs by 0" + (f"; {said}" if said else "")
