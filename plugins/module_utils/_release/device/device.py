@@ -421,12 +421,16 @@ class Device:
             damage = self.damage(digest) if digest in before.releases else ""
             wanted = plan(before, digest, activate, damage=damage)
             moved = 0
-            if wanted.needed:
-                self.store.welcome(model)
-                moved = self.pull(digest, model)
-            if activate:
-                self.activate(digest, before, rollback)
-                self._settle(model, digest)
+            try:
+                if wanted.needed:
+                    self.store.welcome(model)
+                    moved = self.pull(digest, model)
+                if activate:
+                    self.activate(digest, before, rollback)
+                    self._settle(model, digest)
+            except Exception:
+                self.store.part(model)
+                raise
             surplus = self._drop_surplus()
             after = self.state(model, self.look(patient=False))
             self.tell()

@@ -290,6 +290,12 @@ class ReleaseStore:
                 _sync_directory(path.parent)
             self._own(path, DIRECTORY_MODE)
 
+    def part(self, model: str) -> None:
+        """Take away the directory of a model of which nothing came."""
+        with contextlib.suppress(OSError):
+            (self._models / model).rmdir()
+            _sync_directory(self._models)
+
     def adopt(self, model: str) -> None:
         """Move the links of the layout for one model to that model.
 

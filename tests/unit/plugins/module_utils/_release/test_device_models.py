@@ -141,6 +141,7 @@ def test_what_is_signed_is_compared(bench: Bench, claims: dict[str, Any], senten
     with pytest.raises(RegistryError, match=sentence):
         bench.release(digest)
     assert bench.store.releases() == []
+    assert bench.store.models() == [], "a device says that it has a model of which nothing came"
 
 
 @pytest.mark.parametrize("name", ["", "../x", ".hidden", "a/b", "x" * 64])
