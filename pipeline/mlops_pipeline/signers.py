@@ -135,6 +135,11 @@ def _gather(
     return bytes(answer), bytes(said)
 
 
+def _is_der(answer: bytes) -> bool:
+    """Say whether these are one sequence in DER; base64 and bare numbers may begin like it."""
+    return answer[:1] == b"\x30" and len(answer) > 2 and answer[1] == len(answer) - 2
+
+
 def der_of(answer: bytes) -> bytes:
     """Return a signature in DER form: given so, in base64, or as the two bare numbers."""
     if len(answer) == RAW_BYTES:
@@ -144,13 +149,13 @@ def der_of(answer: bytes) -> bytes:
         return encode_dss_signature(
             int.from_bytes(answer[:half], "big"), int.from_bytes(answer[half:], "big")
         )
-    if answer[:1] == b"\x30":
+    if _is_der(answer):
         return answer
     try:
         found = base64.b64decode(b"".join(answer.split()), validate=True)
     except (binascii.Error, ValueError):
         found = b""
-    return der_of(found) if found[:1] == b"\x30" or len(found) == RAW_BYTES else b""
+    return der_of(found) if _is_der(found) or len(found) == RAW_BYTES else b""
 
 
 def verified_by(public_key: str, payload: bytes, signature: bytes) -> bool:

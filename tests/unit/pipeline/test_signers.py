@@ -70,6 +70,18 @@ def test_the_two_bare_numbers_are_a_signature_too(pair: Keys) -> None:
     numbers = decode_dss_signature(mark)
     raw = b"".join(number.to_bytes(32, "big") for number in numbers)
     assert signers.der_of(raw) == signers.der_of(base64.b64encode(raw)) == mark
+
+
+def test_numbers_whose_base64_begins_as_der_does_are_read_all_the_same() -> None:
+    from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+    numbers = [int.from_bytes(bytes([first, *[7] * 31]), "big") for first in (0xD3, 0x30)]
+    for number in numbers:
+        raw = number.to_bytes(32, "big") * 2
+        text = base64.b64encode(raw)
+        assert text[:1] == b"0" or raw[:1] == b"0"
+        mark = encode_dss_signature(number, number)
+        assert signers.der_of(raw) == signers.der_of(text) == signers.der_of(mark) == mark
     assert signers.der_of(b"junk") == signers.der_of(b"") == signers.der_of(b"\xff" * 63) == b""
 
 
