@@ -25,12 +25,26 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release import (
     oci,
     release,
     signature,
+    statement,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 FIXTURE = Path(__file__).resolve().parent / "fixtures" / "release"
 MODEL, OTHER_MODEL, SITE = "iris", "flowers", "site-of-the-tests"
+# What an evaluation says, for tests of how it is signed and read.
+EVALUATION = statement.Evaluation(
+    candidate="sha256:" + "c" * 64,
+    project_commit="0f1e2d",
+    lock="",
+    data_manifest="sha256:" + "d" * 64,
+    cases="",
+    thresholds={"accuracy": 0.9},
+    metrics={"accuracy": 0.95},
+    tolerance=1e-4,
+    time="2026-01-31T12:00:00Z",
+    key_id="",
+)
 
 
 class Signer:

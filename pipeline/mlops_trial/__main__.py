@@ -100,8 +100,10 @@ def work(order: dict[str, Any], engines: Any, np: Any) -> tuple[dict[str, Any], 
             try:
                 feed = engines.feed_of(engine, request)
                 values = engine.run(feed, names)
-            except Exception as error:
-                raise type(error)(f"Request {number}: {error}") from None
+            except MemoryError:
+                raise
+            except Exception as error:  # ONNX Runtime raises its own unrelated types
+                raise engines.EngineError(f"Request {number}: {error}") from None
             answer["answers"].append(
                 {name: engines.listed(value) for name, value in zip(names, values, strict=True)}
             )

@@ -667,18 +667,7 @@ def test_a_registry_that_sends_elsewhere(attack: Attack, location: str) -> None:
 
 # -- the evaluation -------------------------------------------------------------------------
 
-EVALUATION = statement.Evaluation(
-    candidate="sha256:" + "c" * 64,
-    project_commit="0f1e2d",
-    lock="",
-    data_manifest="sha256:" + "d" * 64,
-    cases="",
-    thresholds={"accuracy": 0.9},
-    metrics={"accuracy": 0.95},
-    tolerance=1e-4,
-    time="2026-01-31T12:00:00Z",
-    key_id="",
-)
+EVALUATION = releases.EVALUATION
 
 
 @dataclass

@@ -34,18 +34,7 @@ from .registry_server import RegistryServer, running
 COSIGN = "2.5.0"
 PAGE = Path(__file__).parents[2] / "docs/signing.md"
 PACKAGES = ("trixie", ["cosign", "softhsm2", "opensc", "opensc-pkcs11"], "trixie-signing")
-EVALUATION = statement.Evaluation(
-    candidate="sha256:" + "c" * 64,
-    project_commit="0f1e2d",
-    lock="",
-    data_manifest="sha256:" + "d" * 64,
-    cases="",
-    thresholds={"accuracy": 0.9},
-    metrics={"accuracy": 0.95},
-    tolerance=1e-4,
-    time="2026-01-31T12:00:00Z",
-    key_id="",
-)
+EVALUATION = releases.EVALUATION
 
 
 @pytest.fixture(scope="module")
