@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
-"""Debian's docker-registry on this machine, without installing it."""
+"""Debian's docker-registry on this machine, without installing it, and what a device has beside."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.serving import (
+    Answers,
+    Served,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 
@@ -32,6 +37,25 @@ class RegistryServer:
         """Wait until it answers."""
         url = f"http://127.0.0.1:{self.port}"
         RegistryClient(url, "none", WebTransport(), "u", "p", time.sleep).manifest("none")
+
+
+class ServesCurrent:
+    """A model server that serves whatever is current."""
+
+    def __init__(self, store: ReleaseStore) -> None:
+        self._store = store
+
+    def look(self) -> Answers:
+        current = {model: self._store.linked(model, "current") for model in self._store.models()}
+        return Answers({model: Served(digest, model, "1") for model, digest in current.items()})
+
+    def load(self, model: str) -> str:
+        assert self._store.linked(model, "current")
+        return ""
+
+    def unload(self, model: str) -> str:
+        assert not self._store.linked(model, "current")
+        return ""
 
 
 def find_registry(cache: Path) -> str | None:

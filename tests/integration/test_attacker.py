@@ -36,10 +36,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.client impor
     RegistryClient,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import Device
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.serving import (
-    Answers,
-    Served,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
@@ -56,29 +52,12 @@ from mlops_pipeline.timing import Timings
 from tests import releases
 
 from .conftest import free_port
-from .registry_server import RegistryServer, running
+from .registry_server import RegistryServer, ServesCurrent, running
 
 SITE, OTHER_SITE = "plant-7", "plant-8"
 MODEL, OTHER_MODEL = "iris", "flowers"
 EVIL = b"this is not the model that was evaluated"
 FILES = {path.name: path.read_bytes() for path in sorted(releases.FIXTURE.iterdir())}
-
-
-class Server:
-    """A model server that serves whatever is current."""
-
-    def __init__(self, store: ReleaseStore) -> None:
-        self._store = store
-
-    def look(self) -> Answers:
-        current = {model: self._store.linked(model, "current") for model in self._store.models()}
-        return Answers({model: Served(digest, model, "1") for model, digest in current.items()})
-
-    def load(self, model: str) -> str:
-        return "" if self._store.linked(model, "current") else "there is nothing to serve"
-
-    def unload(self, _model: str) -> str:
-        return ""
 
 
 @dataclass
@@ -205,7 +184,7 @@ def attack(
     store = ReleaseStore(tmp_path / "device")
     prefix = f"models-{name}"
     device = Device(
-        store, Source(prefix, server.client, ring, SITE), Server(store), keep=3, patience=1.0
+        store, Source(prefix, server.client, ring, SITE), ServesCurrent(store), keep=3, patience=1.0
     )
     found = Attack(server, prefix, owner, older, stranger, device, tmp_path)
     found.good = found.push("1")

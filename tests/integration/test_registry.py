@@ -19,10 +19,6 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._release import oci
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import Device
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.serving import (
-    Answers,
-    Served,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import (
     PartialFile,
@@ -40,7 +36,7 @@ from ansible_collections.mlops.onprem.plugins.modules import (
 from tests import releases
 
 from .conftest import free_port
-from .registry_server import running
+from .registry_server import ServesCurrent, running
 
 RunModule = Callable[..., dict[str, Any]]
 GOLDEN = releases.FIXTURE / "golden.json"
@@ -51,25 +47,6 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Registr
     """A registry of its own, and where it keeps its data."""
     with running(tmp_path_factory.mktemp("registry"), free_port()) as server:
         yield server.client("models"), server.data
-
-
-class Always:
-    """A model server that serves whatever is current."""
-
-    def __init__(self, store: ReleaseStore) -> None:
-        self._store = store
-
-    def look(self) -> Answers:
-        current = {model: self._store.linked(model, "current") for model in self._store.models()}
-        return Answers({model: Served(digest, model, "1") for model, digest in current.items()})
-
-    def load(self, model: str) -> str:
-        assert self._store.linked(model, "current")
-        return ""
-
-    def unload(self, model: str) -> str:
-        assert not self._store.linked(model, "current")
-        return ""
 
 
 @pytest.fixture
@@ -88,7 +65,7 @@ def device(
 
     source = Source("models", client_of, KeyRing.of(signer.public_key), releases.SITE)
     return (
-        Device(store, source, Always(store), keep=3, patience=1.0),
+        Device(store, source, ServesCurrent(store), keep=3, patience=1.0),
         releases.Publisher(lambda model: client_of(f"models/{model}"), signer),
     )
 
