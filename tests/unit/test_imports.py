@@ -30,6 +30,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_ceph": ("_findings",),
     "_host": ("_findings",),
     "_release": ("_findings",),
+    "_rollout": ("_findings",),
     "_serving_checks": ("_findings",),
     "_site": ("_demand", "_findings"),
     "_trust": ("_findings",),
@@ -42,13 +43,13 @@ PLANNER = {
     "mig": (),
 }
 # What travels to hosts imports nothing that is not in Python itself.
-TRAVELS = ("_supply", "_findings", "_host")
+TRAVELS = ("_supply", "_findings", "_host", "_rollout")
 # What may be imported from elsewhere; modules of Python itself always may.
 ELSEWHERE = {
     "_planner": {"numpy", "scipy"},
 }
 # Thinking has no task at hand: what a module of Ansible knows is handed in.
-PURE = ("_assess", "_capacity", "_demand", "_findings", "_planner", "_supply")
+PURE = ("_assess", "_capacity", "_demand", "_findings", "_planner", "_rollout", "_supply")
 
 
 def name_of(path: Path) -> str:
