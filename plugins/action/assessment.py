@@ -313,7 +313,10 @@ def workloads_of(
             )
         )
         return None, rows_by_host(earlier), findings
-    labels = {host: entry.get("mlops_host_labels") or {} for host, entry in entries.items()}
+    labels, resources = (
+        {host: entry.get(name) or {} for host, entry in entries.items()}
+        for name in ("mlops_host_labels", "mlops_host_resources")
+    )
     planned = plan_workloads(
         Written(
             args["workloads"],
@@ -322,6 +325,7 @@ def workloads_of(
             groups,
             args["what_if"],
             earlier,
+            resources,
         ),
         list(entries),
         supply,

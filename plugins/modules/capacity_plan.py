@@ -85,7 +85,7 @@ options:
     description:
       - Work to plan, a list of mappings with C(name), C(kind) (V(serving), V(training), V(dataset),
         V(service) or V(user)), and any of C(requests), C(limits), C(replicas), C(hosts), C(gpu),
-        C(anti_affinity), C(growth) and C(priority).
+        C(anti_affinity), C(max_per_host), C(growth) and C(priority).
     type: raw
     default: []
   groups:
@@ -96,10 +96,17 @@ options:
     description: Labels of each host, for C(hosts.labels) of workloads.
     type: dict
     default: {}
+  resources:
+    description:
+      - What each host has of things that are counted one by one, such as licences or NPUs, a
+        mapping of their names to whole numbers, for C(requests.resources) of workloads.
+    type: dict
+    default: {}
+    version_added: 0.3.0
   offers:
     description:
       - Hosts that could be bought, a list of mappings with C(name), C(cpu_cores), C(memory), and
-        any of C(disks), C(gpus), C(groups), C(labels), C(price) and C(most).
+        any of C(disks), C(gpus), C(groups), C(labels), C(resources), C(price) and C(most).
     type: raw
     default: []
   planning:
@@ -392,6 +399,7 @@ def main() -> None:
             "workloads": {"type": "raw", "default": []},
             "groups": {"type": "dict", "default": {}},
             "labels": {"type": "dict", "default": {}},
+            "resources": {"type": "dict", "default": {}},
             "offers": {"type": "raw", "default": []},
             "planning": {
                 "type": "dict",
@@ -466,6 +474,7 @@ def _workloads(
                 module.params["groups"],
                 module.params["what_if"],
                 module.params["earlier"],
+                module.params["resources"],
             ),
             hosts,
             supply,

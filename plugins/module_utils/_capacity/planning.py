@@ -16,7 +16,7 @@ from typing import Any
 
 from .._demand.offers import Shape
 from .._demand.what_if import WhatIf
-from .._demand.words import parse_labels
+from .._demand.words import parse_host_resources, parse_labels
 from .._demand.workloads import Spec
 from .._findings.finding import FAIL, SITE, WARN, Demand, Finding
 from .._findings.shape import (
@@ -127,6 +127,7 @@ def site_of(
 ) -> Site:
     """The hosts with usable facts as places; ``findings`` receives what cannot be planned."""
     labels, _wrong = parse_labels(written.labels)
+    resources, _wrong = parse_host_resources(written.resources)
     by_name = {spec.name: spec for spec in specs}
     paths = sorted({path for spec in specs for path in spec.paths})
     groups: dict[str, set[str]] = {}
@@ -173,7 +174,7 @@ def site_of(
         if place is None:
             unmeasured.append(host)
         else:
-            places.append(place)
+            places.append(replace(place, resources=dict(resources.get(host, ()))))
     today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
     return Site(
         tuple(places),

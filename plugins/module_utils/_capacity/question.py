@@ -15,6 +15,9 @@ room from (see `stores`) is one resource more, of which all its hosts draw the s
 
 Memory. Where GPUs work in the memory of the host, one resource more holds what processors and
 GPUs take together.
+
+Counts. Every thing that people count (licences, NPUs) is one resource more. So is every workload of
+which a host may have k replicas at most: each host supplies k of them, each replica takes one.
 """
 
 from __future__ import annotations
@@ -76,6 +79,7 @@ class Place:
     """A host that there is or could be. ``disks`` are by file system, ``mounts`` lead to them.
 
     ``stores`` names the storage that a file system takes its room from, where it is shared.
+    ``resources`` has what is counted one by one and only known to people, such as licences.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Place:
     groups: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
     stores: Mapping[str, str] = field(default_factory=dict)
+    resources: Mapping[str, int] = field(default_factory=dict)
 
     def system(self, path: str, mounted: str = "") -> str | None:
         """The file system that holds a path; None if it is not on the mount it must be on."""
@@ -294,6 +299,7 @@ def offered(shape: Shape, margins: Margins, storages: Sequence[Storage] = ()) ->
         frozenset(shape.groups),
         frozenset(shape.labels),
         stores,
+        dict(shape.resources),
     )
 
 
@@ -390,6 +396,8 @@ def build(
         *(_disk_name(some) for some in sets),
         *(ONE_MEMORY if len(one_memory) == 1 else _of(size) for size in one_memory),
     )
+    counts = _counted(specs)
+    resources = (*resources, *(count.resource for count in counts))
     models = sorted({card.model for place in everywhere for card in place.cards})
 
     def demand(spec: Spec, times: float) -> Vector:
@@ -400,7 +408,8 @@ def build(
         memory = spec.request.memory_mib * times
         # Where requests grow, a GPU that is asked for stays what it is.
         both = [memory + _gpu_part(spec, size) for size in one_memory]
-        return (spec.request.cpu_cores * times, memory, *on, *both)
+        each = (float(count.asked.get(spec.name, 0)) for count in counts)
+        return (spec.request.cpu_cores * times, memory, *on, *both, *each)
 
     works = []
     for spec in specs:
@@ -430,7 +439,8 @@ def build(
             place.memory.free if size == place.gpu_memory_mib else most
             for size, most in zip(one_memory, asked[2 + len(sets) :])
         )
-        return (place.cpu.free, place.memory.free, *disks, *both)
+        each = (count.there(place) for count in counts)
+        return (place.cpu.free, place.memory.free, *disks, *both, *each)
 
     def devices(place: Place) -> tuple[Device, ...]:
         return tuple(Device(card.model, card.memory_mib, card.mig) for card in place.cards)
@@ -453,7 +463,8 @@ def build(
         )
         for (shape, place), room in zip(offers, lying[len(places) :])
     )
-    units = ("cores", *("MiB" for _resource in resources[1:]))
+    sizes = resources[1 : len(resources) - len(counts)]
+    units = ("cores", *("MiB" for _resource in sizes), *(count.unit for count in counts))
     columns = {some: 2 + position for position, some in enumerate(sets)}
     pools = tuple(
         Pool(
@@ -473,6 +484,41 @@ def build(
         bought,
         {place.name: place for place in places},
         {storage.name: storage for storage in storages},
+    )
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """Something that is counted: how many a replica of each workload takes, by the workload's name.
+
+    Each host has ``everywhere`` of it, or what the inventory says where that is None.
+    """
+
+    resource: str
+    unit: str
+    asked: Mapping[str, int]
+    everywhere: int | None = None
+
+    def there(self, place: Place) -> float:
+        """How many a host has."""
+        own = place.resources.get(self.resource, 0)
+        return float(own if self.everywhere is None else self.everywhere)
+
+
+def _counted(specs: Sequence[Spec]) -> tuple[_Counted, ...]:
+    taken: dict[str, dict[str, int]] = {}
+    for spec in specs:
+        for name, number in spec.request.resources:
+            taken.setdefault(name, {})[spec.name] = number
+    return (
+        *(_Counted(name, "pieces", asked) for name, asked in sorted(taken.items())),
+        *(
+            _Counted(
+                f"room for {spec.name} (max_per_host)", "places", {spec.name: 1}, spec.max_per_host
+            )
+            for spec in specs
+            if spec.max_per_host
+        ),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from .._demand.offers import Shape, parse_shapes
 from .._demand.quantities import at_most, switch
 from .._demand.what_if import WhatIf, parse_what_if
-from .._demand.words import parse_labels
+from .._demand.words import parse_host_resources, parse_labels
 from .._demand.workloads import Known, Spec, parse_workloads
 from .._findings.shape import (
     ShapeError,
@@ -43,6 +43,7 @@ class Written:
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
     what_if: object = None
     earlier: object = None
+    resources: Mapping[str, object] = field(default_factory=dict)
 
 
 def _earlier(value: object) -> Earlier:
@@ -102,15 +103,17 @@ def parse_earlier(value: object) -> tuple[Earlier, ...]:
 
 
 def known_of(written: Written, hosts: Sequence[str]) -> tuple[Known, tuple[str, ...]]:
-    """What workloads may name, and what is wrong with the labels."""
+    """What workloads may name, and what is wrong with labels and resources."""
     labels, problems = parse_labels(written.labels)
+    resources, wrong = parse_host_resources(written.resources)
     return (
         Known(
             frozenset(written.groups),
             frozenset(hosts).union(*written.groups.values()),
             frozenset(label for some in labels.values() for label in some),
+            frozenset(name for some in resources.values() for name, _number in some),
         ),
-        problems,
+        (*problems, *wrong),
     )
 
 
@@ -133,7 +136,12 @@ def read_request(written: Written, hosts: Sequence[str], asked: Mapping[str, Any
     shapes, wrong = parse_shapes(written.offers, known.groups)
     problems += wrong
     offered_labels = {label for shape in shapes for label in shape.labels}
-    known = replace(known, labels=known.labels | offered_labels)
+    offered_things = {name for shape in shapes for name, _number in shape.resources}
+    known = replace(
+        known,
+        labels=known.labels | offered_labels,
+        resources=known.resources | offered_things,
+    )
     specs, wrong = parse_workloads(written.workloads, known)
     problems += wrong
     what_if, wrong = parse_what_if(written.what_if, known, specs, shapes)

@@ -26,8 +26,10 @@ from .question import (
     CPU,
     DISK_FOR,
     EDGE,
+    MEMORY,
     MOUNTED,
     NOT_EDGE,
+    ONE_MEMORY,
     SHARED_FOR,
     Figures,
     Place,
@@ -285,8 +287,13 @@ def _figures(
     resource = found.resource
     if resource in problem.instance.resources:
         taken = used.get((host.name, resource), 0.0)
-        if not resource.startswith((DISK_FOR, SHARED_FOR)):
-            return (here.cpu if resource == CPU else here.memory), taken
+        if resource == CPU:
+            return here.cpu, taken
+        if resource == MEMORY or resource.startswith(ONE_MEMORY):
+            return here.memory, taken
+        if not resource.startswith((DISK_FOR, SHARED_FOR)):  # counted one by one
+            at = problem.instance.resources.index(resource)
+            return Figures(host.supply[at]), taken
         return here.disks.get(_system(here, resource), Figures(0.0)), taken
     if resource in problem.storages:
         return None, 0.0

@@ -132,7 +132,9 @@ class SitePlan:
                         resource: tidy(amount)
                         for resource, amount in zip(instance.resources, work.demand)
                         # The others say the same once more, for what is shared.
-                        if resource in (CPU, MEMORY) or resource.startswith(DISK_FOR)
+                        if resource in (CPU, MEMORY)
+                        or resource.startswith(DISK_FOR)
+                        or resource in dict(spec.request.resources)
                     },
                     "gpu": gpu_text(spec),
                     "priority": spec.priority,

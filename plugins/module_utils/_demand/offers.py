@@ -29,7 +29,7 @@ from .quantities import (
     size_keys,
     switch,
 )
-from .words import NO_WORDS, labels_of, meant, name_of, words
+from .words import NO_WORDS, countables, labels_of, meant, name_of, words
 from .workloads import MOST_REPLICAS
 
 
@@ -59,6 +59,7 @@ class Shape:
     labels: tuple[tuple[str, str], ...] = ()
     price: float | None = None
     most: int | None = None
+    resources: tuple[tuple[str, int], ...] = ()
 
 
 MOST_PRICE = 1e12
@@ -70,6 +71,7 @@ SHAPE_KEYS = (
     "gpus",
     "groups",
     "labels",
+    "resources",
     "price",
     "most",
 )
@@ -108,6 +110,7 @@ def parse_shape(data: object, groups: frozenset[str]) -> Shape:
         gpus=optional(given, "gpus", _shape_gpus, None),
         groups=named,
         labels=optional(given, "labels", labels_of, ()),
+        resources=optional(given, "resources", countables, ()),
         price=optional(given, "price", at_most(MOST_PRICE, number, "can be planned"), None),
         most=optional(given, "most", counted(0, MOST_REPLICAS), None),
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from .._findings.shape import (
     ShapeError,
@@ -16,11 +16,24 @@ from .._findings.shape import (
     mapping,
     shown,
     text,
+    whole,
 )
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 NO_WORDS: tuple[str, ...] = ()
+MOST_COUNTED = 1_000_000
+# What people may take for a countable thing of their own.
+MEASURED = {
+    "cpu": "ask for requests.cpu_cores",
+    "cores": "ask for requests.cpu_cores",
+    "memory": "ask for requests.memory",
+    "disk": "ask for requests.disks",
+    "gpu": "ask for gpu.count",
+    "gpus": "ask for gpu.count",
+}
+
+_Found = TypeVar("_Found")
 
 
 def name_of(value: object) -> str:
@@ -71,6 +84,29 @@ def labels_of(value: object) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(found))
 
 
+def countables(value: object) -> tuple[tuple[str, int], ...]:
+    """Numbers of things that are counted one by one, such as licences or NPUs, by their names."""
+    found = []
+    for key, told in mapping(value).items():
+        try:
+            name = name_of(key)
+        except ShapeError:
+            raise ShapeError(
+                f"has the key {shown(key)}; names are 1 to 63 small letters, digits and inner"
+                " hyphens"
+            ) from None
+        if name in MEASURED:
+            raise ShapeError(f"is measured and need not be said: {MEASURED[name]}", name)
+        try:
+            number = whole(told)
+        except ShapeError as error:
+            raise error.within(name) from None
+        if number > MOST_COUNTED:
+            raise ShapeError(f"must be at most {MOST_COUNTED:,}, but is {number}", name)
+        found.append((name, number))
+    return tuple(sorted(found))
+
+
 def words(value: object) -> tuple[str, ...]:
     """A list of texts, each once, at least one."""
     found = each(value, text)
@@ -86,11 +122,24 @@ def parse_labels(
     values: Mapping[str, object], place: str = "mlops_host_labels"
 ) -> tuple[dict[str, tuple[tuple[str, str], ...]], tuple[str, ...]]:
     """The labels of each host, and a sentence for each host whose labels cannot be read."""
+    return _of_hosts(values, labels_of, place)
+
+
+def parse_host_resources(
+    values: Mapping[str, object], place: str = "mlops_host_resources"
+) -> tuple[dict[str, tuple[tuple[str, int], ...]], tuple[str, ...]]:
+    """What there is of each countable thing on each host, and what cannot be read, by host."""
+    return _of_hosts(values, countables, place)
+
+
+def _of_hosts(
+    values: Mapping[str, object], read: Callable[[object], _Found], place: str
+) -> tuple[dict[str, _Found], tuple[str, ...]]:
     found = {}
     problems = []
     for host, value in values.items():
         try:
-            found[host] = labels_of(value)
+            found[host] = read(value)
         except ShapeError as error:
             problems.append(f"{error.within(place)} ({host[:63]})")
     return found, tuple(problems)

@@ -35,7 +35,7 @@ from .quantities import (
     size,
     size_keys,
 )
-from .words import NO_WORDS, labels_of, meant, name_of, one_of, words
+from .words import NO_WORDS, countables, labels_of, meant, name_of, one_of, words
 
 SERVING, TRAINING, DATASET, SERVICE, USER = "serving", "training", "dataset", "service", "user"
 KINDS = (SERVING, TRAINING, DATASET, SERVICE, USER)
@@ -55,11 +55,13 @@ MOST_REPLICAS, MOST_IN_ALL, MOST_PRIORITY = 1_000_000, 2_000_000, 10**6
 
 @dataclass(frozen=True)
 class Request:
-    """What one replica is promised: cores, MiB of memory, and space under paths in MiB."""
+    """What one replica is promised: cores, MiB of memory, space under paths in MiB, and numbers of
+    things that are counted (``mlops_host_resources``)."""
 
     cpu_cores: float = 0.0
     memory_mib: float = 0.0
     disks: tuple[DiskNeed, ...] = ()
+    resources: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,8 @@ class Spec:
     """One workload as a person wrote it.
 
     ``replicas`` may be 0 while it is paused. ``spread`` is empty, or the name shared by workloads
-    of whose replicas no two share a host. ``models`` of ``gpu`` are as written: ``A100`` means
-    every model that has this word.
+    of whose replicas no two share a host; ``max_per_host`` is 0 where any number may share one.
+    ``models`` of ``gpu`` are as written: ``A100`` means every model that has this word.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Spec:
     spread: str = ""
     growth: Growth = NO_GROWTH
     priority: int = 0
+    max_per_host: int = 0
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -108,15 +111,24 @@ class Known:
     groups: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
+    resources: frozenset[str] = frozenset()
 
 
-def _request(value: object) -> Request:
+def _request(value: object, known: Known) -> Request:
     given = mapping(value)
-    known_keys(given, ("cpu_cores", *size_keys("memory"), "disks"))
+    known_keys(given, ("cpu_cores", *size_keys("memory"), "disks", "resources"))
+    resources: tuple[tuple[str, int], ...] = optional(given, "resources", countables, ())
+    for name, _number in resources:
+        if name not in known.resources:
+            raise ShapeError(
+                f"no host has {shown(name)} in mlops_host_resources{meant(name, known.resources)}",
+                f"resources.{name}",
+            )
     return Request(
         cpu_cores=optional(given, "cpu_cores", cores, 0.0),
         memory_mib=size(given, "memory") or 0.0,
         disks=optional(given, "disks", disks, ()),
+        resources=tuple((name, number) for name, number in resources if number),
     )
 
 
@@ -244,6 +256,7 @@ WORKLOAD_KEYS = (
     "hosts",
     "gpu",
     "anti_affinity",
+    "max_per_host",
     "growth",
     "priority",
 )
@@ -255,7 +268,7 @@ def parse_workload(data: object, known: Known) -> Spec:
     known_keys(given, WORKLOAD_KEYS)
     name = field(given, "name", name_of)
     kind = field(given, "kind", one_of(KINDS))
-    request = optional(given, "requests", _request, NO_REQUEST)
+    request = optional(given, "requests", lambda value: _request(value, known), NO_REQUEST)
     limit = optional(given, "limits", _limit, NO_LIMIT)
     for key, most, least, unit in (
         ("cpu_cores", limit.cpu_cores, request.cpu_cores, "cores"),
@@ -271,10 +284,16 @@ def parse_workload(data: object, known: Known) -> Spec:
         raise ShapeError("a dataset needs disks and no GPU; describe its reader by itself", "gpu")
     if kind == DATASET and not request.disks:
         raise ShapeError("is missing; a dataset is on a disk", "requests.disks")
-    if not (request.cpu_cores or request.memory_mib or gpu.wanted) and not any(
+    if not (request.cpu_cores or request.memory_mib or request.resources or gpu.wanted) and not any(
         need.mib for need in request.disks
     ):
         raise ShapeError("asks for nothing; give it requests or gpu")
+    spread = optional(given, "anti_affinity", lambda value: _spread(value, name), "")
+    max_per_host = optional(given, "max_per_host", counted(1, MOST_REPLICAS), 0)
+    if spread and max_per_host > 1:
+        raise ShapeError(
+            "cannot stand beside anti_affinity, which allows one; keep one of them", "max_per_host"
+        )
     where = optional(given, "hosts", lambda value: _where(value, known), NOWHERE)
     return Spec(
         name=name,
@@ -286,7 +305,8 @@ def parse_workload(data: object, known: Known) -> Spec:
         groups=where.groups,
         labels=where.labels,
         hosts=where.names,
-        spread=optional(given, "anti_affinity", lambda value: _spread(value, name), ""),
+        spread=spread,
+        max_per_host=max_per_host,
         growth=optional(
             given, "growth", lambda value: growth(value, GROWS[kind]), Growth(of=GROWS[kind])
         ),
