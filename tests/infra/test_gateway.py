@@ -55,7 +55,7 @@ def test_old_tls_is_refused(host: Host, version: ssl.TLSVersion) -> None:
 
 
 def test_nothing_but_tls_leaves_the_host(host: Host) -> None:
-    assert open_ports(host) == {22, 443, 9443}
+    assert open_ports(host) == {22, 443, 8444, 9443}
 
 
 def test_it_is_sandboxed(host: Host) -> None:
@@ -64,3 +64,47 @@ def test_it_is_sandboxed(host: Host) -> None:
 
 def test_its_password_is_nowhere_to_be_read(host: Host) -> None:
     assert spills(host, secret("gateway_admin_password")) == []
+
+
+def entrance(host: Host, path: str) -> str:
+    return f"https://{address(host)}:8444{path}"
+
+
+def test_who_has_no_certificate_is_handed_no_order_and_leaves_no_state(host: Host) -> None:
+    client = Client(host)
+    assert client.ask("GET", entrance(host, "/healthz")).text == "ok\n"
+    order = entrance(host, "/fleet/channel/ring_early.json")
+    assert client.ask("GET", order).status_code == 403
+    assert client.ask("PUT", entrance(host, "/fleet/state/edge1"), data=b"{}").status_code == 403
+    assert host.run("ls /var/lib/mlops/nginx/fleet/state").stdout == ""
+
+
+ASK = """
+import http.client, socket, ssl, sys
+context = ssl.create_default_context(cafile="/etc/mlops/tls/ca.crt")
+context.load_cert_chain("/etc/mlops/tls/host.crt", "/etc/mlops/tls/host.key")
+for row in sys.argv[2:]:
+    method, path = row.split()
+    connection = http.client.HTTPSConnection(sys.argv[1], 8444, context=context, timeout=30)
+    connection.request(method, path, b"{}" if method == "PUT" else None)
+    print(connection.getresponse().status)
+"""
+
+
+def test_a_device_is_handed_its_order_and_writes_its_own_state(host: Host) -> None:
+    subject = host.check_output(
+        "openssl x509 -in /etc/mlops/tls/host.crt -noout -subject -nameopt RFC2253"
+    )
+    name = subject.rpartition("CN=")[2]
+    state = f"/var/lib/mlops/nginx/fleet/state/{name}.json"
+    found = host.run(
+        "python3 -c %s %s %s %s %s",
+        ASK,
+        address(host),
+        "GET /fleet/channel/none.json",
+        f"PUT /fleet/state/{name}",
+        "PUT /fleet/state/another",
+    )
+    assert found.stdout.split() == ["404", "201", "403"], found.stderr
+    assert host.file(state).content == b"{}"
+    host.run_expect([0], f"rm {state}")

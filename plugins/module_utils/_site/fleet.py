@@ -40,6 +40,16 @@ def devices(site: Site) -> list[dict[str, str]]:
     ]
 
 
+def pulls(site: Site, host: str) -> bool:
+    """Whether a device fetches its orders itself."""
+    return bool(site.value(host, "rollout_transport") == "pull")
+
+
+def pulling(site: Site) -> list[str]:
+    """The devices that fetch their orders themselves."""
+    return [host for host in site.hosts(SERVING) if pulls(site, host)]
+
+
 def outcomes(site: Site) -> dict[str, Any]:
     """By model, what the pipeline of this run has found and published."""
     found: dict[str, Any] = site.value(site.control, "__pipeline_found") or {}

@@ -64,6 +64,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "metadata_db_databases": lambda site, _host: provided_databases(site),
     "object_store_accounts": lambda site, _host: provided_accounts(site),
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
+    "gateway_fleet": lambda site, _host: bool(fleet.pulling(site)),
     "gateway_services": lambda site, _host: measured.tiles(site),
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
     "model_serving_site_id": lambda site, _host: site.identity,

@@ -1,0 +1,164 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gateway's nginx for devices that fetch their orders, with the configuration of the roles.
+
+nginx is the one of this machine, or Debian's taken out of its package without installing it. Only
+paths, ports and the account differ from a real control host.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from tests.unit.plugins.module_utils._trust.companies import Holder, authority, leaf
+
+ROLES = Path(__file__).resolve().parents[2] / "roles"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "nginx"
+
+
+class NoNginx(Exception):
+    """There is no nginx here, and none to be had."""
+
+
+def program() -> str:
+    """nginx of this machine, or Debian's."""
+    path = f"/usr/sbin:/usr/bin:{CACHE}/usr/sbin"
+    if not shutil.which("nginx", path=path) and shutil.which("apt-get"):
+        CACHE.mkdir(parents=True, exist_ok=True)
+        subprocess.run(
+            ["apt-get", "download", "-qq", "nginx"], cwd=CACHE, check=False, capture_output=True
+        )
+        for archive in CACHE.glob("nginx_*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
+            archive.unlink()
+    found = shutil.which("nginx", path=path)
+    if not found or subprocess.run([found, "-v"], check=False, capture_output=True).returncode:
+        raise NoNginx("needs nginx, or apt-get to fetch it with")
+    return found
+
+
+def free_port() -> int:
+    """A port of loopback that nobody uses now."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def rendered(template: Path, **settings: Any) -> str:
+    """A template as its role has it, with the defaults that are plain values."""
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    environment.filters.update(bool=bool, dirname=os.path.dirname)
+    environment.filters["mlops.onprem.nginx_subject"] = str
+    values: dict[str, Any] = {}
+    for page in ("defaults/main.yml", "vars/main.yml"):
+        for name, value in yaml.safe_load((template.parents[1] / page).read_text()).items():
+            if not (isinstance(value, str) and "{{" in value):
+                values[name] = value
+    return environment.from_string(template.read_text()).render({**values, **settings})
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A gateway that runs: its port, its directories and the authority of the site."""
+
+    port: int
+    place: Path
+    ca: Holder
+    pid: int
+
+    @property
+    def documents(self) -> Path:
+        return self.place / "fleet"
+
+    @property
+    def written(self) -> Path:
+        return self.place / "nginx/fleet"
+
+    def publish(self, path: str, data: bytes) -> None:
+        """Put a document where nginx hands it out, whole or not at all."""
+        target = self.documents / path
+        fresh = target.with_name(f".{target.name}.new")
+        fresh.write_bytes(data)
+        fresh.replace(target)
+
+
+def configure(place: Path, port: int, ca: Holder) -> str:
+    """Write everything that nginx reads; the text of the main file."""
+    host = leaf(ca, ["localhost"])
+    for name, text in (
+        ("host.crt", host.pem),
+        ("host.key", host.key),
+        ("authority.crt", ca.pem),
+    ):
+        (place / name).write_text(text)
+    for path in ("fleet/root", "fleet/channel", "fleet/issued", "sites.d", "metrics.d"):
+        (place / path).mkdir(parents=True)
+    for path in ("state", "enroll", "log"):
+        (place / "nginx/fleet" / path).mkdir(parents=True)
+    status, metrics = free_port(), free_port()
+    site = rendered(
+        ROLES / "gateway/templates/fleet.conf.j2", gateway_fleet_port=f"127.0.0.1:{port}"
+    )
+    main = rendered(
+        ROLES / "common/templates/nginx.conf.j2",
+        common_nginx_status_port=status,
+        common_nginx_metrics_port=f"127.0.0.1:{metrics}",
+        __common_nginx_metrics_clients=[],
+        __common_nginx_metrics_client_ca="/etc/mlops/tls/authority.crt",
+    )
+    for old, new in (
+        ("/etc/mlops/nginx/", f"{place}/"),
+        ("/etc/mlops/tls/", f"{place}/"),
+        ("/var/lib/mlops/fleet", f"{place}/fleet"),
+        ("/var/lib/mlops/nginx", f"{place}/nginx"),
+        ("root /var/lib/mlops;", f"root {place};"),
+        ("/run/mlops-nginx/", f"{place}/"),
+        ("include /etc/nginx/mime.types;", "types { }"),
+    ):
+        site, main = site.replace(old, new), main.replace(old, new)
+    (place / "sites.d/fleet.conf").write_text(site)
+    return main
+
+
+@contextmanager
+def running(place: Path, ca: Holder | None = None) -> Iterator[Gateway]:
+    """Run the gateway on a port of loopback."""
+    place.chmod(0o755)
+    nginx, port = program(), free_port()
+    ca = ca or authority("Site")
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    (place / "nginx.conf").write_text(user + configure(place, port, ca))
+    with (place / "stderr.log").open("wb") as errors:
+        process = subprocess.Popen(
+            [nginx, "-e", "stderr", "-c", str(place / "nginx.conf"), "-g", "daemon off;"],
+            stderr=errors,
+        )
+    try:
+        deadline = time.monotonic() + 20
+        while True:
+            with socket.socket() as one:
+                if one.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            said = (place / "stderr.log").read_text()
+            assert process.poll() is None, said
+            assert time.monotonic() < deadline, said
+            time.sleep(0.02)
+        yield Gateway(port, place, ca, process.pid)
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
