@@ -29,7 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     # beside them
     "_ceph": ("_findings",),
     "_host": ("_findings",),
-    "_release": ("_findings",),
+    "_release": ("_rollout", "_findings"),
     "_rollout": ("_findings",),
     "_serving_checks": ("_findings",),
     "_site": ("_demand", "_findings"),
