@@ -110,7 +110,8 @@ class Seen:
 
     ``answered`` says whether the device answered a request from ``digest``; None where it was not
     asked. ``latency`` and ``predictions`` are histograms: upper bound in seconds, or bucket of the
-    prediction, to the number of requests (not cumulative).
+    prediction, to the number of requests (not cumulative). ``invalid`` are requests that the server
+    refused as not fitting the model; they are not among ``requests``.
     """
 
     host: str
@@ -121,6 +122,7 @@ class Seen:
     latency: Mapping[str, int] = field(default_factory=dict)
     predictions: Mapping[str, int] = field(default_factory=dict)
     at: float = 0.0
+    invalid: int = 0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,84 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a histogram says for certain: a bucket knows its bounds, not the values within."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+
+from ..shapes import Seen
+
+
+def bound(label: str) -> float:
+    """The upper bound of a bucket, as it is written."""
+    try:
+        return float(label)
+    except ValueError:
+        return math.inf
+
+
+def ordered(counts: Mapping[str, int]) -> list[tuple[float, int]]:
+    """Buckets by their upper bound."""
+    found: dict[float, int] = {}
+    for label, count in counts.items():
+        found[bound(label)] = found.get(bound(label), 0) + count
+    return sorted(found.items())
+
+
+def slower(counts: Mapping[str, int], than: float) -> tuple[int, int]:
+    """How many are surely, and how many perhaps, above a value."""
+    surely = perhaps = 0
+    below = 0.0
+    for top, count in ordered(counts):
+        if below >= than:
+            surely += count
+        if top > than:
+            perhaps += count
+        below = top
+    return surely, perhaps
+
+
+def total(counts: Mapping[str, int]) -> int:
+    """All that was counted."""
+    return sum(counts.values())
+
+
+def slower_of(seen: Iterable[Seen], than: float) -> tuple[int, int, int]:
+    """Surely slower, perhaps slower, all, of several devices; each by its own buckets."""
+    surely = perhaps = every = 0
+    for one in seen:
+        sure, may = slower(one.latency, than)
+        surely += sure
+        perhaps += may
+        every += total(one.latency)
+    return surely, perhaps, every
+
+
+def quantile(seen: Iterable[Seen], share: float) -> float:
+    """The bound below which this share of all requests surely was; infinite above the last one."""
+    merged: dict[float, int] = {}
+    for one in seen:
+        for top, count in ordered(one.latency):
+            merged[top] = merged.get(top, 0) + count
+    wanted, reached = share * sum(merged.values()), 0
+    for top, count in sorted(merged.items()):
+        reached += count
+        if reached >= wanted and reached:
+            return top
+    return math.inf
+
+
+def edges(seen: Iterable[Seen]) -> list[float]:
+    """All finite bounds of buckets, in order."""
+    return sorted({top for one in seen for top in map(bound, one.latency) if math.isfinite(top)})
+
+
+def added(histograms: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sum of several histograms by bucket."""
+    found: dict[str, int] = {}
+    for counts in histograms:
+        for label, count in counts.items():
+            found[label] = found.get(label, 0) + count
+    return found

@@ -1,0 +1,272 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The gates over a ring: only what is proved passes, and chance does not fail a good release."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.gates import (
+    GateSettings,
+    detectable,
+    judge,
+    verdict_of,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import (
+    FAIL,
+    INCONCLUSIVE,
+    LEFT_OUT,
+    MISSING,
+    OVER_RING,
+    PASS,
+    Gate,
+    Look,
+    Seen,
+)
+
+FAST = dict.fromkeys(("0.005", "0.01", "0.015", "0.02", "0.025", "0.05", "0.1", "0.25", "+Inf"), 0)
+FAST |= {"0.01": 300, "0.015": 90, "0.02": 9, "0.025": 1}
+EVENLY = {"0": 200, "1": 100, "2": 100}
+CONTROL = Seen("old1", "sha256:old", True, 400, 0, FAST, EVENLY)
+GOOD = Seen("new1", "sha256:new", True, 400, 0, FAST, EVENLY)
+SETTINGS = GateSettings.parse({"latency_p95_ms": 50, "latency_p99_ms": 100})
+
+
+def look(*ring: Seen, **changes: Any) -> Look:
+    at = Look(ring=ring or (GOOD,), control=(CONTROL,), looks=3, seconds=300.0)
+    return dataclasses.replace(at, **changes)
+
+
+def judged(
+    at: Look, settings: GateSettings = SETTINGS, memory: Mapping[str, float] | None = None
+) -> dict[str, Gate]:
+    return {gate.name: gate for gate in judge(at, settings, memory or {})[0]}
+
+
+def of(gates: Mapping[str, Gate], verdict: str) -> list[str]:
+    return [name for name, gate in gates.items() if gate.verdict == verdict]
+
+
+def slowed(seen: Seen, steps: int) -> Seen:
+    """The same counts, so many buckets later."""
+    bounds = sorted(seen.latency, key=float)
+    counts = [0] * steps + [seen.latency[bound] for bound in bounds]
+    return dataclasses.replace(seen, latency=dict(zip(bounds, counts, strict=False)))
+
+
+def with_(**changes: Any) -> Seen:
+    return dataclasses.replace(GOOD, **changes)
+
+
+def test_a_good_ring_passes_every_gate() -> None:
+    gates = judged(look())
+    assert of(gates, PASS) == [
+        "answers",
+        "latency",
+        "latency:control",
+        "errors",
+        "errors:control",
+        "shift",
+    ]
+    assert of(gates, LEFT_OUT) == ["queries"]
+    assert verdict_of(gates.values()) == PASS
+
+
+# One defect, and the one gate that sees it: without that gate the ring would go on.
+DEFECTS: dict[str, tuple[Seen, tuple[str, ...]]] = {
+    "silent": (with_(answered=False), ("answers",)),
+    "errors": (
+        with_(errors=80, latency={k: v * 4 // 5 for k, v in FAST.items()}),
+        ("errors", "errors:control"),
+    ),
+    "refusals": (with_(invalid=80), ("errors:control",)),
+    "beyond the objective": (slowed(GOOD, 4), ("latency", "latency:control")),
+    "slower": (slowed(GOOD, 3), ("latency:control",)),
+    "shift": (with_(predictions={"0": 20, "1": 190, "2": 190}), ("shift",)),
+    "another class": (with_(predictions={**EVENLY, "other": 300}), ("shift",)),
+}
+
+
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_each_defect_fails_its_gate_and_no_other(defect: str) -> None:
+    ring, wanted = DEFECTS[defect]
+    gates = judged(look(ring))
+    assert tuple(of(gates, FAIL)) == tuple(name for name in gates if name in wanted)
+    assert verdict_of(gates.values()) == FAIL
+    assert all(gate.said.endswith(".") for gate in gates.values())
+
+
+def test_names_of_gates_begin_with_the_words_for_them() -> None:
+    settings = GateSettings.parse({"queries": [{"name": "yield", "query": "x", "min": 1}]})
+    gates = judged(look(queries={"yield": 2.0}), settings)
+    assert {name.partition(":")[0] for name in gates} == set(OVER_RING)
+
+
+def test_no_data_is_missing_and_never_a_pass() -> None:
+    nothing = Seen("new1", "sha256:new", None)
+    gates = judged(look(nothing))
+    assert of(gates, PASS) == []
+    assert of(gates, MISSING) == [name for name in gates if name != "queries"]
+    assert verdict_of(gates.values()) == MISSING
+
+
+def test_a_control_that_is_asked_nothing_is_missing() -> None:
+    gates = judged(look(control=(Seen("old1", "sha256:old", True),)))
+    assert of(gates, MISSING) == ["latency:control", "errors:control", "shift"]
+
+
+def test_without_a_release_before_the_comparisons_are_left_out_and_shown() -> None:
+    gates = judged(look(control=()))
+    assert of(gates, LEFT_OUT) == ["latency:control", "errors:control", "shift", "queries"]
+    assert "nothing to compare with" in gates["shift"].said
+    assert verdict_of(gates.values()) == PASS
+
+
+def test_nothing_but_what_was_left_out_is_no_pass() -> None:
+    assert verdict_of([Gate("shift", LEFT_OUT, "Left out.")]) == MISSING
+    assert verdict_of([]) == MISSING
+
+
+def test_a_waived_gate_says_why() -> None:
+    settings = GateSettings.parse({"waive": {"shift": "no traffic at night"}})
+    gate = judged(look(with_(predictions={})), settings)["shift"]
+    assert (gate.verdict, gate.said) == (LEFT_OUT, "Left out: no traffic at night")
+
+
+def test_few_requests_prove_nothing() -> None:
+    few = with_(requests=40, latency={"0.01": 40, "0.1": 0}, predictions={"0": 20, "1": 20})
+    gates = judged(look(few))
+    assert of(gates, FAIL) == []
+    assert set(of(gates, INCONCLUSIVE)) >= {"errors", "errors:control", "latency", "shift"}
+
+
+def test_a_small_sample_with_a_large_index_does_not_decide() -> None:
+    few = with_(predictions={"0": 2, "1": 5, "2": 1})
+    gate = judged(look(few), GateSettings.parse({"min_requests": 1}))["shift"]
+    assert gate.found["psi"] > gate.wanted["psi_max"]
+    assert gate.verdict == INCONCLUSIVE
+
+
+def test_errors_within_what_is_tolerable_bake_longer_until_that_is_proved() -> None:
+    verdicts = [
+        judged(look(with_(requests=100 * n, errors=n)))["errors"].verdict for n in (2, 5, 30)
+    ]
+    assert verdicts == [INCONCLUSIVE, INCONCLUSIVE, PASS]
+
+
+def test_one_broken_device_among_a_hundred_is_seen() -> None:
+    fleet = [with_(host=f"d{n}", requests=20) for n in range(99)]
+    broken = with_(host="bad", requests=20, errors=20, answered=False)
+    gates = judged(look(*fleet, broken))
+    assert gates["errors"].verdict == FAIL
+    assert "bad fails more" in gates["errors"].said
+    slow = with_(host="bad", requests=20, latency={"0.1": 0, "0.25": 20})
+    fast = [with_(host=f"d{n}", requests=20, latency={"0.01": 20, "0.1": 0}) for n in range(99)]
+    assert "bad is slower" in judged(look(*fast, slow))["latency"].said
+
+
+def test_a_device_of_which_nothing_is_known_holds_the_ring() -> None:
+    unknown = with_(host="quiet", requests=1, latency={"0.01": 1})
+    gates = judged(look(GOOD, unknown))
+    assert gates["errors"].verdict == gates["latency"].verdict == INCONCLUSIVE
+    assert "too little is known of quiet" in gates["errors"].said
+
+
+def test_an_objective_within_a_bucket_is_neither_proved_nor_refuted() -> None:
+    within = with_(latency={"0.025": 0, "0.1": 400})
+    gate = judged(look(within, control=()), GateSettings.parse({"latency_p95_ms": 50}))["latency"]
+    assert gate.verdict == INCONCLUSIVE
+
+
+def test_evidence_stays_when_a_device_forgets_its_counters() -> None:
+    bad = with_(requests=100, errors=60)
+    _gates, memory = judge(look(bad), SETTINGS, {})
+    assert judged(look(GOOD), SETTINGS, memory)["errors"].verdict == FAIL
+
+
+def test_memory_says_since_when_a_device_is_silent() -> None:
+    settings = GateSettings.parse({"silent_seconds": 100})
+    memory: dict[str, float] = {}
+    verdicts = []
+    for number, (seconds, answered) in enumerate(
+        [(10, False), (60, True), (120, True), (180, False), (219, False), (220, False)]
+    ):
+        gates, memory = judge(
+            look(with_(answered=answered), looks=number, seconds=float(seconds)), settings, memory
+        )
+        verdicts.append(gates[0].verdict)
+    assert verdicts == [INCONCLUSIVE, PASS, PASS, INCONCLUSIVE, INCONCLUSIVE, FAIL]
+
+
+def test_where_nobody_answers_the_way_is_broken_and_not_the_release() -> None:
+    off = dataclasses.replace(CONTROL, answered=False)
+    assert judged(look(with_(answered=False), control=(off,)))["answers"].verdict == MISSING
+
+
+def test_a_tolerable_share_of_failed_devices_is_judged_by_evidence() -> None:
+    settings = GateSettings.parse({"device_failure_rate_max": 0.02})
+
+    def verdict(failed: int, devices: int) -> str:
+        ring = [with_(host=f"d{n}", answered=n >= failed) for n in range(devices)]
+        return judged(look(*ring), settings)["answers"].verdict
+
+    assert verdict(1, 100) == PASS
+    assert verdict(1, 10) == INCONCLUSIVE
+    assert verdict(12, 100) == FAIL
+
+
+@pytest.mark.parametrize(
+    ("value", "verdict"), [(None, MISSING), (float("nan"), MISSING), (0.2, FAIL), (0.5, PASS)]
+)
+def test_a_query_without_an_answer_is_missing(value: float | None, verdict: str) -> None:
+    settings = GateSettings.parse({"queries": [{"name": "yield", "query": "x", "min": 0.4}]})
+    gates = judged(look(queries={"yield": value}), settings)
+    assert gates["queries:yield"].verdict == verdict
+    assert judged(look(), settings)["queries:yield"].verdict == MISSING
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([], "rollout_gates: must be a mapping, but is a list"),
+        ({"eror_rate_max": 1}, "did you mean error_rate_max?"),
+        ({"error_rate_max": "1%"}, "rollout_gates.error_rate_max: must be a number"),
+        ({"alpha": 1}, "rollout_gates.alpha: must be a share from 0.0001 to 0.5, but is 1"),
+        ({"waive": {"errors": "no"}}, "rollout_gates.waive: has the unknown key 'errors'"),
+        ({"waive": {"shift": ""}}, "rollout_gates.waive.shift: must not be empty"),
+        ({"queries": [{"name": "a", "query": "b"}]}, "rollout_gates.queries[0]: must have min or"),
+        (
+            {"queries": [{"name": "a", "query": "b", "min": 2, "max": -1}]},
+            "rollout_gates.queries[0].min: is 2, above max (-1)",
+        ),
+        (
+            {"queries": [{"name": "a", "query": "b", "max": 1}] * 2},
+            "rollout_gates.queries[1].name: 'a' is there twice",
+        ),
+        ({"latency_p95_ms": 9, "latency_p99_ms": 8}, "rollout_gates.latency_p99_ms: is 8, below"),
+    ],
+)
+def test_thresholds_that_cannot_be_meant_are_refused(given: object, said: str) -> None:
+    with pytest.raises(ShapeError) as caught:
+        GateSettings.parse(given)
+    assert said in str(caught.value)
+
+
+def test_alpha_is_shared_by_rings_and_tests() -> None:
+    few, many = SETTINGS.over(1), SETTINGS.over(10)
+    assert many.fail_bar - few.fail_bar == pytest.approx(2.302585)
+    assert len(SETTINGS.tests) == len(GateSettings().tests) + 4
+
+
+def test_larger_rings_see_smaller_defects() -> None:
+    by_devices = [detectable(n, SETTINGS) for n in (1, 3, 30, 300)]
+    assert by_devices == pytest.approx([0.9, 0.536, 0.0739, 0.00765], rel=0.01)
+    by_requests = [detectable(n, SETTINGS, "requests") for n in (0, 1, 10, 100, 1000, 10000)]
+    assert by_requests[:2] == [1.0, 1.0]
+    assert by_requests[1:] == sorted(by_requests[1:], reverse=True)
+    assert 0.02 < by_requests[-1] < 0.03
