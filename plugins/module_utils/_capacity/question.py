@@ -55,6 +55,7 @@ DISK_FOR, SHARED_FOR = "disk for ", "shared disk for "
 MOUNTED = " (mounted)"
 ONE_MEMORY = "memory of processors and GPUs"
 EDGE = "edge"
+GROWN_OVER = 0.1  # more than its written load that a replica may carry once it has grown
 # Tags that stand for more than one group.
 NOT_EDGE = "!edge"
 
@@ -371,6 +372,15 @@ class Problem:
         return tuple(found)
 
 
+def grown(replicas: int, times: float) -> int:
+    """How many replicas carry so many times the load: each at most GROWN_OVER more than one does.
+
+    Never fewer than the nearest whole number.
+    """
+    load = replicas * times
+    return max(math.floor(load + 0.5), math.ceil(load / (1 + GROWN_OVER) - 1e-9))
+
+
 def build(
     places: Sequence[Place],
     offers: Sequence[tuple[Shape, Place]],
@@ -380,9 +390,9 @@ def build(
 ) -> Problem:
     """The planner's question for hosts, offers and workloads, grown by a factor each.
 
-    Where replicas grow, their number is rounded to the nearest one: written figures have some
-    slack, and the first day of growth must not ask for a whole replica. Where requests grow, a GPU
-    that is asked for stays what it is.
+    Where replicas grow, there are so many that none carries more than a tenth over what is written
+    for it: the first day of growth must not ask for a whole replica, and half of one must not be
+    hidden. Where requests grow, a GPU that is asked for stays what it is.
     """
     everywhere = [*places, *(place for _shape, place in offers)]
     needs = sorted({(need.path, need.mount) for spec in specs for need in spec.request.disks})
@@ -419,7 +429,7 @@ def build(
             Workload(
                 spec.name,
                 demand(spec, 1.0 if grows else times),
-                math.floor(spec.replicas * times + 0.5) if grows else spec.replicas,
+                grown(spec.replicas, times) if grows else spec.replicas,
                 _need(spec.gpu, models),
                 tag_of(spec),
                 frozenset(spec.hosts) if spec.hosts else None,

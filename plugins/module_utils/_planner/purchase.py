@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from dataclasses import replace
@@ -43,6 +44,7 @@ NOT_THERE = (
     " the hosts that are there"
 )
 NOTHING = Fraction(1, 10**6)  # of a host or a price: no purchase, and no better bound
+EXCHANGED = 4  # hosts of an offer that are exchanged for others at once, at most
 GOES = 12  # times that something is added for what is still left out
 
 
@@ -77,7 +79,7 @@ class _Buyer:
         self.taken = {host.name for host in instance.hosts}
 
     def run(self) -> Purchase:
-        """Plan without a purchase, add what its rest needs, then take back what is not needed."""
+        """Plan without a purchase, add what its rest needs, then take back or exchange."""
         budget = self.budget
         problem = self._one_each(self.instance)
         if nowhere := places(problem).nowhere:
@@ -93,12 +95,12 @@ class _Buyer:
             return self._none(INFEASIBLE, 0.0, steps)
         packed = self._pack(result, bought, lower)
         if packed is not None:
-            counts, result = self._fewer(*packed, lower)
+            counts, result = self._cheaper(*packed, lower)
             return self._answer(counts, result, lower, steps)
         counts, result = self._grow(counts, result, bought)
         if result.verdict != FEASIBLE:
             return self._none(UNDECIDED, lower, steps)
-        counts, result = self._fewer(*self._used(counts, result.placement), lower)
+        counts, result = self._cheaper(*self._used(counts, result.placement), lower)
         return self._answer(counts, result, lower, steps)
 
     def _grow(self, counts: Ints, result: Result, bought: Floats) -> tuple[Ints, Result]:
@@ -273,36 +275,68 @@ class _Buyer:
                 return more
         return None
 
-    def _fewer(self, counts: Ints, result: Result, lower: float) -> tuple[Ints, Result]:
-        """Take hosts back, the dearest first, while the rest can be mended in time."""
+    def _cheaper(self, counts: Ints, result: Result, lower: float) -> tuple[Ints, Result]:
+        """Take hosts back, or exchange them for cheaper ones, while the rest can be mended."""
         failed: set[tuple[int, ...]] = set()
         while self.budget.left:
-            for at in np.argsort(-self.costs, kind="stable").tolist():
-                trial = counts.copy()
-                trial[at] -= 1
-                key = tuple(trial.tolist())
-                if trial[at] >= 0 and self.costs @ trial >= lower - 1e-9 and key not in failed:
-                    break
-            else:
+            least, most = lower - 1e-9, float(self.costs @ counts) - 1e-9
+            trial = next(
+                (
+                    one
+                    for one in (*self._one_less(counts), *self._exchanged(counts))
+                    if least <= self.costs @ one < most and tuple(one.tolist()) not in failed
+                ),
+                None,
+            )
+            if trial is None:
                 break
-            start = self._one_less(result, self.offers[at], int(counts[at]))
-            found = mend(self._with(trial), start, self.budget.part(0.6), self.seed)
+            start = self._kept(result, counts, trial)
+            part = 0.6 if (trial <= counts).all() else 0.2
+            found = mend(self._with(trial), start, self.budget.part(part), self.seed)
             if found.verdict == FEASIBLE:
                 counts, result = trial, found
             else:
-                failed.add(key)
+                failed.add(tuple(trial.tolist()))
         return counts, result
 
-    def _one_less(self, result: Result, offer: Offer, times: int) -> tuple[Assignment, ...]:
-        """The placement without the new host that has least on it; the last takes its name."""
-        names = [self._name(offer, n) for n in range(times)]
+    def _one_less(self, counts: Ints) -> list[Ints]:
+        """One host taken back, the dearest first."""
+        found = []
+        for at in np.argsort(-self.costs, kind="stable").tolist():
+            if counts[at]:
+                trial = counts.copy()
+                trial[at] -= 1
+                found.append(trial)
+        return found
+
+    def _exchanged(self, counts: Ints) -> list[Ints]:
+        """A few hosts of one offer for a few of another that cost less; the cheapest first."""
+        found = []
+        for gone, come in itertools.permutations(range(len(self.offers)), 2):
+            most = self.offers[come].most
+            room = EXCHANGED if most is None else min(EXCHANGED, most - int(counts[come]))
+            for fewer in range(1, min(EXCHANGED, int(counts[gone])) + 1):
+                for more in range(1, room + 1):
+                    if more * self.costs[come] >= fewer * self.costs[gone]:
+                        break
+                    trial = counts.copy()
+                    trial[gone] -= fewer
+                    trial[come] += more
+                    found.append(trial)
+        return sorted(found, key=lambda trial: float(self.costs @ trial))
+
+    def _kept(self, result: Result, counts: Ints, trial: Ints) -> tuple[Assignment, ...]:
+        """The placement without the new hosts that go: those with least on them; others move up."""
         load = Counter(one.host for one in result.placement)
-        gone = min(names, key=lambda name: load[name])
-        return tuple(
-            one._replace(host=gone) if one.host == names[-1] else one
-            for one in result.placement
-            if one.host != gone
-        )
+        names: dict[str, str | None] = {}
+        for at, offer in enumerate(self.offers):
+            there = [self._name(offer, n) for n in range(int(counts[at]))]
+            busy = set(sorted(there, key=lambda name: -load[name])[: int(trial[at])])
+            stay = [name for name in there if name in busy]
+            names.update(dict.fromkeys(there))
+            names.update({name: self._name(offer, n) for n, name in enumerate(stay)})
+        kept = ((one, names.get(one.host, one.host)) for one in result.placement)
+        return tuple(one._replace(host=name) for one, name in kept if name is not None)
 
     def _lower(
         self, instance: Instance, limits: list[int | None]

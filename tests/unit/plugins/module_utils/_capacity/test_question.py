@@ -15,6 +15,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question im
     Earlier,
     Place,
     build,
+    grown,
     measured,
     offered,
     same_model,
@@ -390,6 +391,28 @@ def test_growth_makes_more_or_larger_replicas() -> None:
     grown = build((place(),), (), works, lambda spec: factors[spec.name]).instance.workloads
     assert [(work.replicas, work.demand[0]) for work in grown] == [(6, 1), (4, 1.4), (4, 1)]
     assert grown[1].gpu.share == 0.5
+
+
+@pytest.mark.parametrize(
+    ("replicas", "times", "wanted"),
+    [
+        (1, 1.0, 1),
+        (1, 1.1, 1),
+        (1, 1.11, 2),
+        (1, 1.49, 2),
+        (20, 1.0, 20),
+        (20, 1.01, 20),
+        (10, 1.14, 11),
+        (3, 1.2, 4),
+        (4, 0.5, 2),
+        (0, 3.0, 0),
+    ],
+)
+def test_a_replica_carries_a_tenth_more_than_written_at_most(
+    replicas: int, times: float, wanted: int
+) -> None:
+    assert grown(replicas, times) == wanted
+    assert replicas * times <= wanted * 1.1 + 1e-9
 
 
 def test_an_offer_is_a_host_with_margins_taken_off() -> None:

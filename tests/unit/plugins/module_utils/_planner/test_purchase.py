@@ -59,6 +59,43 @@ def test_with_prices_the_cheapest_are_bought() -> None:
     assert found.at_least == 300.0
 
 
+# Works (cores, GiB, replicas), offers (cores, GiB, price), and what trying everything finds.
+EXCHANGES = [
+    ([(1, 8, 1), (2, 5, 1)], [(16, 32, 700), (24, 16, 400)], {"o1": 1}),
+    ([(5, 2, 2)], [(12, 16, 1000), (8, 16, 300), (12, 32, 500)], {"o2": 1}),
+    ([(3, 7, 1), (2, 4, 4)], [(12, 16, 1500), (8, 4, 500)], {"o0": 1, "o1": 2}),
+    ([(2, 4, 1), (2, 8, 4)], [(12, 16, 700), (24, 32, 500), (24, 4, 300)], {"o1": 1, "o2": 1}),
+    (
+        [(3, 6, 2), (4, 1, 3), (4, 5, 4), (6, 4, 1)],
+        [(16, 16, 400), (12, 8, 300)],
+        {"o0": 2, "o1": 1},
+    ),
+]
+
+
+@pytest.mark.parametrize(("works", "offers", "cheapest"), EXCHANGES)
+def test_hosts_are_exchanged_for_cheaper_ones(
+    works: list[tuple[float, float, int]],
+    offers: list[tuple[float, float, float]],
+    cheapest: dict[str, int],
+) -> None:
+    instance = Instance(
+        ("cpu", "memory"),
+        ("cores", "GiB"),
+        (),
+        tuple(
+            Workload(f"w{n}", (cores, memory), replicas)
+            for n, (cores, memory, replicas) in enumerate(works)
+        ),
+    )
+    shapes = tuple(
+        Offer(f"o{n}", (cores, memory), price=price)
+        for n, (cores, memory, price) in enumerate(offers)
+    )
+    found = purchase(instance, shapes, steps_budget())
+    assert found.counts == cheapest
+
+
 @pytest.mark.parametrize("price", [62_000.0, 0.5])
 def test_the_bound_is_never_below_the_price_of_one_host(price: float) -> None:
     # A ninth of a host is missing, but hosts are bought whole.
