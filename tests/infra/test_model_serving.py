@@ -182,6 +182,11 @@ def test_metrics_name_model_and_version(host: Host) -> None:
     assert 'digest="sha256:' in info[1]
     for name in ("mlops_model_requests_total", "mlops_model_request_seconds_count"):
         assert re.search(rf'{name}\{{model_name="iris",model_version="2"', metrics)
+    buckets = re.findall(
+        r'mlops_model_predictions_total\{bucket="([^"]+)",model_name="iris",model_version="2"\}',
+        metrics,
+    )
+    assert 1 <= len(buckets) <= 20
 
 
 def test_only_root_reads_the_password_and_nobody_else_changes_a_release(host: Host) -> None:

@@ -271,7 +271,7 @@ class Service:
         """Answer a prediction."""
         client = self.client(request)
         model = self.repository.find(name, version)
-        outcome, took, heavy = "error", None, False
+        outcome, took, heavy, bucket = "error", None, False, ""
         try:
             async with self._body(request) as body:
                 length = request.headers.get(protocol.LENGTH_HEADER)
@@ -289,7 +289,7 @@ class Service:
                     ),
                 )
                 took = time.perf_counter() - started
-                outcome = "ok"
+                outcome, bucket = "ok", answer.bucket
                 return self._respond(answer, body.lease)
         except DataError as error:
             outcome = "invalid"
@@ -307,7 +307,7 @@ class Service:
             if heavy:
                 asyncio.get_running_loop().call_later(0.1, admission.trim)
             if outcome:
-                self.repository.metrics.count(model.name, model.version, outcome, took)
+                self.repository.metrics.count(model.name, model.version, outcome, took, bucket)
                 if self.clients.required:
                     metrics.CLIENTS.labels(client, outcome).inc()
 

@@ -12,6 +12,12 @@ from prometheus_client import Counter, Gauge, Histogram
 
 LABELS = ["model_name", "model_version"]
 OUTCOMES = ("ok", "invalid", "error")
+# A rollout tells two releases apart where their answers fall into different buckets. Up to half a
+# second, where devices answer, a bucket ends at most at 1.7 times the bound before it.
+LATENCY_BUCKETS = (
+    *(0.0005, 0.00075, 0.001, 0.0015, 0.0025, 0.0035, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.025),
+    *(0.035, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 0.75, 1, 2.5, 10),
+)
 REQUESTS = Counter(
     "mlops_model_requests",
     "Inference requests by outcome: ok, invalid (the request was refused) or error (ours).",
@@ -21,7 +27,12 @@ LATENCY = Histogram(
     "mlops_model_request_seconds",
     "Time from the complete request to the encoded answer.",
     LABELS,
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10),
+    buckets=LATENCY_BUCKETS,
+)
+PREDICTIONS = Counter(
+    "mlops_model_predictions",
+    "Predictions by bucket (class, or upper bound of the score): the first one of each request.",
+    [*LABELS, "bucket"],
 )
 INFO = Gauge(
     "mlops_model_info",
@@ -65,6 +76,7 @@ class ServedModels:
 
     def __init__(self) -> None:
         self._served: dict[str, tuple[str, str, str]] = {}
+        self._buckets: dict[str, set[str]] = {}
 
     def announce(self, name: str, version: str, digest: str, run_id: str, now: float) -> None:
         """Make this the version of a model that the metrics speak of."""
@@ -86,18 +98,25 @@ class ServedModels:
         LATENCY.remove(name, version)
         for outcome in OUTCOMES:
             REQUESTS.remove(name, version, outcome)
+        for bucket in self._buckets.pop(name, ()):
+            PREDICTIONS.remove(name, version, bucket)
 
     def failed(self) -> None:
         """Count a release that could not be loaded."""
         LOAD_FAILURES.inc()
 
-    def count(self, name: str, version: str, outcome: str, seconds: float | None) -> None:
-        """Count a request, if the version it asked still answers."""
+    def count(
+        self, name: str, version: str, outcome: str, seconds: float | None, bucket: str = ""
+    ) -> None:
+        """Count a request and what was predicted, if the version it asked still answers."""
         if self._served.get(name, ("",))[0] != version:
             return
         REQUESTS.labels(name, version, outcome).inc()
         if seconds is not None:
             LATENCY.labels(name, version).observe(seconds)
+        if bucket:
+            self._buckets.setdefault(name, set()).add(bucket)
+            PREDICTIONS.labels(name, version, bucket).inc()
 
 
 class FrontListener(asyncio.DatagramProtocol):

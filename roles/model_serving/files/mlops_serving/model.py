@@ -12,16 +12,18 @@ from typing import Any
 import orjson
 
 from . import engine, protocol
+from .predictions import Buckets
 from .release import Release, ReleaseError
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The body of an answer, how long its JSON is, and how it is compressed."""
+    """The body of an answer, how long its JSON is, how it is compressed, what was predicted."""
 
     body: bytes
     json_length: int | None
     encoding: str
+    bucket: str = ""
 
 
 class OnnxModel:
@@ -36,6 +38,7 @@ class OnnxModel:
             self.engine = engine.load(release.directory, threads)
         except engine.EngineError as error:
             raise ReleaseError(f"Release {release.digest}: {error}") from error
+        self.buckets = Buckets(next(iter(self.engine.outputs), ""), release.config)
 
     @property
     def takes_strings(self) -> bool:
@@ -68,7 +71,9 @@ class OnnxModel:
             raise protocol.ProtocolError(400, f"The request is not JSON: {error}.") from None
         ask = protocol.decode(self.engine, request, binary)
         del request
-        outputs, blobs = protocol.encode(self.engine, ask, self.engine.run(ask.feed, ask.names))
+        answers = self.engine.run(ask.feed, ask.names)
+        bucket = self.buckets.of(ask.names, answers)
+        outputs, blobs = protocol.encode(self.engine, ask, answers)
         head = orjson.dumps(
             {
                 "model_name": self.name,
@@ -84,6 +89,7 @@ class OnnxModel:
             protocol.deflate(whole, packed) if packed else whole,
             len(head) if blobs else None,
             packed,
+            bucket,
         )
 
     def check_golden(self) -> int:

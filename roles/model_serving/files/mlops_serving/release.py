@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+
+from . import predictions
 
 
 class ReleaseError(Exception):
@@ -25,6 +29,7 @@ class Release:
     model_version: str
     run_id: str
     tolerance: float
+    config: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -52,6 +57,7 @@ def read_release(directory: Path) -> Release:
                 raise ReleaseError(
                     f"The file {path} has the digest {found}, the manifest says {layer['digest']}."
                 )
+        predictions.edges_of(config.get("prediction_edges"))
         return Release(
             directory=directory,
             digest=digest,
@@ -59,6 +65,7 @@ def read_release(directory: Path) -> Release:
             model_version=notes["org.mlops.model.version"],
             run_id=notes.get("org.mlops.mlflow.run_id", ""),
             tolerance=float(config.get("tolerance", 1e-5)),
+            config=config,
         )
     except ReleaseError:
         raise
