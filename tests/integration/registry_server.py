@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
@@ -56,6 +57,9 @@ class ServesCurrent:
     def unload(self, model: str) -> str:
         assert not self._store.linked(model, "current")
         return ""
+
+    def ask(self, model: str, question: Any) -> tuple[int, Any]:
+        return (200 if self._store.linked(model, "current") else 404), {"echo": question}
 
 
 def find_registry(cache: Path) -> str | None:

@@ -14,7 +14,7 @@ import urllib.parse
 from collections.abc import Iterator, Mapping
 from typing import BinaryIO, Callable, Protocol
 
-from .errors import RegistryError
+from .errors import DamagedError, RegistryError
 from .oci import MANIFEST_TYPE, MAX_MANIFEST_BYTES, Descriptor, check_digest, digest_of, shown
 
 READ_BYTES = 256 * 1024
@@ -232,7 +232,7 @@ class RegistryClient:
         self._persist(what, attempt)
         data = found[0]
         if data is not None and reference.startswith("sha256:") and digest_of(data) != reference:
-            raise RegistryError(
+            raise DamagedError(
                 f"The manifest {reference} was tampered with: what the registry sent has the "
                 f"digest {digest_of(data)}."
             )
@@ -272,7 +272,7 @@ class RegistryClient:
             found = "sha256:" + digest.hexdigest()
             if found != blob.digest or have != blob.size:
                 sink.restart()
-                raise RegistryError(
+                raise DamagedError(
                     f"The file {name or blob.digest} was tampered with: found the digest {found}, "
                     f"the manifest says {blob.digest}."
                 )

@@ -24,3 +24,11 @@ class RevokedError(UntrustedError):
 
 class MistakenError(RegistryError):
     """A statement is well signed, but speaks of something other than what was asked for."""
+
+
+class BusyError(RegistryError):
+    """Another process works on the releases; trying again helps."""
+
+
+class HeldError(RegistryError):
+    """The device or its operator refuses; the sentence says why."""

@@ -16,6 +16,7 @@ from ..client import Interrupted
 from ..errors import RegistryError
 from ..web import WebTransport
 from .device import Device, describe, open_device
+from .rollout import Rollouts
 from .settings import SETTINGS_FILE, Settings
 
 NOTHING: dict[str, Any] = {
@@ -39,6 +40,11 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="say what is here and what is served")
     commands.add_parser(
         "check", help="fail if what is served was not signed by a trusted key; change nothing"
+    )
+    commands.add_parser("rollout-status", help="say where every model is with a staged rollout")
+    commands.add_parser(
+        "revert-expired",
+        help="go back from what was activated in a rollout and not committed by its deadline",
     )
     commands.add_parser(
         "verify-current",
@@ -112,6 +118,10 @@ def _answer(device: Device, options: argparse.Namespace) -> dict[str, Any]:
         if said:
             raise RegistryError(" ".join(said))
         return {"verified": device.store.models()}
+    if options.command == "rollout-status":
+        return {"models": Rollouts(device).status(), "locked": Rollouts(device).locked()}
+    if options.command == "revert-expired":
+        return {"reverted": Rollouts(device, pause=time.sleep).revert_expired()}
     if options.command == "verify":
         release = device.verify(options.digest, options.model)
         return {
@@ -131,6 +141,7 @@ def _guard(device: Device) -> int:
     """Never keeps the server from starting: what may not be served is out of its sight by now."""
     for sentence in device.guard():
         sys.stderr.write(f"{sentence}\n")
+    Rollouts(device, pause=time.sleep).point_back()
     return 0
 
 

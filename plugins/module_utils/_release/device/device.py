@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from .memory import with_failed, without
 from .serving import Answers, HttpServing, Served, Serving
 from .settings import Settings, read_text
 from .source import Pairs, Source, check_model, read_pairs
-from .store import CURRENT, PREVIOUS, READ_BYTES, REFUSED, PartialFile, ReleaseStore
+from .store import CURRENT, PREVIOUS, REFUSED, PartialFile, ReleaseStore, digest_of_file
 
 SIGNATURE_FILE = "signature.json"
 PAUSE_SECONDS = 0.5
@@ -109,6 +108,7 @@ class Device:
         self._patience = patience
         self._free = free
         self._metrics = metrics
+        self.moved = 0
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -159,9 +159,9 @@ class Device:
 
     def verify(self, digest: str, model: str = "") -> Release:
         """Check a release on the disk from scratch: manifest, signature and every file."""
-        return self._verified(digest, model)[0]
+        return self.verified(digest, model)[0]
 
-    def _verified(self, digest: str, model: str) -> tuple[Release, Verdict]:
+    def verified(self, digest: str, model: str) -> tuple[Release, Verdict]:
         release, verdict = self._trusted(digest, model)
         self._check_files(release)
         return release, verdict
@@ -238,20 +238,14 @@ class Device:
     def _check_files(self, release: Release) -> None:
         place = self.store.path(release.digest)
         for name, layer in release.files.items():
-            hasher = hashlib.sha256()
             try:
-                with (place / name).open("rb") as stream:
-                    while True:
-                        data = stream.read(READ_BYTES)
-                        if not data:
-                            break
-                        hasher.update(data)
+                found = digest_of_file(place / name)
             except OSError as error:
                 raise DamagedError(f"The file {place / name} cannot be read: {error}.") from None
-            if "sha256:" + hasher.hexdigest() != layer.digest:
+            if found != layer.digest:
                 raise DamagedError(
                     f"The file {place / name} was tampered with: found the digest "
-                    f"sha256:{hasher.hexdigest()}, the manifest says {layer.digest}."
+                    f"{found}, the manifest says {layer.digest}."
                 )
 
     # -- fetching ---------------------------------------------------------------------------
@@ -266,9 +260,9 @@ class Device:
             found = self._source.find(digest, state.model, self._fresh(digest))
             release, verdict = found.release, found.verdict
         else:
-            release, verdict = self._verified(digest, state.model)
+            release, verdict = self.verified(digest, state.model)
         if wanted.switch or wanted.reload:
-            self._highest(digest, verdict, state.model, rollback)
+            self.highest(digest, verdict, state.model, rollback)
         return release, wanted
 
     def _fresh(self, digest: str) -> bool:
@@ -284,7 +278,7 @@ class Device:
         if not self.store.has(digest):
             return self._fetch(digest, model)
         try:
-            self._verified(digest, model)
+            self.verified(digest, model)
             self.store.give(digest)
             return 0
         except (DamagedError, UntrustedError, MistakenError) as error:
@@ -294,9 +288,15 @@ class Device:
                 raise type(error)(f"{error} It was left as it is: {other}") from None
 
     def _fetch(self, digest: str, model: str) -> int:
+        with self.store.fetching():
+            return self._fetched(digest, model)
+
+    def _fetched(self, digest: str, model: str) -> int:
         found = self._source.find(digest, model, self._fresh(digest))
         release = found.release
         place = self.store.begin(digest)
+        for name, layer in release.files.items():
+            self.store.share(digest, name, layer)
         have = sum(path.stat().st_size for path in place.iterdir())
         free = self._free(place)
         if release.size - have > free:
@@ -304,9 +304,9 @@ class Device:
                 f"The release {digest} needs {release.size - have} bytes in {self.store.root}, "
                 f"{free} are free; keep fewer releases (model_serving_releases_kept)."
             )
-        moved = 0
+        before = self.moved
         for name, layer in release.files.items():
-            moved += found.client.blob(layer, PartialFile(place / name), name)
+            found.client.blob(layer, PartialFile(place / name, self._count), name)
         (place / MANIFEST_FILE).write_bytes(found.manifest)
         (place / SIGNATURE_FILE).write_bytes(found.signature)
         names = [*release.files, MANIFEST_FILE, SIGNATURE_FILE]
@@ -314,7 +314,11 @@ class Device:
             self.store.replace(digest, names)
         else:
             self.store.complete(digest, names)
-        return moved
+        return self.moved - before
+
+    def _count(self, size: int) -> None:
+        """Bytes count also where the transfer breaks off."""
+        self.moved += size
 
     # -- serving ----------------------------------------------------------------------------
 
@@ -323,17 +327,14 @@ class Device:
         model = state.model
         if state.current == digest and state.served.digest == digest:
             return
-        self._admit(digest, state, rollback)
+        self.admit(digest, state, rollback)
         earlier = state.previous
         if state.current != digest:
-            if state.current is not None:
-                self.store.switch(model, PREVIOUS, state.current)
             back = state.current
-            self.store.touch(digest)
-            self.store.switch(model, CURRENT, digest)
+            self.point(digest, state)
         else:
             back = state.previous if state.previous != digest else None
-        failure, final = self._served(model, digest)
+        failure, final = self.serve(model, digest)
         if not failure:
             return
         self.store.switch(model, CURRENT, back)
@@ -345,27 +346,34 @@ class Device:
             self.store.drop(digest)
         raise RegistryError(f"The release {digest} cannot be served ({failure.rstrip('.')}); {end}")
 
+    def point(self, digest: str, state: State) -> None:
+        """Make a release the current one of a model; the one before is then ``previous``."""
+        if state.current is not None:
+            self.store.switch(state.model, PREVIOUS, state.current)
+        self.store.touch(digest)
+        self.store.switch(state.model, CURRENT, digest)
+
     def _back(self, model: str, back: str | None) -> str:
         """Serve the release before again; say how that ended."""
         if back is None:
             return "this device has no earlier release to go back to."
         try:
-            self._verified(back, model)
-            again, _final = self._served(model, back)
+            self.verified(back, model)
+            again, _final = self.serve(model, back)
         except (Interrupted, RegistryError) as error:
             again = str(error)
         if again:
             return f"the device and going back to {back} failed too: {again}"
         return f"the device went back to {back}."
 
-    def _admit(self, digest: str, state: State, rollback: bool) -> None:
+    def admit(self, digest: str, state: State, rollback: bool) -> None:
         """Refuse what is not verified or too old; remember its counter before it is served."""
-        _release, verdict = self._verified(digest, state.model)
-        highest = self._highest(digest, verdict, state.model, rollback)
+        _release, verdict = self.verified(digest, state.model)
+        highest = self.highest(digest, verdict, state.model, rollback)
         memory = replace(self.store.memory(state.model), highest=highest, unreadable="")
         self.store.remember(state.model, memory)
 
-    def _highest(self, digest: str, verdict: Verdict, model: str, rollback: bool) -> int:
+    def highest(self, digest: str, verdict: Verdict, model: str, rollback: bool) -> int:
         """Refuse a release that is older than one that was here; the counter to remember."""
         memory = self.store.memory(model)
         # What is to be served already is no step back, whatever came in between.
@@ -384,7 +392,7 @@ class Device:
             )
         return memory.highest
 
-    def _served(self, model: str, digest: str) -> tuple[str, bool]:
+    def serve(self, model: str, digest: str) -> tuple[str, bool]:
         """Have the current release loaded: why that failed, and whether the server said so."""
         failure = ""
         try:
@@ -399,11 +407,23 @@ class Device:
             if failure:
                 return failure, True
             served = self._serving.look().of(model)
-        except Interrupted:
+        except (Interrupted, RegistryError):
+            # Also one that a release brings down again and again as it starts.
             return "the model server stopped answering", False
         if served.digest != digest:
             return served.failure or f"the model server still serves {served.digest}", True
         return "", True
+
+    def let_go(self, model: str) -> str:
+        """Have the server serve nothing of a model that has no release; why that failed."""
+        try:
+            return self._serving.unload(model)
+        except Interrupted as error:
+            return str(error)
+
+    def ask(self, model: str, question: Any) -> tuple[int, Any]:
+        """Ask what is served one question. May raise ``Interrupted``."""
+        return self._serving.ask(model, question)
 
     # -- whole runs -------------------------------------------------------------------------
 
@@ -427,16 +447,16 @@ class Device:
                     moved = self.pull(digest, model)
                 if activate:
                     self.activate(digest, before, rollback)
-                    self._settle(model, digest)
+                    self.settle(model, digest)
             except Exception:
                 self.store.part(model)
                 raise
-            surplus = self._drop_surplus()
+            surplus = self.drop_surplus()
             after = self.state(model, self.look(patient=False))
             self.tell()
         return Done(before, after, plan(before, digest, activate, surplus, damage), moved)
 
-    def _settle(self, model: str, digest: str) -> None:
+    def settle(self, model: str, digest: str) -> None:
         """A verified release is served: what was refused or failed before is of no use now."""
         memory = self.store.memory(model)
         if self.store.linked(model, REFUSED, present=False) is not None:
@@ -446,7 +466,7 @@ class Device:
         if not memory.unreadable and calm != memory:
             self.store.remember(model, calm)
 
-    def _drop_surplus(self) -> tuple[str, ...]:
+    def drop_surplus(self) -> tuple[str, ...]:
         surplus = tuple(self.store.surplus(self._keep))
         for old in surplus:
             self.store.drop(old)
@@ -520,7 +540,7 @@ class Device:
                 f"The model {model} was taken from the disk; the model server did not let go of "
                 f"it: {failure.rstrip('.')}. Restart mlops-model-serving."
             )
-        self._drop_surplus()
+        self.drop_surplus()
         self.tell()
         return True
 

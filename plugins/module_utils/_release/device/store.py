@@ -8,6 +8,8 @@
 <root>/models/<name>/current, previous  links to releases; switched by rename
 <root>/models/<name>/refused            link to what was served and may not be served any longer
 <root>/models/<name>/state.json         what has to be remembered of a model (``memory``)
+<root>/models/<name>/rollout.json       where it is with a staged rollout (``record``)
+<root>/models/<name>/armed              is there while an activated release waits to be committed
 
 A model server of version 0.3 or older knows one model and reads <root>/current. Until it is
 replaced the links stay there (``single``); then ``adopt`` moves them.
@@ -25,17 +27,21 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Callable
 
-from ..errors import RegistryError
-from ..oci import digest_of, hex_of
-from ..release import MANIFEST_FILE, MODEL_NAME
+from ..errors import BusyError, RegistryError
+from ..oci import Descriptor, digest_of, hex_of
+from ..release import MANIFEST_FILE, MODEL_NAME, parse_release
 from .memory import Memory, read_memory
+from .orders import ACTIVATED, COMMITTED, NONE, STAGED
+from .record import Record, read_record
 
 READ_BYTES = 1024 * 1024
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
 CURRENT, PREVIOUS, REFUSED = "current", "previous", "refused"
 STATE_FILE = "state.json"
+ROLLOUT_FILE, ARMED_FILE = "rollout.json", "armed"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -47,6 +53,26 @@ def _sync_directory(path: Path) -> None:
         os.close(handle)
 
 
+def digest_of_file(path: Path) -> str:
+    """Return the digest of a file; it may be larger than the memory."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as stream:
+        while True:
+            data = stream.read(READ_BYTES)
+            if not data:
+                return "sha256:" + hasher.hexdigest()
+            hasher.update(data)
+
+
+def _make(path: Path) -> bool:
+    """Make a directory so that it is there after a power cut; say whether it was not before."""
+    if path.is_dir():
+        return False
+    path.mkdir(exist_ok=True)
+    _sync_directory(path.parent)
+    return True
+
+
 def _files(place: Path) -> list[Path]:
     return [path for path in place.iterdir() if path.is_file() and not path.is_symlink()]
 
@@ -54,8 +80,9 @@ def _files(place: Path) -> list[Path]:
 class PartialFile:
     """A file that grows over several attempts; the sink of a download."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, count: Callable[[int], None] = lambda _size: None) -> None:
         self._path = path
+        self._count = count
 
     def start(self, digest: hashlib._Hash) -> int:
         if not self._path.exists():
@@ -70,6 +97,7 @@ class PartialFile:
                 size += len(data)
 
     def write(self, data: bytes) -> None:
+        self._count(len(data))
         with self._path.open("ab") as stream:
             stream.write(data)
 
@@ -156,6 +184,20 @@ class ReleaseStore:
             links += [self._link(model, link) for link in (CURRENT, PREVIOUS, REFUSED)]
         return {digest for link in links if (digest := self._target(link)) is not None}
 
+    def held(self) -> set[str]:
+        """Return every release that a link points to or that a rollout may need."""
+        found = self.all_linked()
+        for model in self.models():
+            with contextlib.suppress(RegistryError):
+                record = self.record(model)
+                found |= {
+                    NONE: {record.digest},
+                    STAGED: {record.digest},
+                    ACTIVATED: {record.digest, record.origin, record.before},
+                    COMMITTED: {record.origin},
+                }.get(record.phase, set())
+        return found - {""}
+
     def _link(self, model: str, link: str) -> Path:
         if self.single and link != REFUSED:
             return self.root / link
@@ -173,6 +215,14 @@ class ReleaseStore:
         """Return what is remembered of a model."""
         return read_memory(self._models / model / STATE_FILE)
 
+    def record(self, model: str) -> Record:
+        """Return where a model is with a rollout."""
+        return read_record(self._models / model / ROLLOUT_FILE)
+
+    def armed(self, model: str) -> bool:
+        """Say whether a model may have a release that waits to be committed."""
+        return (self._models / model / ARMED_FILE).exists()
+
     # -- changing ---------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -186,8 +236,23 @@ class ReleaseStore:
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise RegistryError(
+                raise BusyError(
                     f"Another process works on the releases in {self.root}; try again later."
+                ) from None
+            yield
+
+    @contextlib.contextmanager
+    def fetching(self) -> Iterator[None]:
+        """Let one process at a time put a release together in ``incoming``.
+
+        That may take hours; what is here meanwhile goes on under ``lock``.
+        """
+        with open(self.root / ".fetching", "w", encoding="utf-8") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BusyError(
+                    f"Another process fetches a release into {self.root}; try again later."
                 ) from None
             yield
 
@@ -200,9 +265,44 @@ class ReleaseStore:
     def begin(self, digest: str) -> Path:
         """Return the place where a release is put together, with what an earlier run left."""
         for path in (self._releases, self._incoming, self._incoming / hex_of(digest)):
-            path.mkdir(exist_ok=True)
+            _make(path)
             self._own(path, DIRECTORY_MODE)
         return self._incoming / hex_of(digest)
+
+    def share(self, digest: str, name: str, layer: Descriptor) -> int:
+        """Take a file of the release that is put together from one that is here, if it has it.
+
+        Returns the bytes that need not be fetched. It becomes another name of the same file: what
+        mends a release puts new files in the place of damaged ones and writes into none.
+        """
+        target = self._incoming / hex_of(digest) / name
+        # What was begun is gone on with; a name of a file of another release is no beginning.
+        if target.exists() and target.stat().st_nlink == 1 and target.stat().st_size:
+            return 0
+        with contextlib.suppress(FileNotFoundError):
+            target.unlink()
+        for source in self._bearing(layer, digest):
+            if digest_of_file(source) != layer.digest:
+                continue
+            try:
+                os.link(source, target)
+            except OSError:
+                shutil.copyfile(source, target)
+            return layer.size
+        return 0
+
+    def _bearing(self, layer: Descriptor, but: str) -> Iterator[Path]:
+        """Files of releases that by their manifests are the one that is wanted."""
+        for digest in self.releases():
+            try:
+                release = parse_release((self.path(digest) / MANIFEST_FILE).read_bytes())
+            except (OSError, RegistryError):
+                continue
+            for name, own in release.files.items():
+                path = self.path(digest) / name
+                same = (own.digest, own.size) == (layer.digest, layer.size) and digest != but
+                if same and path.is_file() and path.stat().st_size == layer.size:
+                    yield path
 
     def complete(self, digest: str, files: list[str]) -> None:
         """Put a release that is complete in its place."""
@@ -272,6 +372,8 @@ class ReleaseStore:
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
         else:
+            # Whoever put the release there may have been killed before this.
+            _sync_directory(self._releases)
             releases = os.path.relpath(self._releases, path.parent)
             os.symlink(os.path.join(releases, hex_of(digest)), fresh)
             os.replace(fresh, path)
@@ -285,9 +387,7 @@ class ReleaseStore:
                 "and underscores."
             )
         for path in (self._models, self._models / model):
-            if not path.is_dir():
-                path.mkdir(exist_ok=True)
-                _sync_directory(path.parent)
+            _make(path)
             self._own(path, DIRECTORY_MODE)
 
     def part(self, model: str) -> None:
@@ -315,17 +415,37 @@ class ReleaseStore:
 
     def remember(self, model: str, memory: Memory) -> None:
         """Write down what is to be remembered of a model; it is on the disk when this returns."""
+        self._write(model, STATE_FILE, memory.to_bytes())
+
+    def _write(self, model: str, name: str, data: bytes) -> None:
         self.welcome(model)
-        path = self._models / model / STATE_FILE
-        if path.exists() and path.read_bytes() == memory.to_bytes():
+        path = self._models / model / name
+        if path.exists() and path.read_bytes() == data:
+            # Who wrote it may have been killed before this.
+            _sync_directory(path.parent)
             return
-        fresh = path.with_name(f".{STATE_FILE}.new")
+        fresh = path.with_name(f".{name}.new")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
-            stream.write(memory.to_bytes())
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(fresh, path)
         _sync_directory(path.parent)
+
+    def note(self, model: str, record: Record) -> None:
+        """Write down where a model is with a rollout; it is on the disk when this returns."""
+        self._write(model, ROLLOUT_FILE, record.to_bytes())
+
+    def arm(self, model: str) -> None:
+        """Have the device look at the deadline of a model; before it is written down."""
+        self._write(model, ARMED_FILE, b"")
+
+    def disarm(self, model: str) -> None:
+        """Let it look no longer; after that was written down."""
+        path = self._models / model / ARMED_FILE
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+            _sync_directory(path.parent)
 
     def forget(self, model: str) -> None:
         """Remove the links and the memory of a model; its releases are then nobody's.
@@ -350,7 +470,7 @@ class ReleaseStore:
         Never one that a link points to. One that could not be served counts for nothing, and so
         does one of a model that is not here.
         """
-        linked, models = self.all_linked(), set(self.models())
+        linked, models = self.held(), set(self.models())
         failed = {model: set(self.memory(model).failed) for model in models}
         order = self.releases()
         owner = {digest: self.model_of(digest) for digest in order}
@@ -377,13 +497,25 @@ class ReleaseStore:
         shutil.rmtree(place)
 
     def tidy(self, wanted: str | None = None) -> None:
-        """Remove what earlier runs left, but for the release that is being fetched."""
+        """Remove what earlier runs left, but for what is being fetched.
+
+        Nothing is removed while somebody fetches, nor what a rollout has begun to fetch.
+        """
         if not self._incoming.is_dir():
             return
-        for path in self._incoming.iterdir():
-            if wanted is not None and path.name == hex_of(wanted):
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
+        with contextlib.suppress(BusyError), self.fetching():
+            begun = {hex_of(digest) for digest in {*self._begun(), wanted} if digest}
+            for path in self._incoming.iterdir():
+                if path.name in begun:
+                    continue
+                if path.is_dir() and not path.is_symlink():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink()
+
+    def _begun(self) -> Iterator[str]:
+        for model in self.models():
+            with contextlib.suppress(RegistryError):
+                record = self.record(model)
+                if record.digest and record.phase in (NONE, STAGED):
+                    yield record.digest

@@ -311,6 +311,23 @@ class Service:
                 if self.clients.required:
                     metrics.CLIENTS.labels(client, outcome).inc()
 
+    async def rehearse(self, request: Request, name: str) -> Response:
+        """Answer the device itself, which tries a release: nobody's request, so nothing counts."""
+        model = self.repository.find(name)
+        async with self._body(request) as body:
+            length = request.headers.get(protocol.LENGTH_HEADER)
+            self._weigh(body, length, model.takes_strings)
+            try:
+                answer = await asyncio.get_running_loop().run_in_executor(
+                    self.executor,
+                    functools.partial(model.answer, body.data, length, str(uuid.uuid4()), ""),
+                )
+            except DataError as error:
+                raise ProtocolError(400, str(error)) from None
+            except EngineError as error:
+                raise ProtocolError(500, str(error)) from None
+            return self._respond(answer, body.lease)
+
     @staticmethod
     def _respond(answer: Answer, lease: admission.Lease) -> Response:
         headers = {"vary": "accept-encoding"}
@@ -426,6 +443,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
             await service.repository.unload(model_name)
         return {"name": model_name, "unload": True}
 
+    async def rehearse(request: Request, model_name: str) -> Response:
+        return await service.rehearse(request, model_name)
+
     async def release() -> Any:
         return service.repository.describe()
 
@@ -486,6 +506,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     inner = APIRouter(prefix="/v2/repository/models", include_in_schema=False)
     inner.add_api_route("/{model_name}/load", load, methods=["POST"])
     inner.add_api_route("/{model_name}/unload", unload, methods=["POST"])
+    inner.add_api_route("/{model_name}/infer", rehearse, methods=["POST"], response_model=None)
     app.include_router(inner)
     describe(app, parts)
 

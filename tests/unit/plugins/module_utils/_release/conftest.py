@@ -138,6 +138,7 @@ class FakeServing:
     store: ReleaseStore
     loaded: dict[str, str] = field(default_factory=dict)
     refuses: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, list[float]] = field(default_factory=dict)
     silent: int = 0
     loads: int = 0
     old: bool = False
@@ -181,6 +182,16 @@ class FakeServing:
             return "its release is still there"
         self.loaded.pop(model, None)
         return ""
+
+    def ask(self, model: str, question: Any) -> tuple[int, Any]:
+        """Answer with what the question itself says, unless the release is a bad one."""
+        if self.silent:
+            raise Interrupted("it is away")
+        served = self.loaded.get(model)
+        if served is None:
+            return 404, {"error": "There is no model of this name here."}
+        data = self.answers.get(served, question["echo"])
+        return 200, {"outputs": [{"name": "y", "data": data}]}
 
 
 @dataclass(frozen=True)

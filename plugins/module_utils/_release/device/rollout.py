@@ -1,0 +1,547 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A staged rollout on a device: one step of one model at a time, each safe to repeat after a kill.
+
+Before a release is switched to, the file ``armed`` and then the record with the deadline are on
+the disk. From then on the device goes back by itself: at once where its own gates fail, and at the
+deadline where nobody commits, be it because the network, the controller or this process is gone.
+A way back that was begun is one that is written down as due, so whoever is killed in it is
+replaced by the timer of the device (``revert_expired``).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Callable
+
+from ..client import Interrupted
+from ..errors import (
+    BusyError,
+    DamagedError,
+    HeldError,
+    MistakenError,
+    RegistryError,
+    UntrustedError,
+)
+from ..web import WebTransport
+from .device import Device, State, open_device
+from .judge import Gauge, ServerGauge, failed_load, judge, memory_gate
+from .memory import with_failed
+from .orders import (
+    ACTIVATE,
+    ACTIVATED,
+    COMMIT,
+    COMMITTED,
+    FAIL,
+    LOOK,
+    NONE,
+    PASS,
+    REVERT,
+    REVERTED,
+    STAGE,
+    STAGED,
+    Answer,
+    Gate,
+    Order,
+)
+from .rate import rated
+from .record import Clock, Record, SystemClock
+from .settings import Settings
+from .store import CURRENT, PREVIOUS
+
+LOCK_FILE = "/etc/mlops/model_serving/rollout.lock"
+LOCKED_STEPS = (STAGE, ACTIVATE)
+MOST_REASON = 500
+PAUSE_SECONDS = 0.2
+BUSY = (429, 503)
+BUSY_TRIES = 10
+
+
+class Rollouts:
+    """The staged rollouts of one device."""
+
+    def __init__(
+        self,
+        device: Device,
+        host: str = "",
+        clock: Clock | None = None,
+        gauge: Gauge | None = None,
+        lock_file: Path = Path(LOCK_FILE),
+        pause: Callable[[float], None] = lambda _seconds: None,
+        patience: float = 60.0,
+    ) -> None:
+        self.device = device
+        self.store = device.store
+        self._host = host
+        self._clock = clock or SystemClock()
+        self._gauge = gauge or ServerGauge()
+        self._lock_file = lock_file
+        self._pause = pause
+        self._patience = patience
+
+    # -- orders -----------------------------------------------------------------------------
+
+    def do(self, order: Order) -> Answer:
+        """Do one step; whatever comes of it is an answer."""
+        gates: list[Gate] = []
+        refused = failure = ""
+        before = self.device.moved
+        steps = {
+            STAGE: self._stage,
+            ACTIVATE: self._activate,
+            COMMIT: self._commit,
+            REVERT: self._revert,
+            LOOK: self._look,
+        }
+        try:
+            order.check()
+            steps[order.step](order, gates)
+        except HeldError as error:
+            refused = str(error)
+        except RegistryError as error:
+            failure = str(error)
+        except (OSError, Interrupted) as error:
+            failure = f"The step {order.step} did not work: {error}."
+        return self._answer(order, gates, refused, failure, self.device.moved - before)
+
+    def _answer(
+        self, order: Order, gates: Sequence[Gate], refused: str, failure: str, moved: int = 0
+    ) -> Answer:
+        phase, served = NONE, ""
+        try:
+            phase = self._phase(order, self.store.record(order.model))
+        except RegistryError as error:
+            failure = failure or str(error)
+        with contextlib.suppress(OSError, RegistryError):
+            served = self.device.look(patient=False).of(order.model).digest or ""
+        return Answer(
+            self._host, order.step, True, phase, served, tuple(gates), refused, failure, moved
+        )
+
+    @staticmethod
+    def _phase(order: Order, record: Record) -> str:
+        """Where the device is with this rollout; what it is with another one is none of it."""
+        return record.phase if record.rollout == order.rollout else NONE
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Wait for others to be done: the timer, or a step that was cut off and goes on here."""
+        left = max(1, int(self._patience / PAUSE_SECONDS))
+        with contextlib.ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(self.store.lock())
+                    break
+                except BusyError:
+                    left -= 1
+                    if not left:
+                        raise
+                    self._pause(PAUSE_SECONDS)
+            yield
+
+    def _heed(self, order: Order) -> Record:
+        """Refuse an order of a controller that another one has replaced, and a locked device."""
+        if order.step in LOCKED_STEPS:
+            reason = self.locked()
+            if reason:
+                raise HeldError(reason)
+        record = self.store.record(order.model)
+        if order.generation < record.generation:
+            raise HeldError(
+                f"The order is of generation {order.generation} (rollout {order.rollout}), and "
+                f"this device has seen {record.generation} (rollout {record.rollout}): another "
+                "controller has taken over. Ask it for the state (rollout_action=status)."
+            )
+        return record
+
+    def locked(self) -> str:
+        """Why the operator or the safety logic of this device refuses; empty if nobody does."""
+        try:
+            text = self._lock_file.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            text = f"it cannot be read: {error.strerror}"
+        reason = " ".join(text.split())[:MOST_REASON] or "no reason is given"
+        return f"The device is locked by {self._lock_file}: {reason}"
+
+    # -- stage ------------------------------------------------------------------------------
+
+    def _stage(self, order: Order, gates: list[Gate]) -> None:
+        with self._locked():
+            if self._staging(order) is None:
+                return
+        try:
+            self.device.pull(order.digest, order.model)
+        except (DamagedError, UntrustedError, MistakenError) as error:
+            gates.append(Gate("signature", FAIL, str(error)))
+            raise
+        with self._locked():
+            record = self._heed(order)
+            if (record.rollout, record.digest) != (order.rollout, order.digest):
+                raise HeldError(
+                    f"While the release was fetched, the rollout {record.rollout} has taken over "
+                    "this device."
+                )
+            self._judge_signature(order, gates)
+            if record.phase == NONE:
+                self.store.note(order.model, replace(record, phase=STAGED))
+            self.device.drop_surplus()
+
+    def _staging(self, order: Order) -> Record | None:
+        """Write down what is about to be fetched; None where that is done and more."""
+        record = self._heed(order)
+        same = (record.rollout, record.digest) == (order.rollout, order.digest)
+        if record.phase == ACTIVATED and not same:
+            raise HeldError(
+                f"The release {record.digest} of the rollout {record.rollout} is neither committed "
+                "nor reverted on this device; order that first, or wait for its deadline."
+            )
+        if same and record.phase == REVERTED and order.generation == record.generation:
+            raise RegistryError(self._was_reverted(record))
+        self.device.adopt(self.device.look(patient=False), order.model)
+        if same and record.phase in (ACTIVATED, COMMITTED):
+            self.store.note(order.model, replace(record, generation=order.generation))
+            return None
+        phase = record.phase if same and record.phase == STAGED else NONE
+        fresh = Record(order.rollout, order.generation, phase, order.digest)
+        self.store.note(order.model, fresh)
+        self.store.tidy(order.digest)
+        return fresh
+
+    @staticmethod
+    def _was_reverted(record: Record) -> str:
+        return (
+            f"This device has reverted the release {record.digest} in the rollout "
+            f"{record.rollout}: {record.reason or 'it was told to'}"
+        )
+
+    def _judge_signature(self, order: Order, gates: list[Gate]) -> None:
+        """Judge what is here as an activation would; raises where it would refuse."""
+        try:
+            _release, verdict = self.device.verified(order.digest, order.model)
+            highest = self.device.highest(order.digest, verdict, order.model, order.rollback)
+        except (DamagedError, UntrustedError, MistakenError) as error:
+            gates.append(Gate("signature", FAIL, str(error)))
+            raise
+        counter = float(verdict.claims.counter) if verdict.claims is not None else 0.0
+        said = "A trusted key has signed it for this site and model; every file has its digest."
+        seen = {"highest_counter": float(highest)}
+        gates.append(Gate("signature", PASS, said, {"counter": counter}, seen))
+
+    # -- activate ---------------------------------------------------------------------------
+
+    def _activate(self, order: Order, gates: list[Gate]) -> None:
+        with self._locked():
+            record = self._heed(order)
+            if (record.rollout, record.digest) != (order.rollout, order.digest) or (
+                record.phase == NONE
+            ):
+                raise RegistryError(
+                    f"The release {order.digest} is not staged here in the rollout "
+                    f"{order.rollout}; order the step stage first."
+                )
+            if record.phase == REVERTED:
+                raise RegistryError(self._was_reverted(record))
+            if record.expired(self._clock):
+                raise RegistryError(self._expire(order.model, record))
+            if record.phase == COMMITTED:
+                return
+            state = self.device.state(order.model, self.device.look())
+            self._judge_signature(order, gates)
+            self.device.admit(order.digest, state, order.rollback)
+            record = self._armed(order, record, state)
+            self._gauge.start()
+            if state.current != order.digest:
+                self.device.point(order.digest, state)
+            failure, _final = self.device.serve(order.model, order.digest)
+            growth = self._gauge.stop()
+            if failure:
+                gates.extend(failed_load(failure))
+            else:
+                if state.served.digest != order.digest and growth is not None:
+                    record = replace(record, growth=growth)
+                    self.store.note(order.model, record)
+                gates.append(memory_gate(record.growth, order.limits))
+                gates.extend(self._asked(order))
+            wrong = [gate for gate in gates if gate.verdict == FAIL]
+            if wrong:
+                raise RegistryError(self._give_up(order.model, record, wrong))
+            self.device.settle(order.model, order.digest)
+            self.device.tell()
+
+    def _armed(self, order: Order, record: Record, state: State) -> Record:
+        """Arm the deadline before anything is switched; a repeated order moves none."""
+        if record.phase == ACTIVATED:
+            record = replace(record, generation=order.generation)
+        else:
+            record = replace(
+                record,
+                generation=order.generation,
+                phase=ACTIVATED,
+                origin=state.current or "",
+                before=state.previous or "",
+                deadline=self._clock.now() + order.deadline,
+                boot=self._clock.boot(),
+                until=self._clock.uptime() + order.deadline,
+                seconds=order.deadline,
+                reason="",
+                growth=-1,
+            )
+        self.store.arm(order.model)
+        self.store.note(order.model, record)
+        return record
+
+    def _asked(self, order: Order) -> Sequence[Gate]:
+        def one(question: Any) -> tuple[int, Any]:
+            for _attempt in range(BUSY_TRIES):
+                status, answer = self.device.ask(order.model, question)
+                if status not in BUSY:
+                    break
+                self._pause(PAUSE_SECONDS)
+            return status, answer
+
+        try:
+            return judge(self.store.path(order.digest), order.limits, one)
+        except Interrupted as error:
+            said = f"The model server stopped answering golden requests: {error}."
+            return (Gate("golden", FAIL, said),)
+
+    def _give_up(self, model: str, record: Record, wrong: Sequence[Gate]) -> str:
+        """Go back at once; the sentence that says why and how that ended."""
+        reason = " ".join(gate.said for gate in wrong)
+        memory = self.store.memory(model)
+        failed = with_failed(memory.failed, record.digest)
+        self.store.remember(model, replace(memory, failed=failed))
+        return f"{reason} {self._back(model, replace(record, reason=reason))}"
+
+    # -- commit and revert ------------------------------------------------------------------
+
+    def _commit(self, order: Order, _gates: list[Gate]) -> None:
+        with self._locked():
+            record = self._heed(order)
+            if (record.rollout, record.digest) != (order.rollout, order.digest):
+                raise RegistryError(
+                    f"There is nothing to commit: the release {order.digest} was not activated "
+                    f"here in the rollout {order.rollout}."
+                )
+            if record.phase == COMMITTED:
+                self.store.disarm(order.model)
+                return
+            if record.phase == REVERTED:
+                raise RegistryError(self._was_reverted(record))
+            if record.phase != ACTIVATED:
+                raise RegistryError(
+                    f"There is nothing to commit: the release {order.digest} is {record.phase} "
+                    "here; order the step activate first."
+                )
+            if record.expired(self._clock):
+                raise RegistryError(self._expire(order.model, record))
+            served = self.device.look().of(order.model).digest
+            if served != order.digest:
+                raise RegistryError(
+                    f"The release {order.digest} is not committed: the model server serves "
+                    f"{served or 'none'}. Without a commit this device goes back at its deadline."
+                )
+            committed = replace(record, phase=COMMITTED, generation=order.generation)
+            self.store.note(order.model, committed)
+            self.store.disarm(order.model)
+            self.device.drop_surplus()
+
+    def _revert(self, order: Order, _gates: list[Gate]) -> None:
+        with self._locked():
+            record = self._heed(order)
+            if record.rollout != order.rollout:
+                # Never took part: what it serves is of no concern to this rollout.
+                return
+            if record.phase == REVERTED:
+                return
+            record = replace(record, generation=order.generation)
+            if record.phase in (NONE, STAGED):
+                self.store.note(order.model, replace(record, phase=REVERTED))
+                self.device.drop_surplus()
+                return
+            self._back(order.model, replace(record, reason="It was told to."))
+
+    def _look(self, order: Order, _gates: list[Gate]) -> None:
+        """Everything that there is to say stands in every answer."""
+
+    def _back(self, model: str, record: Record) -> str:
+        """Go back to what was served before, having written down that this is due."""
+        record = replace(record, phase=ACTIVATED, deadline=0.0)
+        self.store.arm(model)
+        self.store.note(model, record)
+        return self._finish(model, record)
+
+    def _finish(self, model: str, record: Record) -> str:
+        """Go back, or go on with it; say how that ended. Raises where it has to be tried again."""
+        origin, said = record.origin, ""
+        current = self.store.linked(model, CURRENT, present=False)
+        if current not in (record.digest, origin or None):
+            said = f"Another release ({current}) was activated here meanwhile and stays."
+        elif record.digest != origin:
+            if origin:
+                origin, said = self._fit(model, origin)
+            self.store.switch(model, CURRENT, origin or None)
+            before = record.before if record.before not in (record.digest, origin) else ""
+            there = bool(before) and self.store.has(before)
+            self.store.switch(model, PREVIOUS, before if there else None)
+            self._serve(model, origin)
+            said = said or (
+                f"The device went back to {origin}."
+                if origin
+                else "The device had no release before and serves nothing now."
+            )
+        reverted = replace(record, phase=REVERTED, deadline=0.0)
+        self.store.note(model, reverted)
+        self.store.disarm(model)
+        self.device.drop_surplus()
+        self.device.tell()
+        return said or "The device served this release before the rollout and goes on with it."
+
+    def _fit(self, model: str, origin: str) -> tuple[str, str]:
+        """The release to go back to, mended if need be; none where it may not be served.
+
+        Its counter is not looked at: this device has served it right before.
+        """
+        try:
+            self.device.pull(origin, model)
+        except (UntrustedError, MistakenError) as error:
+            return "", f"The device serves nothing now; the release before may not be: {error}"
+        except RegistryError:
+            # Damaged and not to be had now: the server says itself what it cannot serve.
+            return origin, ""
+        return origin, ""
+
+    def _serve(self, model: str, digest: str) -> None:
+        failure = self.device.serve(model, digest)[0] if digest else self.device.let_go(model)
+        if failure:
+            raise RegistryError(
+                f"Going back to {digest or 'nothing'} is written on the disk; the model server "
+                f"has not followed yet ({failure.rstrip('.')}) and is asked again by the timer."
+            )
+
+    # -- by itself --------------------------------------------------------------------------
+
+    def _expire(self, model: str, record: Record) -> str:
+        """Go back as the deadline has passed; a way back that was begun has its own reason."""
+        reason = record.reason or "It was not committed by its deadline."
+        record = replace(record, reason=reason)
+        return f"{self._was_reverted(record)} {self._back(model, record)}"
+
+    def revert_expired(self) -> dict[str, str]:
+        """Revert what was not committed in time; what was done, as a sentence, by model."""
+        said: dict[str, str] = {}
+        for model in self.store.models():
+            if not self.store.armed(model):
+                continue
+            try:
+                with self._locked():
+                    record = self.store.record(model)
+                    if record.phase != ACTIVATED:
+                        # Killed between the record and the file ``armed``.
+                        self.store.disarm(model)
+                    elif record.expired(self._clock):
+                        said[model] = self._expire(model, record)
+            except (OSError, Interrupted, RegistryError) as error:
+                said[model] = str(error)
+        return said
+
+    def point_back(self) -> None:
+        """Before the model server starts: it is not to load what is to be reverted.
+
+        The timer finishes it when the server is up.
+        """
+        for model in self.store.models():
+            with contextlib.suppress(RegistryError), self._locked():
+                record = self.store.record(model)
+                current = self.store.linked(model, CURRENT)
+                due = record.expired(self._clock) and current == record.digest != record.origin
+                if due and (not record.origin or self.store.has(record.origin)):
+                    self.store.switch(model, CURRENT, record.origin or None)
+
+    def stands(self, order: Order) -> str:
+        """Where this device is with a model, in lines: what a step may change."""
+        links = [
+            f"{link}: {self.store.linked(order.model, link, present=False) or 'none'}"
+            for link in (CURRENT, PREVIOUS)
+        ]
+        try:
+            record = self.store.record(order.model)
+        except RegistryError as error:
+            return "\n".join([str(error), *links, ""])
+        about = [f"rollout: {record.rollout or 'none'}", f"generation: {record.generation}"]
+        about += [f"phase: {record.phase}", f"release: {record.digest or 'none'}"]
+        return "\n".join([*about, *links, ""])
+
+    def status(self) -> dict[str, dict[str, Any]]:
+        """Where every model of the device is with a rollout."""
+        found = {}
+        for model in self.store.models():
+            try:
+                record = self.store.record(model)
+                expired = record.expired(self._clock)
+                found[model] = {**record.to_json(), "expired": expired, "failure": ""}
+            except RegistryError as error:
+                found[model] = {"failure": str(error)}
+        return found
+
+    # -- check mode -------------------------------------------------------------------------
+
+    def foresee(self, order: Order) -> tuple[Answer, bool]:
+        """Say what a step would come to and whether it changes anything; changes nothing."""
+        gates: list[Gate] = []
+        refused = failure = ""
+        changed = False
+        try:
+            order.check()
+            record = self._heed(order)
+            changed = self._changes(order, record)
+            if order.step == STAGE and changed:
+                state = self.device.state(order.model, self.device.look(patient=False))
+                self.device.foresee(order.digest, state, activate=True, rollback=order.rollback)
+        except HeldError as error:
+            refused, changed = str(error), False
+        except (DamagedError, UntrustedError, MistakenError) as error:
+            gates.append(Gate("signature", FAIL, str(error)))
+            failure, changed = str(error), False
+        except RegistryError as error:
+            failure, changed = str(error), False
+        except (OSError, Interrupted) as error:
+            failure, changed = f"The step {order.step} would not work: {error}.", False
+        return self._answer(order, gates, refused, failure), changed
+
+    @staticmethod
+    def _changes(order: Order, record: Record) -> bool:
+        same = (record.rollout, record.digest) == (order.rollout, order.digest)
+        phase = record.phase if same else NONE
+        wanted = {
+            STAGE: (NONE, REVERTED),
+            ACTIVATE: (STAGED,),
+            COMMIT: (ACTIVATED,),
+            REVERT: (STAGED, ACTIVATED, COMMITTED),
+        }
+        return phase in wanted.get(order.step, ())
+
+
+def open_rollouts(
+    settings: Settings,
+    host: str = "",
+    rate: int = 0,
+    timeout: float = 60.0,
+    lock_file: str = LOCK_FILE,
+) -> Rollouts:
+    """Put everything together from the settings of the device."""
+    device = open_device(
+        settings,
+        rated(WebTransport(settings.ca_file), rate),
+        WebTransport(timeout=timeout),
+        time.sleep,
+        timeout,
+    )
+    return Rollouts(device, host, lock_file=Path(lock_file), pause=time.sleep, patience=timeout)
