@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from tests import with_ansible
 from tests.lanes import Lane
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,19 +47,6 @@ NEWEST = ROOT / ".venv-2.21"  # the newest ansible-core, where a Python for it e
 STAGES = ("lint", "unit", "sanity", "molecule", "site")
 TAIL = 60
 LANES = 2
-# Tests of code that imports nothing of Ansible: they run once, not with every ansible-core. That
-# all Pythons can read and import the code is what sanity sees to.
-WITHOUT_ANSIBLE = (
-    *(
-        f"plugins/module_utils/{package}"
-        for package in ("_assess", "_capacity", "_demand", "_planner", "_supply")
-    ),
-    "benchmarks",
-    "lab",
-    "pipeline",
-    "soak",
-    "suite",
-)
 # Rough seconds of the long scenarios, so that they start first and the lanes end together.
 LONG = {
     "object_store": 450,
@@ -178,9 +166,8 @@ def unit() -> Iterator[Step]:
     if (ROOT / "tests" / "integration").exists():
         yield pytest("unit", "own servers", "tests/integration")
     if prepare_newest():
-        left_out = [f"--ignore=tests/unit/{directory}" for directory in WITHOUT_ANSIBLE]
-        python = NEWEST / "bin" / "python"
-        yield pytest("unit", "core 2.21", "tests/unit", *left_out, python=python)
+        files = [str(path.relative_to(ROOT)) for path in with_ansible.chosen()]
+        yield pytest("unit", "core 2.21", *files, python=NEWEST / "bin" / "python")
 
 
 def sanity() -> Iterator[Step]:
@@ -318,7 +305,25 @@ def claim_hosts() -> int:
     return lock
 
 
-def run(step: Step, niceness: int = 0, inherited: tuple[int, ...] = ()) -> tuple[Counts, float]:
+def ended(process: subprocess.Popen[bytes]) -> tuple[int, float]:
+    """Wait for the end; the exit status, and seconds of processor of all that it started."""
+    _pid, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def processors() -> tuple[float, float]:
+    """Seconds that the processors of this machine computed, and that they had to do nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n")[0].split()[1:]]
+        each = os.sysconf("SC_CLK_TCK")
+        return sum(ticks[:3]) / each, sum(ticks[3:5]) / each
+    return 0.0, 0.0
+
+
+def run(
+    step: Step, niceness: int = 0, inherited: tuple[int, ...] = ()
+) -> tuple[Counts, float, float]:
     """Run a step, keep its output, show the end of it if it failed."""
     log = BUILD / f"{step.stage}-{step.name}.log".replace(" ", "-")
     path = f"{BIN}:{os.environ.get('PATH', '')}"
@@ -330,18 +335,20 @@ def run(step: Step, niceness: int = 0, inherited: tuple[int, ...] = ()) -> tuple
         with started(
             command, env=environment, stdout=stream, stderr=stream, pass_fds=inherited
         ) as process:
-            status = process.wait()
+            status, computed = ended(process)
     seconds = time.monotonic() - begun
     output = log.read_text(encoding="utf-8", errors="replace")
     good = status == 0
     counts = step.count(good, output)
     print(
-        f"{'ok  ' if good else 'FAIL'}  {step.stage}: {step.name:28} {seconds:7.1f} s", flush=True
+        f"{'ok  ' if good else 'FAIL'}  {step.stage}: {step.name:28} {seconds:7.1f} s, "
+        f"{computed:6.1f} s of processor",
+        flush=True,
     )
     if not good:
         print("\n".join(f"      {line}" for line in output.splitlines()[-TAIL:]))
         print(f"      all of it: {log.relative_to(ROOT)}", flush=True)
-    return counts, seconds
+    return counts, seconds, computed
 
 
 def main() -> int:
@@ -359,7 +366,7 @@ def main() -> int:
     scenarios = words[words.index("molecule") + 1 :] if "molecule" in words else []
     scenarios = [word for word in scenarios if word not in STAGES]
     BUILD.mkdir(parents=True, exist_ok=True)
-    results: list[tuple[Step, Counts, float]] = []
+    results: list[tuple[Step, Counts, float, float]] = []
 
     inherited = (claim_hosts(),) if {"molecule", "site"} & set(stages) else ()
     stopped = threading.Event()
@@ -371,7 +378,7 @@ def main() -> int:
             results.append((step, *run(step, niceness, inherited)))
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    begun = time.monotonic()
+    begun, (busy, idle) = time.monotonic(), processors()
     with ThreadPoolExecutor(max_workers=16) as pool:
         lanes: list[Future[Any]] = []
         if {"unit", "sanity", "site"} & set(stages):
@@ -394,15 +401,19 @@ def main() -> int:
             stop_all()
             return 130
     elapsed = time.monotonic() - begun
-    total = sum((counts for _step, counts, _seconds in results), Counts())
-    times = [(seconds, f"{step.stage}: {step.name}") for step, _counts, seconds in results]
-    wrong = [f"{step.stage}: {step.name}" for step, counts, _seconds in results if counts.failed]
-    whole = sum(seconds for seconds, _name in times)
-    print("\nWhere the time went")
-    for seconds, name in sorted(times, reverse=True):
-        print(f"  {name:36} {seconds:7.1f} s  {'█' * round(40 * seconds / max(whole, 1))}")
-    print(f"  {'all, one after the other':36} {whole:7.1f} s")
-    print(f"  {'all, as it ran':36} {elapsed:7.1f} s")
+    total = sum((counts for _step, counts, _seconds, _computed in results), Counts())
+    times = [(taken, used, f"{step.stage}: {step.name}") for step, _counts, taken, used in results]
+    wrong = [f"{step.stage}: {step.name}" for step, counts, *_times in results if counts.failed]
+    whole = sum(taken for taken, _used, _name in times)
+    print("\nWhere the time went, and how much of it a processor computed (hosts not counted)")
+    for taken, used, name in sorted(times, reverse=True):
+        bar = "█" * round(40 * taken / max(whole, 1))
+        print(f"  {name:36} {taken:7.1f} s {used:7.1f} s  {bar}")
+    used = sum(used for _taken, used, _name in times)
+    print(f"  {'all, one after the other':36} {whole:7.1f} s {used:7.1f} s")
+    busy, idle = (now - then for now, then in zip(processors(), (busy, idle), strict=True))
+    print(f"  {'all, as it ran':36} {elapsed:7.1f} s", end="")
+    print(f"  (this machine computed {busy:.0f} s, and had {idle:.0f} s with nothing to do)")
     if wrong:
         print(f"Failed: {', '.join(wrong)}")
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")

@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.lookup.secret import hold
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
@@ -335,7 +336,7 @@ def _value_finding(
 
 def _load(path: Path) -> Any:
     try:
-        return yaml.safe_load(path.read_text())
+        return yaml_load(path.read_text())
     except yaml.YAMLError as error:
         raise AnsibleActionFail(f"{path} cannot be read: {error}") from error
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleActionFail
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.parsing.convert_bool import BOOLEANS, boolean
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
@@ -185,7 +185,7 @@ def fitting(carried: Mapping[str, Carried], kept: Kept) -> str:
 
 def secret_names() -> set[str]:
     """Every secret that the collection may create."""
-    site = describe(COLLECTION, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+    site = describe(COLLECTION, lambda path: yaml_load(path.read_text(encoding="utf-8")))
     names = set(site.secrets)
     for folder in ("roles/*/defaults", "roles/*/vars", "roles/*/tasks", "playbooks/vars"):
         for page in COLLECTION.glob(f"{folder}/*.yml"):

@@ -42,8 +42,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible.errors import AnsibleLookupError
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.mlops.onprem.plugins.filter.host_address import host_address
@@ -64,7 +64,7 @@ COLLECTION = Path(__file__).resolve().parents[2]
 @cache
 def description() -> Description:
     """What the collection itself says: the table, what roles provide, their defaults."""
-    return describe(COLLECTION, lambda path: yaml.safe_load(path.read_text(encoding="utf-8")))
+    return describe(COLLECTION, lambda path: yaml_load(path.read_text(encoding="utf-8")))
 
 
 class Values:

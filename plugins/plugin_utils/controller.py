@@ -21,6 +21,7 @@ from typing import Any
 import yaml
 from ansible import constants as C
 from ansible import context
+from ansible.module_utils.common.yaml import yaml_load
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.controller_checks import (
     COLLECTIONS,
     PACKAGES,
@@ -161,9 +162,7 @@ def installed(collection: str) -> str:
 def _version(path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8")
-        page = (
-            json.loads(text)["collection_info"] if path.suffix == ".json" else yaml.safe_load(text)
-        )
+        page = json.loads(text)["collection_info"] if path.suffix == ".json" else yaml_load(text)
         return str(page["version"])
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return "0"
@@ -205,7 +204,7 @@ def unknown_tags(tags: Sequence[str], playbooks: Sequence[str]) -> str:
     """The sentence about a tag that no task has; "" where others' playbooks may have it."""
     if not playbooks or not all(_is_ours(name) for name in playbooks):
         return ""
-    table = yaml.safe_load((COLLECTION / "playbooks" / "vars" / "site.yml").read_text("utf-8"))
+    table = yaml_load((COLLECTION / "playbooks" / "vars" / "site.yml").read_text("utf-8"))
     known = {row["role"] for row in table["site_roles"] if row.get("applied", True)} | {"assess"}
     special = {"all", "always", "never", "tagged", "untagged"}
     for tag in tags:

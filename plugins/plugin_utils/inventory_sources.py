@@ -16,6 +16,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleError
 from ansible.inventory.data import InventoryData
 from ansible.inventory.manager import InventoryManager
+from ansible.module_utils.common.yaml import SafeLoader
 from ansible.plugins.loader import inventory_loader
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_files import (
     VARS_FOLDERS,
@@ -238,7 +239,7 @@ def _page(path: str, loader: Any) -> Any:
 def repeated_keys(text: str) -> list[tuple[str, int]]:
     """Keys that stand twice in one mapping of a YAML text, with the line of the later one."""
     try:
-        nodes = list(yaml.compose_all(text, Loader=yaml.SafeLoader))
+        nodes = list(yaml.compose_all(text, Loader=SafeLoader))
     except yaml.YAMLError:
         return []
     return [pair for node in nodes for pair in _repeated(node, "")]

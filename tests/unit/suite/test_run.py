@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import re
+import sys
 import threading
 import time
 from collections import deque
+from pathlib import Path
 
-from tests import run
+import pytest
+
+from tests import run, with_ansible
 from tests.lanes import Lane
-from tests.unit.test_imports import PURE
 
 
 def test_lanes_share_one_queue_and_take_each_scenario_once() -> None:
@@ -38,12 +40,59 @@ def test_what_was_started_is_stopped() -> None:
     assert time.monotonic() - begun < 15
 
 
-def test_only_what_knows_nothing_of_ansible_is_left_out_of_its_other_versions() -> None:
-    ansible = re.compile(r"^\s*(from|import) ansible[. ]", re.MULTILINE)
-    for name in run.WITHOUT_ANSIBLE:
-        directory = run.ROOT / "tests" / "unit" / name
-        files = list(directory.rglob("*.py"))
-        assert files, f"{name} has no tests"
-        assert not [str(path) for path in files if ansible.search(path.read_text())]
-        if name.startswith("plugins/"):
-            assert directory.name in PURE
+PLUGINS = "tests/unit/plugins"
+
+
+def test_what_all_children_computed_is_counted() -> None:
+    """Also what a child of the child did; a second of it, however long that takes."""
+    spin = "import time\nwhile time.process_time() < 1: pass"
+    program = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
+    with run.started([sys.executable, "-c", program]) as process:
+        status, computed = run.ended(process)
+    assert status == 0
+    assert computed >= 1
+    with run.started([sys.executable, "-c", "raise SystemExit(3)"]) as process:
+        assert run.ended(process)[0] == 3
+
+
+@pytest.mark.parametrize(
+    ("test", "knows"),
+    [
+        (f"{PLUGINS}/lookup/test_verdict.py", True),  # imports it
+        (f"{PLUGINS}/lookup/test_controller.py", True),  # starts a program of it
+        (f"{PLUGINS}/filter/test_htpasswd.py", True),  # tests what imports it
+        (f"{PLUGINS}/module_utils/_planner/test_solver.py", False),
+        (f"{PLUGINS}/module_utils/_supply/test_gather.py", False),
+    ],
+)
+def test_only_what_knows_ansible_runs_with_its_other_versions(test: str, knows: bool) -> None:
+    path = run.ROOT / test
+    assert path.exists()
+    assert (path in with_ansible.chosen()) is knows
+
+
+def test_tests_of_plugins_always_run_with_every_version() -> None:
+    chosen = set(with_ansible.chosen())
+    for kind in ("action", "callback", "filter", "lookup"):
+        files = set((run.ROOT / PLUGINS / kind).rglob("test_*.py"))
+        assert files
+        assert files <= chosen
+
+
+def test_what_is_imported_far_away_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pages = {
+        "tests/unit/test_far.py": "from tests import helper\n",
+        "tests/unit/test_near.py": "import json\n",
+        "tests/unit/test_named.py": "PROGRAM = 'ansible-playbook'\n",
+        "tests/helper.py": "from ansible_collections.mlops.onprem.plugins.modules import thin\n",
+        "plugins/modules/thin.py": "from ..module_utils._x import core\n",
+        "plugins/module_utils/_x/core.py": "def f():\n    from ansible.module_utils import basic\n",
+        "plugins/module_utils/_x/__init__.py": "",
+    }
+    for name, text in pages.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(with_ansible, "ROOT", tmp_path)
+    monkeypatch.setattr(with_ansible, "UNIT", tmp_path / "tests/unit")
+    monkeypatch.setattr(with_ansible, "PLACES", (tmp_path,))
+    assert [path.stem for path in with_ansible.chosen()] == ["test_far", "test_named"]
