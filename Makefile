@@ -13,7 +13,7 @@ ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
 export LC_ALL := C.UTF-8
 endif
 
-.PHONY: help env lab site assess check pipeline remove bench bench-capacity bench-serving bench-site docs clean distclean
+.PHONY: help env lab site assess check pipeline rollout remove bench bench-capacity bench-serving bench-site docs clean distclean
 
 help: ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ check: env ## Say what site would change, change nothing
 
 pipeline: env ## Train, register, sign, release and check new models (MODEL=name for one)
 	@$(PLAYBOOK) playbooks/pipeline_check.yml $(if $(MODEL),-e '{"pipeline_model_names": "$(MODEL)"}') $(ARGS)
+
+rollout: env ## Bring a release to the devices ring by ring (MODEL=name VERSION=7)
+	@$(PLAYBOOK) playbooks/rollout.yml $(if $(MODEL),-e '{"rollout_model": "$(MODEL)"}') $(if $(VERSION),-e '{"rollout_version": "$(VERSION)"}') $(ARGS)
 
 remove: env ## Take the platform off the hosts, leave the hosts as they were
 	@$(PLAYBOOK) playbooks/remove.yml $(ARGS)
