@@ -35,6 +35,8 @@ GOOD = tuple(
 # Beyond these log odds a share is 0 or 1 for all that is asked here.
 WIDEST = 14.0
 NEVER = math.inf
+# No evidence: where the counts themselves agree with a claim, nothing needs to be reckoned.
+NONE = -99.0
 # So often a part of the line is cut in two before what is proved by then is the answer.
 CUTS = 400
 
@@ -69,6 +71,7 @@ def _table(odds: float, good: bool) -> tuple[tuple[float, float, float], ...]:
     return tuple((bet, _step(odds, bet), weight) for bet, weight in bets)
 
 
+@lru_cache(maxsize=65536)
 def _mixture(count: int, total: int, odds: float, good: bool) -> float:
     logs = [weight + bet * count - total * step for bet, step, weight in _table(odds, good)]
     most = max(logs)
@@ -116,10 +119,10 @@ Part = Callable[[float, float], float]
 
 
 def over_all(part: Part, bar: float) -> float:
-    """The smallest evidence over every share that the control may have.
+    """A bound from below on the evidence, whatever share the control has.
 
-    It is an e-value against the claim whatever that share is. Parts are cut until it is settled
-    whether ``bar`` is reached: below it the answer is that of the best share found.
+    So it is an e-value against the claim, and several may be averaged. Parts are cut until it is
+    settled whether ``bar`` is reached.
     """
 
     def between(low: float, high: float) -> float:
@@ -133,11 +136,10 @@ def over_all(part: Part, bar: float) -> float:
     for _cut in range(CUTS):
         least, low, high = heap[0]
         if least >= bar or math.isinf(low) or math.isinf(high):
-            return least
+            return max(least, NONE)
         middle = (low + high) / 2
-        found = between(middle, middle)
-        if found < bar:
-            return found
+        if between(middle, middle) < bar:
+            return max(least, NONE)
         heapq.heapreplace(heap, (between(low, middle), low, middle))
         heapq.heappush(heap, (between(middle, high), middle, high))
     return heap[0][0]
@@ -151,6 +153,8 @@ def grew(ring: tuple[int, int], control: tuple[int, int], margin: float, bar: fl
     fair bet as well. The same idea as the tests of two proportions of Turner, Ly & Gruenwald
     (2024), built of one-sided bets so that devices within a group may differ.
     """
+    if ring[0] / ring[1] <= control[0] / control[1] + margin:
+        return NONE
     return over_all(lambda low, high: above(*ring, high + margin) + below(*control, low), bar)
 
 
@@ -165,6 +169,8 @@ def grew_less(ring: tuple[int, int], control: tuple[int, int], margin: float, ba
             return NEVER
         return below(*ring, low + margin) + above(*control, high)
 
+    if ring[0] / ring[1] >= control[0] / control[1] + margin:
+        return NONE
     alone = below(*ring, margin)
     if alone + math.log(0.5) >= bar:
         return alone + math.log(0.5)

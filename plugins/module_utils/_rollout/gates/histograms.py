@@ -45,22 +45,30 @@ def total(counts: Mapping[str, int]) -> int:
     return sum(counts.values())
 
 
-def slower_of(seen: Iterable[Seen], than: float) -> tuple[int, int, int]:
-    """Surely slower, perhaps slower, all, of several devices; each by its own buckets."""
-    surely = perhaps = every = 0
+def alike(seen: Iterable[Seen]) -> list[Mapping[str, int]]:
+    """The latencies of several devices: one histogram for all that have the same buckets."""
+    kinds: dict[tuple[str, ...], list[Mapping[str, int]]] = {}
     for one in seen:
-        sure, may = slower(one.latency, than)
+        kinds.setdefault(tuple(one.latency), []).append(one.latency)
+    return [added(histograms) for histograms in kinds.values()]
+
+
+def slower_of(histograms: Iterable[Mapping[str, int]], than: float) -> tuple[int, int, int]:
+    """Surely slower, perhaps slower, all, of several histograms; each by its own buckets."""
+    surely = perhaps = every = 0
+    for counts in histograms:
+        sure, may = slower(counts, than)
         surely += sure
         perhaps += may
-        every += total(one.latency)
+        every += total(counts)
     return surely, perhaps, every
 
 
-def quantile(seen: Iterable[Seen], share: float) -> float:
+def quantile(histograms: Iterable[Mapping[str, int]], share: float) -> float:
     """The bound below which this share of all requests surely was; infinite above the last one."""
     merged: dict[float, int] = {}
-    for one in seen:
-        for top, count in ordered(one.latency):
+    for counts in histograms:
+        for top, count in ordered(counts):
             merged[top] = merged.get(top, 0) + count
     wanted, reached = share * sum(merged.values()), 0
     for top, count in sorted(merged.items()):
@@ -70,9 +78,11 @@ def quantile(seen: Iterable[Seen], share: float) -> float:
     return math.inf
 
 
-def edges(seen: Iterable[Seen]) -> list[float]:
+def edges(histograms: Iterable[Mapping[str, int]]) -> list[float]:
     """All finite bounds of buckets, in order."""
-    return sorted({top for one in seen for top in map(bound, one.latency) if math.isfinite(top)})
+    return sorted(
+        {top for counts in histograms for top in map(bound, counts) if math.isfinite(top)}
+    )
 
 
 def added(histograms: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from ..shapes import FAIL, INCONCLUSIVE, LEFT_OUT, MISSING, PASS, Gate, Look
 from . import evalues
 from .answers import some
 from .errors import NO_CONTROL, by_device, judged
-from .histograms import edges, quantile, slower, slower_of, total
+from .histograms import alike, edges, quantile, slower, slower_of, total
 from .settings import GateSettings
 
 QUANTILES = {"p95": 0.95, "p99": 0.99}
@@ -42,7 +42,7 @@ def _one(
 ) -> tuple[str, str, dict[str, float], dict[str, float]]:
     """One objective: verdict, sentence, numbers, evidence."""
     share, key = 1 - QUANTILES[name], f"latency.{name}"
-    surely, perhaps, requests = slower_of(look.ring, limit / 1000)
+    surely, perhaps, requests = slower_of(alike(look.ring), limit / 1000)
     counts = [
         (one.host, slower(one.latency, limit / 1000), total(one.latency)) for one in judged(look)
     ]
@@ -52,7 +52,7 @@ def _one(
         [(h, s[1], n) for h, s, n in counts], share, settings.pass_bar
     )
     high = evalues.upper(perhaps, requests, settings.pass_bar)
-    at_most = quantile(look.ring, QUANTILES[name])
+    at_most = quantile(alike(look.ring), QUANTILES[name])
     found = {
         f"slower_than_{name}": float(surely),
         f"perhaps_slower_than_{name}": float(perhaps),
@@ -132,18 +132,21 @@ def judge(
     return Gate("latency", PASS, said, found, wanted), evidence
 
 
+Histograms = Sequence[Mapping[str, int]]
+
+
 def _pairs(
-    look: Look, factor: float
+    ring: Histograms, control: Histograms, factor: float
 ) -> tuple[list[tuple[float, float]], list[tuple[float, float]]]:
     """Bounds to compare: of the control's buckets, and of the ring's a factor above.
 
     The ring's bound is the next one at or above the factor where a ring is to fail, and the last
     one at or below it, though not below the control's, where it is to pass.
     """
-    ring, failing, passing = edges(look.ring), [], []
-    for bound in edges(look.control):
-        higher = [edge for edge in ring if edge >= factor * bound]
-        lower = [edge for edge in ring if bound <= edge <= factor * bound]
+    failing, passing, of_ring = [], [], edges(ring)
+    for bound in edges(control):
+        higher = [edge for edge in of_ring if edge >= factor * bound]
+        lower = [edge for edge in of_ring if bound <= edge <= factor * bound]
         if higher:
             failing.append((bound, higher[0]))
         if lower:
@@ -151,22 +154,26 @@ def _pairs(
     return failing, passing
 
 
-def _evidence(look: Look, pairs: Sequence[tuple[float, float]], bar: float) -> tuple[float, float]:
+def _evidence(
+    ring: Histograms, control: Histograms, pairs: Sequence[tuple[float, float]], bar: float
+) -> tuple[float, float]:
     """The averaged evidence that the ring is slower, and the bound where it shows most."""
     logs = []
     for bound, scaled in pairs:
-        surely, _perhaps, requests = slower_of(look.ring, scaled)
-        _surely, perhaps, of_control = slower_of(look.control, bound)
+        surely, _perhaps, requests = slower_of(ring, scaled)
+        _surely, perhaps, of_control = slower_of(control, bound)
         logs.append(evalues.grew((surely, requests), (perhaps, of_control), SLACK, bar))
     worst = max(range(len(logs)), key=logs.__getitem__)
     return evalues.average(logs), pairs[worst][1]
 
 
-def _proved(look: Look, pairs: Sequence[tuple[float, float]], bar: float) -> bool:
+def _proved(
+    ring: Histograms, control: Histograms, pairs: Sequence[tuple[float, float]], bar: float
+) -> bool:
     """Whether at every bound the ring is proved not to be slower."""
     for bound, scaled in pairs:
-        _surely, perhaps, requests = slower_of(look.ring, scaled)
-        surely, _perhaps, of_control = slower_of(look.control, bound)
+        _surely, perhaps, requests = slower_of(ring, scaled)
+        surely, _perhaps, of_control = slower_of(control, bound)
         proof = evalues.grew_less((perhaps, requests), (surely, of_control), SLACK, bar)
         if proof < bar:
             return False
@@ -185,8 +192,8 @@ def compare(
         return Gate(name, LEFT_OUT, f"Left out: {settings.waive['latency']}"), {}
     if not look.control:
         return Gate(name, LEFT_OUT, NO_CONTROL), {}
-    requests = sum(total(one.latency) for one in look.ring)
-    of_control = sum(total(one.latency) for one in look.control)
+    ring, control = alike(look.ring), alike(look.control)
+    requests, of_control = sum(map(total, ring)), sum(map(total, control))
     found = {"requests": float(requests), "control_requests": float(of_control)}
     wanted = {
         "factor_max": factor,
@@ -196,24 +203,24 @@ def compare(
     if not requests or not of_control:
         where = "from the new release" if not requests else "on the release before"
         return Gate(name, MISSING, f"No request was answered {where} yet.", found, wanted), {}
-    for prefix, seen in (("", look.ring), ("control_", look.control)):
+    for prefix, seen in (("", ring), ("control_", control)):
         middle, late = quantile(seen, 0.5), quantile(seen, 0.95)
         if math.isfinite(late):
             found.update({f"{prefix}p50_ms": middle * 1000, f"{prefix}p95_ms": late * 1000})
-    failing, passing = _pairs(look, factor)
+    failing, passing = _pairs(ring, control, factor)
     bar = settings.fail_bar + math.log(max(1, len(failing)))
-    evidence, at = _evidence(look, failing, bar) if failing else (0.0, 0.0)
+    evidence, at = _evidence(ring, control, failing, bar) if failing else (0.0, 0.0)
     found["log_evidence"] = round(evidence, 3)
     halves = (
-        f"half of {requests} requests took at most {_shown(quantile(look.ring, 0.5))}, of "
-        f"{of_control} on the release before {_shown(quantile(look.control, 0.5))}"
+        f"half of {requests} requests took at most {_shown(quantile(ring, 0.5))}, of "
+        f"{of_control} on the release before {_shown(quantile(control, 0.5))}"
     )
     if max(evidence, memory.get(name, 0.0)) >= settings.fail_bar:
         where = f" (above {_shown(at)})" if at else ""
         verdict, said = FAIL, f"Slower than the release before by more than {factor:g}{where}: "
     elif min(requests, of_control) < settings.min_requests:
         verdict, said = INCONCLUSIVE, f"{settings.min_requests} requests are wanted of each: "
-    elif _proved(look, passing, settings.pass_bar):
+    elif _proved(ring, control, passing, settings.pass_bar):
         verdict, said = PASS, f"Proved not to be slower by a factor of {factor:g}: "
     else:
         verdict, said = INCONCLUSIVE, f"A factor of {factor:g} is not ruled out yet: "

@@ -85,6 +85,10 @@ def splits(ring: Sequence[int], control: Sequence[int]) -> list[tuple[Pair, Pair
     return [pair for pair in found if pair != ((0, n), (0, m))]
 
 
+def _between(ring: Pair, control: Pair) -> float:
+    return _of_two(ring[0] / ring[1], control[0] / control[1])
+
+
 def _log_half(one: float, other: float) -> float:
     """Half of the money on each of two bets."""
     return evalues.average([one, other])
@@ -92,6 +96,9 @@ def _log_half(one: float, other: float) -> float:
 
 def moved(ring: Pair, control: Pair, limit: float, bar: float) -> float:
     """Evidence against "the index of these two shares is at most ``limit``"."""
+
+    if _between(ring, control) <= limit:
+        return evalues.NONE
 
     def part(low: float, high: float) -> float:
         of_ring = _log_half(
@@ -106,6 +113,9 @@ def moved(ring: Pair, control: Pair, limit: float, bar: float) -> float:
 
 def stayed(ring: Pair, control: Pair, limit: float, bar: float) -> bool:
     """Whether the index of these two shares is proved to be below ``limit``, on both sides."""
+
+    if _between(ring, control) >= limit:
+        return False
 
     def high_side(low: float, high: float) -> float:
         return evalues.below(*ring, reach(low, limit, True)) + evalues.above(*control, high)
@@ -147,7 +157,8 @@ def judge(
         )
         return Gate(name, MISSING, said, found, wanted), {}
     index, chance = psi(ring, control), by_chance(ring, control)
-    pairs = splits(ring, control)
+    # Those that differ most come first: if one of them is not proved, no other needs to be.
+    pairs = sorted(splits(ring, control), key=lambda pair: -_between(*pair))
     bar = settings.fail_bar + math.log(max(1, len(pairs)))
     evidence = evalues.average([moved(*pair, limit, bar) for pair in pairs]) if pairs else 0.0
     found.update(psi=index, psi_by_chance=chance, log_evidence=round(evidence, 3))

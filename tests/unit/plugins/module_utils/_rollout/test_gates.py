@@ -152,6 +152,14 @@ def test_a_small_sample_with_a_large_index_does_not_decide() -> None:
     assert gate.verdict == INCONCLUSIVE
 
 
+def test_many_buckets_of_which_none_has_shifted_do_not_add_up() -> None:
+    even = {str(n): 100 + n for n in range(20)}
+    ring, control = with_(predictions=even), dataclasses.replace(CONTROL, predictions=even)
+    gate = judged(look(ring, control=(control,)))["shift"]
+    assert gate.verdict == PASS
+    assert gate.found["log_evidence"] < 0
+
+
 def test_errors_within_what_is_tolerable_bake_longer_until_that_is_proved() -> None:
     verdicts = [
         judged(look(with_(requests=100 * n, errors=n)))["errors"].verdict for n in (2, 5, 30)
