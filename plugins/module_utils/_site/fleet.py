@@ -9,9 +9,11 @@ import os
 from typing import Any
 
 from .commands import commands
-from .site import Site
+from .site import Site, url_of
 
 RING = "ring_"
+LAST_RING = "ring_fleet"
+FLEET_PORT = 8444
 SERVING = "model_serving"
 
 
@@ -48,6 +50,17 @@ def pulls(site: Site, host: str) -> bool:
 def pulling(site: Site) -> list[str]:
     """The devices that fetch their orders themselves."""
     return [host for host in site.hosts(SERVING) if pulls(site, host)]
+
+
+def gateway_url(site: Site) -> str:
+    """Where devices fetch their orders."""
+    port = site.value(site.control, "gateway_fleet_port") or FLEET_PORT
+    return url_of(site.address(site.control), int(port))
+
+
+def channel_of(site: Site, host: str) -> str:
+    """The ring whose channel a device follows; one that is in none follows the last."""
+    return ring_of(site, host) or LAST_RING
 
 
 def outcomes(site: Site) -> dict[str, Any]:

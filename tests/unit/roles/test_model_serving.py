@@ -22,6 +22,7 @@ ROLE = ROOT / "roles" / "model_serving"
 VARS = yaml.safe_load((ROLE / "vars" / "main.yml").read_text())
 SOURCE, TARGET = "{{ __model_serving_shared }}/", "{{ __model_serving_app }}/mlops_release/"
 ENTRY = "device/cli.py"
+AGENT = "device/polling.py"
 
 
 def travels() -> list[str]:
@@ -67,6 +68,32 @@ def test_a_file_is_called_on_the_device_as_in_the_collection() -> None:
     for row in VARS["__model_serving_release"]:
         assert row["source"].startswith(SOURCE)
         assert row["path"] == TARGET + row["source"].removeprefix(SOURCE)
+
+
+def test_the_agent_brings_what_it_imports_beyond_the_command_and_nothing_more() -> None:
+    rows = VARS["__model_serving_agent_code"]
+    brought = [row["source"].removeprefix(SOURCE) for row in rows]
+    assert sorted(brought) == sorted(closure(AGENT) - closure(ENTRY))
+    for row in rows:
+        assert row["path"] == TARGET + row["source"].removeprefix(SOURCE)
+
+
+def test_the_agent_runs_from_the_files_that_travel(tmp_path: Path) -> None:
+    for file in closure(AGENT):
+        target = tmp_path / "mlops_release" / file
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((PACKAGE / file).read_bytes())
+    template = (ROLE / "templates" / "mlops-fleet.j2").read_text(encoding="utf-8")
+    program = template.replace("{{ __model_serving_app }}", str(tmp_path))
+    program = program.replace("{{ '#!' }}", "#!")
+    done = subprocess.run(
+        [sys.executable, "-IB", "-c", program, "--fleet=/nonexistent", "poll"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "/nonexistent" in done.stderr
 
 
 def test_nothing_is_both_placed_and_taken_away() -> None:

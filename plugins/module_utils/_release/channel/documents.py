@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..._rollout.shapes import ACTIVATE, COMMIT, REVERT, STAGE, Order
+from ..device.orders import ACTIVATE, COMMIT, REVERT, STAGE, Order
 from ..errors import RegistryError
 from ..keys import key_id
 from ..oci import canonical, check_digest, read_json, shown

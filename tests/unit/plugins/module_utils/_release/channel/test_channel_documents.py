@@ -18,8 +18,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.docu
     parse_root,
     parse_signatures,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.orders import Order
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import Order
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
