@@ -5,7 +5,9 @@ SCENARIOS ?=
 SOAK ?= upgrade
 LANES ?= 2
 
-.PHONY: test test-env lint unit sanity molecule test-site soak locks
+.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel
+
+bench: bench-channel
 
 test-env:
 	@extensions/env.sh requirements-test.txt $(TEST_VENV)
@@ -30,6 +32,10 @@ test-site: test-env ## Run the scenario that is the lab site itself
 
 soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade or interrupt (empties the lab)
 	@$(TEST_VENV)/bin/python -m tests.soak.$(SOAK) $(ARGS)
+
+bench-channel: test-env ## Attack what devices believe: a million traces, python-tuf and openssl beside
+	@$(TEST_VENV)/bin/python tests/benchmarks/channel_traces.py \
+	  --output build/benchmarks/channel-traces.json $(ARGS)
 
 locks: test-env ## Renew the hash-locked lists of packages from requirements/*.in
 	@tests/locks.sh $(TEST_VENV)/bin/uv

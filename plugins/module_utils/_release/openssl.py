@@ -20,6 +20,15 @@ def verifier(public_key: str, openssl: str = "openssl") -> OpenSSL:
     return OpenSSL(public_key, openssl)
 
 
+def _whole(signature: bytes) -> bool:
+    """Say whether a signature is one DER sequence and nothing after it.
+
+    ``openssl dgst`` reads as many bytes as the longest signature of the key has, and passes over
+    what follows; other verifiers refuse that.
+    """
+    return 2 < len(signature) < 130 and signature[0] == 0x30 and signature[1] == len(signature) - 2
+
+
 class OpenSSL:
     """Says whether a signature is that of one public key."""
 
@@ -54,4 +63,5 @@ class OpenSSL:
                 ) from None
         if "Could not" in done.stderr and "key" in done.stderr:
             raise RegistryError("The public key of releases cannot be read by openssl.")
-        return done.returncode == 0 and "Verified OK" in done.stdout
+        good = done.returncode == 0 and "Verified OK" in done.stdout
+        return good and _whole(signature)

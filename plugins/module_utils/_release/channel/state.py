@@ -37,7 +37,7 @@ class Disk(Protocol):
         """Return a file, None if it is not there."""
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file anew."""
+        """Write a new file; one of that name is taken away first, never written into."""
 
     def sync(self, name: str) -> None:
         """Return when a file is on the medium."""
@@ -64,8 +64,13 @@ class Folder:
             return None
 
     def write(self, name: str, data: bytes) -> None:
-        """Write a file anew."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
+        """Write a new file; one of that name is taken away first, never written into.
+
+        A rename that power loss cut short can leave one file under both names.
+        """
+        with contextlib.suppress(FileNotFoundError):
+            (self.path / name).unlink()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with open(os.open(self.path / name, flags, FILE_MODE), "wb") as stream:
             os.fchmod(stream.fileno(), FILE_MODE)
             with contextlib.suppress(PermissionError):  # who may not give it, need not

@@ -58,6 +58,12 @@ def test_openssl_accepts_the_right_key_only(keys: tuple[Path, str], tmp_path: Pa
     verify = verifier(public)
     assert verify(payload, mark)
     assert not verify(payload + b" ", mark)
+    # The command itself passes over what follows a signature of the greatest length.
+    for _attempt in range(64):
+        mark = sign(key, payload)
+        if len(mark) == 72:
+            break
+    assert not verify(payload, mark + b"\0")
     assert not verify(payload, mark[:-1] + bytes([mark[-1] ^ 1]))
     assert not verify(payload, b"")
     subprocess.run(
