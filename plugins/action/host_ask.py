@@ -20,6 +20,7 @@ from ansible_collections.mlops.onprem.plugins.action.host_files import Contents
 from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
     archive_of,
     folder_of,
+    locks_beside,
     resolve,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call, calls
@@ -150,10 +151,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             given["files"] = [self._digested(contents, row) for row in given.get("files") or []]
         if call.module == "host_python_app":
             name = str(given["requirements"])
-            text = Path(find("files", name)).read_text(encoding="utf-8")
-            app.refuse_unlocked(text, name)
-            given["digest"] = app.digest(text)
-            self._locks[given["digest"]] = text
+            locks = locks_beside(Path(find("files", name)))
+            given["digests"] = {python: app.digest(text) for python, text in locks.items()}
+            self._locks |= {app.digest(text): text for text in locks.values()}
         checked = ArgumentSpecValidator(dict(args.MODULES[call.module])).validate(given)
         if checked.error_messages:
             raise AnsibleActionFail(f"{call.name}: {', '.join(checked.error_messages)}")

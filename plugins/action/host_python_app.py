@@ -65,15 +65,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             path = self._find_needle("files", name)
         except AnsibleError as error:
             raise HostError(to_text(error)) from error
-        requirements = Path(path).read_text(encoding="utf-8")
-        app.refuse_unlocked(requirements, name)
-        arguments["digest"] = app.digest(requirements)
+        locks = locks_beside(Path(path))
+        arguments["digests"] = {python: app.digest(text) for python, text in locks.items()}
 
         asked: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         if asked.get("failed") or not asked.get("archive_wanted") or self._task.check_mode:
             return asked
         target = app.Target(asked["python_version"], asked["machine"], asked["libc"])
-        archive = built(requirements, target, folder_of(self._templar, task_vars))
+        text = next(text for text in locks.values() if app.digest(text) == asked["digest"])
+        archive = built(text, target, folder_of(self._templar, task_vars))
 
         folder = self._connection._shell.tmpdir or self._make_tmp_path()
         remote = self._connection._shell.join_path(folder, "environment.tar.gz")
@@ -82,6 +82,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return dict(
             self._execute_module(module_args={**arguments, "archive": remote}, task_vars=task_vars)
         )
+
+
+def locks_beside(path: Path) -> dict[str, str]:
+    """The locked files of a role by Python: the one that is named, and those beside it."""
+    found = {app.ANY_PYTHON: path}
+    for other in sorted(path.parent.glob(f"{path.stem}-*{path.suffix}")):
+        python = app.python_of(other.name, path.name)
+        if python:
+            found[python] = other
+    locks = {python: place.read_text(encoding="utf-8") for python, place in found.items()}
+    for python, text in locks.items():
+        app.refuse_unlocked(text, found[python].name)
+    return locks
 
 
 def uv() -> str:

@@ -37,15 +37,18 @@ options:
     description:
       - Locked requirements in the role's C(files) directory, as C(uv pip compile --generate-hashes)
         writes them.
+      - A file beside it that has a Python in its name, such as C(requirements-py311.txt), is taken
+        instead on hosts with that Python.
     type: str
     required: true
   python:
     description: Python of the host to use.
     type: path
     default: /usr/bin/python3
-  digest:
-    description: Hash of the requirements, as the action plugin sends it. Not for playbooks.
-    type: str
+  digests:
+    description:
+      - Hashes of the requirements by Python, as the action plugin sends them. Not for playbooks.
+    type: dict
   archive:
     description: The environment on the host, as the action plugin sends it. Not for playbooks.
     type: path
@@ -91,6 +94,10 @@ libc:
   returned: success
   type: str
   sample: glibc 2.41
+digest:
+  description: Hash of the requirements that hold for the host's Python.
+  returned: success
+  type: str
 archive_wanted:
   description: Whether the environment had to be sent. For the action plugin.
   returned: success
@@ -112,10 +119,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.system import B
 
 def work(module: AnsibleModule) -> dict[str, Any]:
     params, check, role = module.params, module.check_mode, args.role_of(module.params)
-    if not params["digest"]:
+    if not params["digests"]:
         raise HostError("host_python_app works only together with its action plugin.")
     target = app_apply.target_of(params["python"])
-    wanted = app.Environment(params["name"], params["digest"], params["python"], target)
+    digest = app.digest_for(params["digests"], target.version)
+    wanted = app.Environment(params["name"], digest, params["python"], target)
     found = app_apply.damaged(wanted) if app_apply.installed(wanted) else "not installed"
     answer: dict[str, Any] = {
         "directory": wanted.final,
@@ -123,6 +131,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         "python_version": target.version,
         "machine": target.machine,
         "libc": target.libc,
+        "digest": digest,
         "changed": bool(found),
         "archive_wanted": bool(found),
     }

@@ -45,8 +45,8 @@ FILES = ROOT / "roles/model_serving/files"
 FIXTURE = ROOT / "tests/fixtures/release"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem"
 MIB = 2**20
-FIRST_PYTHON = (3, 12)
-"""The first Python that the locked packages take."""
+PYTHONS = ("3.13", "3.12", "3.11", "3.10")
+"""Pythons that the locked packages take, the first that is here; MLOPS_SERVING_PYTHON names another."""
 
 
 class CannotServe(Exception):
@@ -56,27 +56,36 @@ class CannotServe(Exception):
 # -- the server -------------------------------------------------------------------------------
 
 
-def newer_python() -> str:
-    """Find a Python that the locked packages take."""
-    for name in ("python3.13", "python3.12", sys.executable):
-        for path in (name, *map(str, sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}")))):
+def python_here() -> tuple[str, str]:
+    """A Python that the locked packages take, and its version."""
+    chosen = os.environ.get("MLOPS_SERVING_PYTHON")
+    wanted = (chosen,) if chosen else PYTHONS
+    for version in wanted:
+        name = f"python{version}"
+        installed = sorted(Path.home().glob(f".pyenv/versions/*/bin/{name}"))
+        for path in (name, sys.executable, *map(str, installed)):
+            said = "import sys; print('%d.%d' % sys.version_info[:2])"
             done = subprocess.run(
-                ["sh", "-c", '"$0" -c "import sys; print(sys.version_info[:2])"', path],
+                ["sh", "-c", '"$0" -c "$1"', path, said],
                 capture_output=True,
                 text=True,
                 check=False,
             )
-            if done.returncode == 0 and tuple(json.loads(f"[{done.stdout.strip()[1:-1]}]")) >= (
-                FIRST_PYTHON
-            ):
-                return path
-    raise CannotServe("needs Python 3.12 or newer for the packages of the model server")
+            if done.returncode == 0 and done.stdout.strip() == version:
+                return path, version
+    raise CannotServe(f"needs Python {' or '.join(wanted)} for the packages of the model server")
+
+
+def lock_for(version: str) -> Path:
+    """The locked file for a Python: one beside the others, or the one for all of them."""
+    own = FILES / f"requirements-py{version.replace('.', '')}.txt"
+    return own if own.exists() else FILES / "requirements.txt"
 
 
 def environment() -> Path:
     """Build the environment of the model server once; return its Python."""
-    requirements = FILES / "requirements.txt"
-    python = newer_python()
+    python, version = python_here()
+    requirements = lock_for(version)
     name = hashlib.sha256(requirements.read_bytes() + python.encode()).hexdigest()[:16]
     place = CACHE / f"serving-{name}"
     if not (place / "complete").exists():

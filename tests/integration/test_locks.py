@@ -5,42 +5,49 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from pathlib import Path
 
 import pytest
-import yaml
-from ansible_collections.mlops.onprem.plugins.action.host_python_app import resolve
+from ansible_collections.mlops.onprem.plugins.action.host_python_app import locks_beside, resolve
+from ansible_collections.mlops.onprem.plugins.module_utils._assess import systems
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
 
 ROOT = Path(__file__).resolve().parents[2]
-LOCKS = sorted((ROOT / "roles").glob("*/files/requirements.txt"))
-# Python and C library of the systems that an assessment lets pass.
-SYSTEMS = {"debian 13": ("3.13", "glibc 2.41")}
+LOCKS = {path.parents[1].name: path for path in ROOT.glob("roles/*/files/requirements.txt")}
 
 
-def systems() -> set[str]:
-    page = (ROOT / "roles" / "assess" / "vars" / "main.yml").read_text(encoding="utf-8")
-    profiles = yaml.safe_load(page)["__assess_profiles"].values()
-    return {system for profile in profiles for system in profile["rules"]["systems"]}
-
-
-def test_every_system_that_passes_has_its_python_here() -> None:
-    assert systems() == set(SYSTEMS)
+def wanted() -> list[tuple[str, str, app.Target]]:
+    """Each role with an environment on each system that the matrix lets it be on."""
+    found = []
+    for row in systems.MATRIX:
+        for role in sorted(LOCKS):
+            if row.takes(role):
+                target = app.Target(row.python, row.machine, row.libc)
+                found.append((role, row.label, target))
+    return found
 
 
 @pytest.mark.parametrize(
-    ("lock", "machine", "system"), list(itertools.product(LOCKS, app.MACHINES, SYSTEMS)), ids=str
+    ("role", "system", "target"),
+    wanted(),
+    ids=[f"{role}-{system}-{target.machine}" for role, system, target in wanted()],
 )
-def test_a_lock_holds_for_every_machine(lock: Path, machine: str, system: str) -> None:
-    version, libc = SYSTEMS[system]
-    resolve(lock.read_text(encoding="utf-8"), app.Target(version, machine, libc))
+def test_a_lock_holds_for_every_system(role: str, system: str, target: app.Target) -> None:
+    locks = locks_beside(LOCKS[role])
+    resolve(locks.get(target.version) or locks[app.ANY_PYTHON], target)
+
+
+def test_the_matrix_asks_for_each_python_on_each_machine() -> None:
+    asked = {(target.version, target.machine) for role, _s, target in wanted() if "serv" in role}
+    assert asked >= {
+        (version, machine) for version in ("3.11", "3.12", "3.13") for machine in app.MACHINES
+    }
 
 
 def test_a_lock_that_does_not_hold_is_told_with_the_package() -> None:
-    text = (ROOT / "roles" / "model_serving" / "files" / "requirements.txt").read_text()
+    text = LOCKS["model_serving"].read_text()
     older = re.sub(
         r"^psutil==6\.1\.1.*?(?=^[a-z])",
         "psutil==5.9.8 --hash=sha256:"

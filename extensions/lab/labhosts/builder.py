@@ -23,7 +23,7 @@ from .errors import LabError
 from .machine import Machine, say
 from .podman import LOST, PROJECT_LABEL, Podman
 from .state import State
-from .topology import POSTGRESQL, Host, Topology
+from .topology import POSTGRESQL, SYSTEMS, Host, Topology
 
 OWNER_LABEL = "mlops.lab.topology"
 SPEC_LABEL = "mlops.lab.spec"
@@ -65,6 +65,8 @@ class Standing:
 
 def spec_of(topology: Topology, host: Host) -> str:
     parts = [str(topology.network), host.name, host.ip, host.kind, CAPABILITIES]
+    if host.system != SYSTEMS[0]:
+        parts.append(host.system)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -97,10 +99,10 @@ class Builder:
             say(f"Somebody killed {_names(lost)}; making new ones (what those held is lost)")
         new = [h for h in self.topology.hosts if not self._complete(standing.get(h.name))]
         idle = [h for h in self.topology.hosts if self._stopped(standing.get(h.name))]
-        images = image.ensure(self.machine, self.podman, {host.kind for host in new})
+        images = image.ensure(self.machine, self.podman, new)
         network = self._ensure_network()
         for text, hosts, action in (
-            ("Created", new, lambda host: self._create(host, images[host.kind], network)),
+            ("Created", new, lambda host: self._create(host, images[host.system, host.kind], network)),
             ("Started", idle, self._start),
         ):
             if hosts:

@@ -8,18 +8,17 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import apt_cache
 from .machine import CACHE, Machine, say
 from .podman import Podman
-from .topology import BASE, POSTGRESQL
+from .topology import BASE, POSTGRESQL, SYSTEMS, Host
 
 REPOSITORY = "localhost/mlops-lab-host"
 BUILDER = "mlops-lab-image-builder"
-SUITE = "trixie"
 PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -57,66 +56,77 @@ class Recipe:
     mirror: str
     apt_options: tuple[str, ...]
     extra_cas: tuple[tuple[str, str], ...]
+    suite: str = SYSTEMS[0]
+    packages: tuple[str, ...] = PACKAGES
+    hooks: tuple[str, ...] = _HOOKS
+    architecture: str = ""  # of this machine
 
     @classmethod
-    def of(cls, machine: Machine) -> Recipe:
+    def of(cls, machine: Machine, suite: str = SYSTEMS[0]) -> Recipe:
         mirror = os.environ.get("MLOPS_DEBIAN_MIRROR", "http://deb.debian.org/debian").rstrip("/")
         options = (*_OUR_APT_OPTIONS, *machine.apt_options())
-        return cls(mirror, options, tuple(sorted(machine.extra_cas().items())))
+        return cls(mirror, options, tuple(sorted(machine.extra_cas().items())), suite)
 
     @property
     def sources(self) -> list[str]:
         security = os.environ.get("MLOPS_DEBIAN_SECURITY_MIRROR", f"{self.mirror}-security")
         return [
-            f"deb {self.mirror} {SUITE} main",
-            f"deb {self.mirror} {SUITE}-updates main",
-            f"deb {security} {SUITE}-security main",
+            f"deb {self.mirror} {self.suite} main",
+            f"deb {self.mirror} {self.suite}-updates main",
+            f"deb {security} {self.suite}-security main",
         ]
 
     @property
     def tag(self) -> str:
-        parts = [self.sources, PACKAGES, self.apt_options, self.extra_cas, _HOOKS]
+        parts = [self.sources, self.packages, self.apt_options, self.extra_cas, self.hooks]
+        if self.architecture:
+            parts.append(self.architecture)
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
     @property
     def name(self) -> str:
         return f"{REPOSITORY}:{self.tag}"
 
-    def command(self, ca_directory: Path) -> list[str]:
-        hooks = [f"--customize-hook={hook}" for hook in _HOOKS]
+    def command(self, ca_directory: Path, target: str = "-") -> list[str]:
+        hooks = [f"--customize-hook={hook}" for hook in self.hooks]
         for name, _text in self.extra_cas:
             target = f"/usr/local/share/ca-certificates/{name}"
             hooks.append(f"--customize-hook=upload {ca_directory / name} {target}")
         if self.extra_cas:
             hooks.append('--customize-hook=chroot "$1" update-ca-certificates >/dev/null 2>&1')
+        # Whether this machine runs programs of another architecture, its caller has seen to.
+        foreign = [f"--architectures={self.architecture}", "--skip=check/qemu"]
         return [
             "mmdebstrap",
             "--mode=root",
             "--variant=minbase",
-            f"--include={','.join(PACKAGES)}",
+            *(foreign if self.architecture else ()),
+            f"--include={','.join(self.packages)}",
             "--skip=cleanup/apt/lists",  # the hosts start with fresh package lists
             *(f"--aptopt={option}" for option in self.apt_options),
             *hooks,
-            SUITE,
-            "-",
+            self.suite,
+            target,
             *self.sources,
         ]
 
 
-def ensure(machine: Machine, podman: Podman, kinds: Iterable[str]) -> dict[str, str]:
-    """Image by kind of host; built where there is none or it is too old."""
-    kinds = set(kinds)
-    if not kinds:
-        return {}
-    recipe = Recipe.of(machine)
-    names = {BASE: recipe.name}
-    if not _usable(podman, recipe.name):
-        _build_base(machine, podman, recipe)
-        _remove_superseded(podman, recipe.name)
-    if POSTGRESQL in kinds:
-        names[POSTGRESQL] = f"{REPOSITORY}-{POSTGRESQL}:{recipe.tag}"
-        if not _usable(podman, names[POSTGRESQL]):
-            _build_postgresql(machine, podman, recipe.name, names[POSTGRESQL])
+def ensure(machine: Machine, podman: Podman, hosts: Iterable[Host]) -> dict[tuple[str, str], str]:
+    """Image by system and kind of host; built where there is none or it is too old."""
+    wanted = sorted({(host.system, host.kind) for host in hosts})
+    names: dict[tuple[str, str], str] = {}
+    recipes = {system: Recipe.of(machine, system) for system, _kind in wanted}
+    for system, recipe in recipes.items():
+        names[system, BASE] = recipe.name
+        if not _usable(podman, recipe.name):
+            _build_base(machine, podman, recipe)
+            _remove_superseded(podman, [Recipe.of(machine, one).name for one in SYSTEMS])
+    for system, kind in wanted:
+        if kind == POSTGRESQL:
+            recipe = recipes[system]
+            names[system, kind] = f"{REPOSITORY}-{POSTGRESQL}:{recipe.tag}"
+            if not _usable(podman, names[system, kind]):
+                _build_postgresql(machine, podman, recipe.name, names[system, kind])
     return names
 
 
@@ -136,7 +146,7 @@ def _build_base(machine: Machine, podman: Podman, recipe: Recipe) -> None:
             [*podman.command, "import", "-", recipe.name],
             log,
         )
-    say(f"Built the image of a Debian {SUITE} server from {recipe.mirror}, {_since(started)}")
+    say(f"Built the image of a Debian {recipe.suite} server from {recipe.mirror}, {_since(started)}")
 
 
 def _build_postgresql(machine: Machine, podman: Podman, base: str, name: str) -> None:
@@ -160,9 +170,13 @@ def _usable(podman: Podman, name: str) -> bool:
     return found.code == 0 and time.time() - int(found.out) < MAX_AGE_DAYS * 86400
 
 
-def _remove_superseded(podman: Podman, current: str) -> None:
+def _remove_superseded(podman: Podman, current: Sequence[str]) -> None:
     """Images of older recipes, unless a host still uses them."""
-    keep = podman("images", "--quiet", "--no-trunc", current).out.split()
+    keep = [
+        found
+        for name in current
+        for found in podman("images", "--quiet", "--no-trunc", name).out.split()
+    ]
     for image in _ours(podman):
         if image not in keep:
             podman("rmi", image, check=False)

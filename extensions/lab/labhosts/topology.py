@@ -16,6 +16,7 @@ from .errors import LabError
 BASE = "base"
 POSTGRESQL = "postgresql"
 KINDS = (BASE, POSTGRESQL)
+SYSTEMS = ("trixie", "bookworm")  # suites of Debian; the first is what a host has by default
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
 
@@ -24,6 +25,7 @@ class Host:
     name: str
     ip: str
     kind: str = BASE
+    system: str = SYSTEMS[0]
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,7 @@ def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) 
         raise LabError(f"{place}: the name is not a lower-case host name.")
     if not isinstance(table, Mapping):
         raise LabError(f"{place}: is not a table.")
-    _only(table, {"ip", "kind"}, place)
+    _only(table, {"ip", "kind", "system"}, place)
     ip = _text(table, "ip", place)
     try:
         address = ipaddress.IPv4Address(ip)
@@ -126,7 +128,12 @@ def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) 
     kind = table.get("kind", BASE)
     if kind not in KINDS:
         raise LabError(f"{place}: kind {kind!r} is not one of {', '.join(KINDS)}.")
-    return Host(name, ip, kind)
+    system = table.get("system", SYSTEMS[0])
+    if system not in SYSTEMS:
+        raise LabError(f"{place}: system {system!r} is not one of {', '.join(SYSTEMS)}.")
+    if kind == POSTGRESQL and system != SYSTEMS[0]:
+        raise LabError(f"{place}: a host of kind {kind!r} is made of {SYSTEMS[0]} only.")
+    return Host(name, ip, kind, system)
 
 
 def _text(data: Mapping[str, Any], key: str, where: str) -> str:

@@ -26,9 +26,18 @@ CAME_OTHERWISE = "mlops-app-files.json"  # of files that are not as their wheels
 # The platform names that uv knows, by the minor version of glibc 2 that they need.
 GLIBC = (17, 28, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40)
 MACHINES = ("x86_64", "aarch64")
+NARROW = " of 32 bits"  # after the machine, where its Python is one of 32 bits
+ANY_PYTHON = "any"  # the locked file without a Python in its name
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_BESIDE = re.compile(r"-py([0-9])([0-9]+)")
 _LOCKED = re.compile(r"^\s*[A-Za-z0-9][A-Za-z0-9._-]*(\[[^\]]*\])?==\S+")
+
+
+def wider(machine: str) -> str:
+    """What helps where only the system has 32 bits, as the end of a sentence."""
+    narrow = machine.endswith(NARROW) or machine.startswith(("armv", "i386", "i686"))
+    return "; install its system anew in the 64-bit edition" if narrow else ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,7 @@ class Target:
         if self.machine not in MACHINES:
             raise HostError(
                 f"Python applications are built for {' and '.join(MACHINES)}; this host is a "
-                f"{self.machine}."
+                f"{self.machine}{wider(self.machine)}."
             )
         fitting = [minor for minor in GLIBC if minor <= int(found.group(1))]
         if not fitting:
@@ -163,6 +172,22 @@ def refuse_unlocked(text: str, name: str) -> None:
 
 def digest(requirements: str) -> str:
     return hashlib.sha256(requirements.encode()).hexdigest()
+
+
+def python_of(lock: str, name: str) -> str | None:
+    """The Python that a locked file is for: ``requirements-py311.txt`` stands beside
+    ``requirements.txt`` and is for 3.11, because no version of some package serves all."""
+    stem, ending = os.path.splitext(lock)
+    beside, other = os.path.splitext(name)
+    if ending != other or not stem.startswith(beside):
+        return None
+    found = _BESIDE.fullmatch(stem[len(beside) :])
+    return f"{found.group(1)}.{found.group(2)}" if found else None
+
+
+def digest_for(digests: Mapping[str, str], version: str) -> str:
+    """The hash of the locked file for a Python: its own, or that of the file for all others."""
+    return digests.get(version) or digests[ANY_PYTHON]
 
 
 def key(requirements: str, target: Target, builder: str) -> str:

@@ -20,7 +20,9 @@ from .system import must, nearest, noexec, remove_tree, run, shut, sync_director
 
 ASK = (
     "import json, os, platform, sys;"
-    "print(json.dumps(['%d.%d' % sys.version_info[:2], platform.machine(),"
+    "print(json.dumps(['%d.%d' % sys.version_info[:2],"
+    # A 64-bit kernel with a system of 32 bits is common on Raspberry Pis.
+    f" platform.machine() + ('' if sys.maxsize > 2**32 else '{app.NARROW}'),"
     " os.confstr('CS_GNU_LIBC_VERSION')]))"
 )
 EXECUTABLE = 0o755

@@ -86,7 +86,7 @@ APP: Mapping[str, Any] = {
     "name": {"type": "str", "required": True},
     "requirements": {"type": "str", "required": True},
     "python": {"type": "path", "default": "/usr/bin/python3"},
-    "digest": {"type": "str"},
+    "digests": {"type": "dict"},
     "archive": {"type": "path"},
 }
 SERVICE: Mapping[str, Any] = {

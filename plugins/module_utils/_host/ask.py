@@ -140,7 +140,8 @@ def _packages(questions: Sequence[Question], _ledger: Ledger, _key: str) -> list
 def _environment(one: Question) -> app.Environment:
     params = one.params
     target = app_apply.target_of(params["python"])
-    return app.Environment(params["name"], params["digest"], params["python"], target)
+    digest_ = app.digest_for(params["digests"], target.version)
+    return app.Environment(params["name"], digest_, params["python"], target)
 
 
 def _apps(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tuple[str, str]]:

@@ -38,6 +38,8 @@ def test_the_newest_platform_that_the_host_can_run(machine: str, libc: str, plat
         ("x86_64", "musl 1.2", "need glibc; this host has musl 1.2"),
         ("x86_64", "", "this host has another C library"),
         ("riscv64", "glibc 2.41", "built for x86_64 and aarch64; this host is a riscv64"),
+        ("armv7l", "glibc 2.41", "is a armv7l; install its system anew in the 64-bit edition"),
+        ("aarch64 of 32 bits", "glibc 2.41", "anew in the 64-bit edition"),
     ],
 )
 def test_platforms_that_are_refused(machine: str, libc: str, sentence: str) -> None:
@@ -55,6 +57,31 @@ def test_a_locked_file_is_accepted() -> None:
 def test_an_unlocked_requirement_is_refused(line: str) -> None:
     with pytest.raises(HostError, match=r"requirements.txt is not locked"):
         app.refuse_unlocked(LOCKED + line + "\n", "requirements.txt")
+
+
+@pytest.mark.parametrize(
+    ("lock", "python"),
+    [
+        ("requirements-py311.txt", "3.11"),
+        ("requirements-py310.txt", "3.10"),
+        ("requirements.txt", None),
+        ("requirements-py3.txt", None),
+        ("requirements-test.txt", None),
+        ("requirements-py311.in", None),
+        ("other-py311.txt", None),
+    ],
+)
+def test_a_lock_for_one_python_is_told_by_its_name(lock: str, python: str | None) -> None:
+    assert app.python_of(lock, "requirements.txt") == python
+
+
+def test_a_host_gets_the_lock_of_its_python_or_the_one_for_all() -> None:
+    digests = {app.ANY_PYTHON: "a", "3.11": "b"}
+    assert [app.digest_for(digests, version) for version in ("3.11", "3.12", "3.1")] == [
+        "b",
+        "a",
+        "a",
+    ]
 
 
 @pytest.mark.parametrize(
