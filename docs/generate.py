@@ -69,8 +69,28 @@ def fill(text: str, name: str, content: str) -> str:
 
 def readme(text: str) -> str:
     """README.md with its tables."""
+    text = fill(text, "systems", supported())
     text = fill(text, "roles", table("role", roles()))
     return fill(text, "modules", table("module", plugins("modules")))
+
+
+def supported() -> str:
+    """The table of the systems that hosts may have."""
+    sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
+    from ansible_collections.mlops.onprem.plugins.module_utils._assess import (  # noqa: PLC0415
+        systems,
+    )
+
+    lines = ["| system | machine | Python | device | server | why |", "| --- " * 6 + "|"]
+    for row in systems.MATRIX:
+        name = row.label.title() + (f" ({row.known_as})" if row.known_as else "")
+        cells = (name, row.machine, row.python, row.device, row.server, row.how)
+        lines.append(f"| {' | '.join(cells)} |")
+    for refused in systems.REFUSALS:
+        name = refused.begins.title() + (f" ({refused.known_as})" if refused.known_as else "")
+        cells = (name, "any", "", systems.REFUSED, systems.REFUSED, refused.because)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def options(role: str) -> dict[str, dict[str, Any]]:

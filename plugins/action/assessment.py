@@ -37,6 +37,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
     headline,
     host_row,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.systems import is_device
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
@@ -184,7 +185,8 @@ def assess(
         if lost is None and measured is not None:
             supply[host] = measured
             demand[host] = each(facts.get("mlops_demand") or [], parse_demand)
-            findings.extend(check_host(host, measured, rules))
+            device = is_device(variables["groups"], host)
+            findings.extend(check_host(host, measured, rules, device))
         elif lost is not None:
             findings.append(lost)
         for row in facts.get("mlops_findings") or []:

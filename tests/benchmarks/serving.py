@@ -46,7 +46,7 @@ FIXTURE = ROOT / "tests/fixtures/release"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem"
 MIB = 2**20
 PYTHONS = ("3.13", "3.12", "3.11", "3.10")
-"""Pythons that the locked packages take, the first that is here; MLOPS_SERVING_PYTHON names another."""
+"""Pythons that the locked packages take; the first that is here, or MLOPS_SERVING_PYTHON."""
 
 
 class CannotServe(Exception):

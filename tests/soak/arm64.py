@@ -116,7 +116,8 @@ def rule(place: Path) -> str:
     parts, program = found
     if len(str(program)) > LONGEST:
         raise CannotRun(
-            f"{program} is a longer path than the kernel takes; set XDG_CACHE_HOME to a shorter one."
+            f"{program} is a longer path than the kernel takes; set XDG_CACHE_HOME to one that is "
+            "shorter."
         )
     return ":".join(["", NAME, *parts[2:-2], str(program), parts[-1]])
 

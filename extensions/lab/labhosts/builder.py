@@ -102,7 +102,11 @@ class Builder:
         images = image.ensure(self.machine, self.podman, new)
         network = self._ensure_network()
         for text, hosts, action in (
-            ("Created", new, lambda host: self._create(host, images[host.system, host.kind], network)),
+            (
+                "Created",
+                new,
+                lambda host: self._create(host, images[host.system, host.kind], network),
+            ),
             ("Started", idle, self._start),
         ):
             if hosts:

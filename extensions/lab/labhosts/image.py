@@ -146,7 +146,9 @@ def _build_base(machine: Machine, podman: Podman, recipe: Recipe) -> None:
             [*podman.command, "import", "-", recipe.name],
             log,
         )
-    say(f"Built the image of a Debian {recipe.suite} server from {recipe.mirror}, {_since(started)}")
+    say(
+        f"Built the image of a Debian {recipe.suite} server from {recipe.mirror}, {_since(started)}"
+    )
 
 
 def _build_postgresql(machine: Machine, podman: Podman, base: str, name: str) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._findings.finding import ERROR, FAIL, PASS, WARN, Finding
+from . import systems
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,7 @@ class HostRules:
 
     clock_warn_seconds: float = 1.0
     clock_fail_seconds: float = 5.0
-    systems: tuple[str, ...] = ("debian 13",)
+    systems: tuple[str, ...] = ()  # beside those of the matrix: the site itself vouches for them
     other_system: str = FAIL
     architectures: tuple[str, ...] = ("x86_64", "aarch64")
     python: str = "3.9"
@@ -61,37 +62,62 @@ def check_clock(name: str, facts: Mapping[str, Any], rules: HostRules) -> Findin
     return Finding("assess.clock", name, PASS, "its clock agrees with the controller's", wanted)
 
 
-def check_system(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Finding]:
-    """Distribution, architecture, Python and service manager."""
-    findings = []
+def check_release(name: str, facts: Mapping[str, Any], rules: HostRules, device: bool) -> Finding:
+    """The distribution: tested, expected to work, or refused with what helps."""
     system = facts.get("os") or {}
     label = f"{system.get('id')} {system.get('version')}"
     shown = system.get("name") or "an unknown system"
-    wanted = " or ".join(part.title() for part in rules.systems)
-    if label in rules.systems:
-        findings.append(Finding("assess.system", name, PASS, f"runs {shown}", wanted))
-    else:
-        severity = FAIL if system.get("id") != "debian" else rules.other_system
-        findings.append(
-            Finding(
-                "assess.system",
-                name,
-                severity,
-                f"runs {shown}",
-                wanted,
-                "install one of these, or place its services on another host",
-            )
+    machine = str((facts.get("kernel") or {}).get("architecture"))
+    wanted = " or ".join([systems.wanted(device), *(part.title() for part in rules.systems)])
+    state, row = systems.state_of(label, machine, device)
+    if state == systems.TESTED or label in rules.systems or systems.only_machine(label, machine):
+        return Finding("assess.system", name, PASS, f"runs {shown}", wanted)
+    if row and state == systems.PARTLY:
+        return Finding(
+            "assess.system", name, PASS, f"runs {shown} on {machine}; tested: {row.how}", wanted
         )
-    machine = (facts.get("kernel") or {}).get("architecture")
-    if machine not in rules.architectures:
+    if row and state == systems.EXPECTED:
+        return Finding(
+            "assess.system",
+            name,
+            WARN,
+            f"runs {shown} on {machine}: expected to work, not tested ({row.how})",
+            "a system that the platform is tested on",
+            "nothing has to be done; let one such host be the first and look at its self-check",
+        )
+    refused = systems.refusal_of(label)
+    severity = rules.other_system if system.get("id") == "debian" else FAIL
+    only = ", which is for devices only" if row and not device else ""
+    return Finding(
+        "assess.system",
+        name,
+        severity,
+        f"runs {shown}{only}" + (f", which {refused.because}" if refused else ""),
+        wanted,
+        refused.remedy
+        if refused
+        else "install one of these, or place its services on another host",
+    )
+
+
+def check_system(
+    name: str, facts: Mapping[str, Any], rules: HostRules, device: bool = False
+) -> list[Finding]:
+    """Distribution, architecture, Python and service manager."""
+    findings = [check_release(name, facts, rules, device)]
+    machine = str((facts.get("kernel") or {}).get("architecture"))
+    narrow = systems.narrow(machine, facts.get("python") or {})
+    if machine not in rules.architectures or narrow:
         findings.append(
             Finding(
                 "assess.architecture",
                 name,
                 FAIL,
-                f"is a {machine} machine",
-                " or ".join(rules.architectures),
-                "use another machine",
+                f"is a {machine} machine" + (" with a system of 32 bits" if narrow else ""),
+                " or ".join(rules.architectures) + (" with a system of 64 bits" if narrow else ""),
+                "install the 64-bit edition of its system, if its processor runs that"
+                if narrow
+                else "use another machine",
             )
         )
     python = str((facts.get("python") or {}).get("version") or "")
@@ -185,11 +211,13 @@ def check_uids(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Fi
     ]
 
 
-def check_host(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Finding]:
-    """Every finding about one host that was reached."""
+def check_host(
+    name: str, facts: Mapping[str, Any], rules: HostRules, device: bool = False
+) -> list[Finding]:
+    """Every finding about one host that was reached; a device carries less than a server."""
     return [
         check_clock(name, facts, rules),
-        *check_system(name, facts, rules),
+        *check_system(name, facts, rules, device),
         *check_packages(name, facts),
         *check_uids(name, facts, rules),
     ]

@@ -323,7 +323,11 @@ def system(host: Host) -> dict[str, Any]:
             "name": release.get("PRETTY_NAME"),
         },
         "kernel": {"release": platform.release(), "architecture": platform.machine()},
-        "python": {"version": platform.python_version(), "executable": sys.executable},
+        "python": {
+            "version": platform.python_version(),
+            "executable": sys.executable,
+            "bits": 64 if sys.maxsize > 2**32 else 32,
+        },
         "init": {
             "name": host.line("/proc/1/comm"),
             "systemd_running": host.exists("/run/systemd/system"),

@@ -7,11 +7,12 @@ import os
 import stat
 import subprocess
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from labhosts import builder, company, image, machine, podman, state
+from labhosts import builder, company, image, machine, podman, state, topology
 
 
 def test_only_what_leads_to_mirrors_is_taken_from_apt() -> None:
@@ -59,6 +60,32 @@ def test_a_recipe_is_named_by_what_goes_into_the_image(monkeypatch: pytest.Monke
     assert plain.tag == image.Recipe("http://mirror/debian", (), ()).tag
     assert plain.tag != image.Recipe("http://mirror/debian", (), (("ca.crt", "PEM"),)).tag
     assert plain.sources[-1] == "deb http://mirror/debian-security trixie-security main"
+
+
+def test_a_recipe_is_of_a_suite_and_of_an_architecture() -> None:
+    plain = image.Recipe("http://m/debian", (), ())
+    older = replace(plain, suite="bookworm")
+    foreign = replace(plain, architecture="arm64")
+    assert len({plain.tag, older.tag, foreign.tag}) == 3
+    assert older.sources[0] == "deb http://m/debian bookworm main"
+    assert older.command(Path("/scratch"))[-5:-3] == ["bookworm", "-"]
+    assert "--architectures=arm64" in foreign.command(Path("/scratch"), "/root")
+    assert not any("arch" in word for word in plain.command(Path("/scratch")))
+
+
+def test_a_host_of_another_system_is_another_host() -> None:
+    parsed = topology.parse(
+        {
+            "project": "x",
+            "network": "10.9.0.0/24",
+            "hosts": {"a": {"ip": "10.9.0.2"}, "b": {"ip": "10.9.0.3"}},
+        },
+        Path("/x.toml"),
+    )
+    first = parsed.hosts[0]
+    assert first.system == "trixie"
+    older = replace(first, system="bookworm")
+    assert builder.spec_of(parsed, first) != builder.spec_of(parsed, older)
 
 
 def test_the_image_trusts_the_extra_authorities_of_the_machine() -> None:

@@ -67,6 +67,14 @@ def test_every_host_knows_every_other_by_name() -> None:
             "hosts.a: kind 'mysql' is not one of base, postgresql.",
         ),
         (
+            {"hosts": {"a": {"ip": "10.9.0.2", "system": "sid"}}},
+            "hosts.a: system 'sid' is not one of trixie, bookworm.",
+        ),
+        (
+            {"hosts": {"a": {"ip": "10.9.0.2", "kind": "postgresql", "system": "bookworm"}}},
+            "hosts.a: a host of kind 'postgresql' is made of trixie only.",
+        ),
+        (
             {"hosts": {"A_b": {"ip": "10.9.0.2"}}},
             "hosts.A_b: the name is not a lower-case host name.",
         ),

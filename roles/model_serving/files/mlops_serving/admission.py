@@ -70,17 +70,16 @@ class Budget:
         else:
             self._line.append(place)
         try:
-            async with asyncio.timeout(self.patience):
-                await turn
-        except BaseException as error:
+            await asyncio.wait((turn,), timeout=self.patience)
+            if not turn.done():
+                raise Busy
+        except BaseException:
             if turn.done() and not turn.cancelled():
                 self._give_back(amount)  # its turn came while it gave up
             else:
                 with contextlib.suppress(ValueError):
                     self._line.remove(place)
                 self._admit()
-            if isinstance(error, TimeoutError):
-                raise Busy from None
             raise
         return Lease(self, amount)
 

@@ -37,6 +37,15 @@ class Release:
         return sum(path.stat().st_size for path in self.directory.rglob("*") if path.is_file())
 
 
+def sha256_of(path: Path) -> str:
+    """The digest of a file that need not fit into memory."""
+    found = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
+
+
 def read_release(directory: Path) -> Release:
     """Read a release's own description and compare every file with the manifest."""
     try:
@@ -51,8 +60,7 @@ def read_release(directory: Path) -> Release:
             )
         for layer in manifest["layers"]:
             path = directory / layer["annotations"]["org.opencontainers.image.title"]
-            with path.open("rb") as stream:
-                found = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+            found = "sha256:" + sha256_of(path)
             if found != layer["digest"]:
                 raise ReleaseError(
                     f"The file {path} has the digest {found}, the manifest says {layer['digest']}."

@@ -122,12 +122,18 @@ def test_a_good_host_passes() -> None:
         ),
         (
             {"os": {"id": "debian", "version": "12", "name": "Debian GNU/Linux 12 (bookworm)"}},
-            "fail edge1: runs Debian GNU/Linux 12 (bookworm), wanted Debian 13; install one of "
-            "these, or place its services on another host",
+            "fail edge1: runs Debian GNU/Linux 12 (bookworm), which is for devices only, wanted "
+            "Debian 13; install one of these, or place its services on another host",
         ),
         (
             {"kernel": {"architecture": "riscv64"}},
             "fail edge1: is a riscv64 machine, wanted x86_64 or aarch64; use another machine",
+        ),
+        (
+            {"kernel": {"architecture": "armv7l"}},
+            "fail edge1: is a armv7l machine with a system of 32 bits, wanted x86_64 or aarch64 "
+            "with a system of 64 bits; install the 64-bit edition of its system, if its processor "
+            "runs that",
         ),
         (
             {"python": {"version": "3.7.3"}},

@@ -131,15 +131,11 @@ def test_what_even_root_cannot_write_is_told(
 
 def test_an_environment_that_is_not_there_is_to_be_built_for_the_python_of_the_host() -> None:
     digests = {"any": "d" * 64, "3.1": "e" * 64}
-    app = question(
-        "host_python_app", name="mlops_test_none", requirements="r.txt", digests=digests
-    )
+    app = question("host_python_app", name="mlops_test_none", requirements="r.txt", digests=digests)
     (one,) = ask.ask([app], KEY).build
     assert (one["role"], one["digest"]) == ("r", "d" * 64)
     digests = {**digests, one["version"]: "f" * 64}
-    app = question(
-        "host_python_app", name="mlops_test_none", requirements="r.txt", digests=digests
-    )
+    app = question("host_python_app", name="mlops_test_none", requirements="r.txt", digests=digests)
     (other,) = ask.ask([app], KEY).build
     assert other == {**one, "digest": "f" * 64}
     assert one["version"].startswith("3.")
