@@ -1,0 +1,799 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The state machine of a rollout: state, answers and looks in; entries, orders and a wait out.
+
+It is driven by levels, not by events: what has to be done follows from what the journal lacks. So a
+controller that was killed after any line goes on by asking again, and an order that was given twice
+is the same order (rollout, host and step are its key).
+
+The way of a ring: stage, activate, bake and judge, commit. Nothing of a later ring is touched
+before the ring is committed, and nothing at all but going back once a ring has failed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .._findings.sentence import count, counted, listing
+from . import journal as j
+from .codec import as_dict
+from .errors import RolloutError
+from .journal import Entry
+from .plan import ALL, Plan
+from .rings import place_of
+from .shapes import (
+    ABORTED,
+    ACTIVATE,
+    COMMIT,
+    COMPLETED,
+    FAIL,
+    INCONCLUSIVE,
+    MISSING,
+    PARTIAL,
+    PASS,
+    PAUSED,
+    REVERT,
+    ROLLED_BACK,
+    ROLLED_BACK_PARTIAL,
+    STAGE,
+    Answer,
+    Gate,
+    Order,
+)
+from .state import (
+    BAKING,
+    CATCH_UP,
+    CATCHING,
+    COMMITTING,
+    FAILED,
+    REOPENED,
+    REVERTING,
+    STAGING,
+    STOPPED,
+    TRIES,
+    WAITING,
+    Host,
+    State,
+    apply,
+)
+
+CONTROL_HOSTS = 100  # of the rings to come are looked at beside a ring; more tell little more
+NAMED = 10  # devices that a sentence names before it only counts the others
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What the gates made of a look, and which devices did not answer from the new release."""
+
+    gates: tuple[Gate, ...]
+    memory: Mapping[str, float]
+    silent: tuple[str, ...]
+    baseline: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Whom to look at before the next decision."""
+
+    ring: tuple[str, ...]
+    control: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What to write down, what to order, and when to come back."""
+
+    entries: tuple[Entry, ...]
+    orders: Mapping[str, Order]
+    watch: Watch | None
+    wait: float
+    outcome: str
+    state: State
+
+
+def verdict_of(gates: Sequence[Gate]) -> str:
+    """The verdict of a look: the worst of its gates. Gates that judge nothing are no evidence."""
+    found = {gate.verdict for gate in gates}
+    for worst in (FAIL, MISSING, INCONCLUSIVE):
+        if worst in found:
+            return worst
+    return PASS if PASS in found else MISSING
+
+
+# -- one call ----------------------------------------------------------------------------------
+
+
+def decide(before: State, answers: Sequence[Answer], judged: Judged | None, now: float) -> Decision:
+    """The next decisions, from what is known and what was answered and seen since."""
+    state = before.copy()
+    entries: list[Entry] = []
+
+    def write(event: str, data: Mapping[str, Any]) -> None:
+        entry = state.entry(event, data, now)
+        apply(state, entry)
+        entries.append(entry)
+
+    if state.running:
+        known = [answer for answer in answers if _asked(state, answer)]
+        if known:
+            write(j.ANSWERED, {"answers": [as_dict(answer) for answer in known]})
+        if judged is not None and state.mode == BAKING and not state.paused:
+            write(j.JUDGED, _judged(state, judged))
+    while state.running and not state.paused:
+        step = MODES[state.mode](state, now)
+        if step is None:
+            break
+        write(*step)
+    return Decision(
+        tuple(entries),
+        orders(state, now),
+        watch(state),
+        wait(state, now),
+        PAUSED if state.paused else state.outcome,
+        state,
+    )
+
+
+def _asked(state: State, answer: Answer) -> bool:
+    host = state.hosts.get(answer.host)
+    return host is not None and host.step == answer.step and not host.ok
+
+
+def _judged(state: State, judged: Judged) -> dict[str, Any]:
+    return {
+        "ring": state.records[state.ring].name,
+        "gates": [as_dict(gate) for gate in judged.gates],
+        "memory": dict(judged.memory),
+        "verdict": "" if judged.baseline and not judged.gates else verdict_of(judged.gates),
+        "silent": list(judged.silent),
+        "baseline": dict(judged.baseline),
+    }
+
+
+# -- what follows from a state -----------------------------------------------------------------
+
+
+def active(state: State) -> list[str]:
+    """The devices that count in the ring under way."""
+    return [host for host in state.members if state.hosts[host].active]
+
+
+def _told(state: State, step: str) -> list[str]:
+    """Active devices whose step this is and that have not proved it yet."""
+    return [
+        host
+        for host in active(state)
+        if state.hosts[host].step == step and not state.hosts[host].ok
+    ]
+
+
+def _given_up(state: State, hosts: Sequence[str], step: str, now: float) -> dict[str, str]:
+    """Devices that are to be caught up later, with the sentence why."""
+    limits = state.planned().limits
+    found = {}
+    for name in hosts:
+        host = state.hosts[name]
+        since = max(host.since, state.resumed_at)
+        if host.refused:
+            found[name] = f"It refused to {step}: {host.refused}"
+        elif step == STAGE and host.tries >= _tries(state, name) and not host.served:
+            found[name] = "It was offline when its ring began."
+        elif step == STAGE and now - since >= limits.bake_limit:
+            found[name] = f"It did not stage the release within {limits.bake_limit:g} s."
+    return found
+
+
+def _tries(state: State, host: str) -> int:
+    """How often a device is asked before it counts as offline; one that was already, once."""
+    device = state.planned().devices.get(host)
+    return 1 if device is not None and not device.online else 2
+
+
+def _names(state: State, hosts: Sequence[str]) -> str:
+    """Devices with what is wrong with each, for a sentence."""
+    said = []
+    for host in hosts[:NAMED]:
+        problem = (
+            state.hosts[host].failure or state.hosts[host].deferred or state.hosts[host].problem
+        )
+        said.append(f"{host} ({problem.rstrip('.')})" if problem else host)
+    if len(hosts) > NAMED:
+        said.append(f"{len(hosts) - NAMED:,} more")
+    return listing(said)
+
+
+def _ring_failure(state: State) -> Any:
+    """The ring fails where more devices failed than the plan tolerates."""
+    failed = [host for host in state.members if state.hosts[host].failure]
+    if not failed or len(failed) <= state.planned().limits.failed_share * len(state.members):
+        return None
+    gates = {
+        gate["name"]: gate
+        for host in failed
+        for gate in state.hosts[host].gates
+        if gate["verdict"] == FAIL
+    }
+    # Going back at the deadline says that nobody committed, not that the release is bad.
+    reverted = all(state.hosts[host].phase == "reverted" for host in failed) and not gates
+    return j.RING_FAILED, {
+        "ring": state.records[state.ring].name,
+        "said": f"{len(failed)} of {counted(len(state.members), 'device')} failed: "
+        f"{_names(state, failed)}.",
+        "gates": [gates[name] for name in sorted(gates)],
+        "deadline": reverted,
+    }
+
+
+def _next_ring(state: State, now: float) -> Any:
+    """Begin the next ring, where nothing stands against it."""
+    plan = state.planned()
+    index = state.ring + 1
+    ring = plan.rings[index]
+    persons = plan.approval.get(ring.name, ())
+    if persons and ring.name not in state.approvals:
+        return _pause(
+            "approval",
+            f"The ring {ring.name} ({counted(len(ring.hosts), 'device')}) waits for the approval "
+            f"of {' or '.join(persons)}: rollout_action=resume rollout_approved_by={persons[0]}.",
+        )
+    if plan.when().opens_in(now) > 0:
+        return None
+    return j.RING_BEGUN, {"ring": ring.name, "hosts": list(ring.hosts)}
+
+
+def _pause(kind: str, said: str) -> Any:
+    return j.PAUSED_EVENT, {"kind": kind, "said": said}
+
+
+def _waiting(state: State, now: float) -> Any:
+    return _next_ring(state, now)
+
+
+def _staging(state: State, now: float) -> Any:
+    found = _ring_failure(state)
+    if found:
+        return found
+    gone = _given_up(state, _told(state, STAGE), STAGE, now)
+    if gone:
+        return j.DEFERRED, {"hosts": gone}
+    batch = _batch(state, [host for host in active(state) if not state.hosts[host].step])
+    if batch:
+        return j.ORDERED, {"step": STAGE, "hosts": batch}
+    if _told(state, STAGE):
+        return None
+    return _staged(state, now)
+
+
+def _batch(state: State, waiting: Sequence[str]) -> list[str]:
+    """The devices that may begin to download now."""
+    busy = sum(host.step == STAGE and not host.ok and host.active for host in state.hosts.values())
+    return list(waiting[: max(0, state.planned().limits.concurrent_downloads - busy)])
+
+
+def _staged(state: State, now: float) -> Any:
+    """Every device of the ring has the release or is deferred: may the ring switch?"""
+    plan, ring = state.planned(), state.records[state.ring].name
+    deferred = [host for host in state.members if state.hosts[host].deferred]
+    if not active(state):
+        return _pause(
+            "deferred",
+            f"No device of the ring {ring} could be reached, so there is no evidence: "
+            f"{_names(state, deferred)}. Bring one back and say rollout_action=resume.",
+        )
+    if len(deferred) > plan.limits.deferred_share * len(state.members):
+        return _pause(
+            "deferred",
+            f"{len(deferred)} of {counted(len(state.members), 'device')} of the ring {ring} are "
+            f"deferred, {plan.limits.deferred_share:.0%} are allowed (rollout_deferred_share): "
+            f"{_names(state, deferred)}. Bring them back and say rollout_action=resume.",
+        )
+    if plan.when().opens_in(now) > 0:
+        return None
+    return j.ORDERED, {"step": ACTIVATE, "hosts": active(state)}
+
+
+def _baking(state: State, now: float) -> Any:
+    limits, ring = state.planned().limits, state.records[state.ring].name
+    found = _ring_failure(state)
+    if found:
+        return found
+    gone = _given_up(state, _told(state, ACTIVATE), ACTIVATE, now)
+    if gone:
+        return j.DEFERRED, {"hosts": gone}
+    if not active(state):
+        return _pause(
+            "missing", f"No device of the ring {ring} serves the release; nothing can be judged."
+        )
+    if state.verdict == FAIL:
+        return _judged_failed(state)
+    if now - state.activated_at >= limits.deadline:
+        return j.RING_FAILED, {
+            "ring": ring,
+            "said": f"The commit deadline of {limits.deadline:g} s passed without a verdict; its "
+            "devices go back to the release before by themselves.",
+            "gates": [],
+            "deadline": True,
+        }
+    return _bake_on(state)
+
+
+def _judged_failed(state: State) -> Any:
+    failed = [gate for gate in state.gates if gate["verdict"] == FAIL]
+    return j.RING_FAILED, {
+        "ring": state.records[state.ring].name,
+        "said": " ".join(gate.get("said") or f"The gate {gate['name']} failed." for gate in failed),
+        "gates": list(state.gates),
+        "deadline": False,
+    }
+
+
+def silent(state: State) -> list[str]:
+    """Active devices that were not seen answering from the new release at the last look."""
+    unseen = set(state.silent)
+    return [host for host in active(state) if host in unseen or not state.hosts[host].ok]
+
+
+def _bake_on(state: State) -> Any:
+    """The verdict of the last look, once the ring has baked long enough."""
+    limits, ring = state.planned().limits, state.records[state.ring].name
+    if not state.looked or state.seconds < limits.bake:
+        return None
+    gone = silent(state)
+    if gone:
+        late = state.seconds >= limits.bake_limit
+        return _gone_silent(state, gone) if late or _tolerated(state, gone) else None
+    unjudged = [host for host in active(state) if state.hosts[host].unjudged]
+    if unjudged:
+        said = f"{unjudged[0]}: {state.hosts[unjudged[0]].unjudged}"
+        return _pause("missing", f"The ring {ring} cannot be judged on its devices. {said}")
+    if state.verdict == PASS:
+        return j.RING_PASSED, {
+            "ring": ring,
+            "said": f"All gates passed after {state.seconds:.0f} s, "
+            f"at {count(state.looks, 'look')}.",
+        }
+    if state.verdict == MISSING:
+        return _pause("missing", f"The ring {ring} cannot be judged. {_gates_said(state, MISSING)}")
+    if state.seconds >= limits.bake_limit:
+        return _pause(
+            "inconclusive",
+            f"The ring {ring} has no verdict after {state.seconds:.0f} s "
+            f"(rollout_bake_limit_seconds). {_gates_said(state, INCONCLUSIVE)} Its devices go back "
+            f"by themselves {limits.deadline:g} s after they were activated.",
+        )
+    return None
+
+
+def _gates_said(state: State, verdict: str) -> str:
+    said = [gate.get("said") or gate["name"] for gate in state.gates if gate["verdict"] == verdict]
+    return " ".join(said) or "No gate had anything to judge."
+
+
+def _few(state: State, gone: Sequence[str]) -> bool:
+    """Whether the plan tolerates that so many devices failed."""
+    failed = [host for host in state.members if state.hosts[host].failure]
+    tolerated = state.planned().limits.failed_share * len(state.members)
+    return len(failed) + len(gone) <= tolerated and len(gone) < len(active(state))
+
+
+def _tolerated(state: State, gone: Sequence[str]) -> bool:
+    """Whether the gates pass the ring although devices are silent."""
+    return state.verdict == PASS and _few(state, gone)
+
+
+def _gone_silent(state: State, gone: Sequence[str]) -> Any:
+    """Devices that were activated and do not answer at the limit have failed."""
+    if state.verdict in (PASS, INCONCLUSIVE) and _few(state, gone):
+        said = "It went silent after it had been activated, and goes back by itself."
+        return j.DEFERRED, {"hosts": dict.fromkeys(gone, said)}
+    return j.RING_FAILED, {
+        "ring": state.records[state.ring].name,
+        "said": f"{count(len(gone), 'device')} did not answer from the new release until the limit "
+        f"of baking: {_names(state, gone)}.",
+        "gates": list(state.gates),
+        "deadline": False,
+    }
+
+
+def _committing(state: State, now: float) -> Any:
+    found = _ring_failure(state)
+    if found:
+        return found
+    waiting = [h for h in active(state) if not state.hosts[h].committed]
+    gone = _given_up(state, _told(state, COMMIT), COMMIT, now)
+    for host in waiting:
+        if _lost(state, host, now):
+            gone.setdefault(host, "It was not heard of after its ring had passed.")
+    if gone:
+        return j.DEFERRED, {"hosts": gone}
+    fresh = [host for host in waiting if state.hosts[host].step != COMMIT]
+    if fresh:
+        return j.ORDERED, {"step": COMMIT, "hosts": fresh}
+    back = _back(state)
+    if back:
+        return back
+    if waiting or _going_back(state, now):
+        return None
+    return _after_ring(state, now)
+
+
+def _lost(state: State, name: str, now: float) -> bool:
+    """Whether a device of a ring that passed was asked to commit long enough.
+
+    By then it is committed, or has gone back by itself: either is no harm to a ring that passed.
+    """
+    limits, host = state.planned().limits, state.hosts[name]
+    asked = now - max(host.since, state.resumed_at) >= 2 * limits.poll
+    return host.step == COMMIT and asked and now - state.activated_at >= limits.deadline
+
+
+def _back(state: State) -> Any:
+    """A tolerated failure is one device that goes back alone."""
+    hosts = [
+        host
+        for host in state.members
+        if state.hosts[host].failure
+        and state.hosts[host].touched
+        and state.hosts[host].step != REVERT
+    ]
+    return (j.ORDERED, {"step": REVERT, "hosts": hosts}) if hosts else None
+
+
+def _going_back(state: State, now: float) -> list[str]:
+    """Devices that are going back and have neither proved it nor been given up."""
+    return [
+        host
+        for host in (*state.members, *state.reverting)
+        if state.hosts[host].step == REVERT and not _reverted(state, host, now)
+    ]
+
+
+def _reverted(state: State, name: str, now: float) -> bool:
+    """Whether nothing more is to be waited for of a device that was told to go back."""
+    host = state.hosts[name]
+    since = max(host.since, state.resumed_at)
+    return host.ok or host.tries >= TRIES or now - since >= state.planned().limits.deadline
+
+
+def _after_ring(state: State, now: float) -> Any:
+    plan = state.planned()
+    if state.ring + 1 < len(plan.rings):
+        return _next_ring(state, now)
+    late = to_catch_up(state)
+    tried = any(
+        record.name == CATCH_UP and record.begun >= state.resumed_at for record in state.records
+    )
+    if late and not tried:
+        if plan.when().opens_in(now) > 0:
+            return None
+        return j.RING_BEGUN, {"ring": CATCH_UP, "hosts": late}
+    return _end(state)
+
+
+def to_catch_up(state: State) -> list[str]:
+    """Devices that are not on the release that the fleet was brought to."""
+    return [name for name, host in state.hosts.items() if not host.committed]
+
+
+def _end(state: State) -> Any:
+    late = to_catch_up(state)
+    plan = state.planned()
+    if not late:
+        return j.FINISHED, {
+            "outcome": COMPLETED,
+            "said": f"{counted(len(state.hosts), 'device')} answer from {plan.digest}.",
+        }
+    return j.FINISHED, {
+        "outcome": PARTIAL,
+        "said": f"{len(state.hosts) - len(late):,} of {counted(len(state.hosts), 'device')} answer "
+        f"from {plan.digest}; to be caught up by rollout_action=resume: {_names(state, late)}.",
+    }
+
+
+def _catching(state: State, now: float) -> Any:
+    """Devices that come late take the committed release one by one, by their own gates."""
+    limits = state.planned().limits
+    gone = {}
+    for step in (STAGE, ACTIVATE, COMMIT):
+        told = _told(state, step)
+        gone.update(_given_up(state, told, step, now))
+        for name in told:
+            if now - max(state.hosts[name].since, state.resumed_at) >= limits.deadline:
+                gone.setdefault(
+                    name, "It went silent while it was caught up, and goes back by itself."
+                )
+    for name in active(state):
+        if state.hosts[name].unjudged and not state.hosts[name].committed:
+            gone[name] = f"{state.hosts[name].unjudged} It goes back by itself."
+    if gone:
+        return j.DEFERRED, {"hosts": gone}
+    batch = _batch(state, [host for host in active(state) if not state.hosts[host].step])
+    if batch:
+        return j.ORDERED, {"step": STAGE, "hosts": batch}
+    for step, then in ((STAGE, ACTIVATE), (ACTIVATE, COMMIT)):
+        ready = [h for h in active(state) if state.hosts[h].step == step and state.hosts[h].ok]
+        if ready:
+            return j.ORDERED, {"step": then, "hosts": ready}
+    back = _back(state)
+    if back:
+        return back
+    if any(not state.hosts[h].committed for h in active(state)) or _going_back(state, now):
+        return None
+    return _end(state)
+
+
+def _failed(state: State, _now: float) -> Any:
+    """A ring failed: it, or everything, goes back."""
+    everything = state.planned().on_failure == ALL and state.wanted_outcome != "deadline"
+    hosts = touched(state) if everything else [h for h in state.members if state.hosts[h].touched]
+    return _revert(hosts, ROLLED_BACK, state.reason)
+
+
+def _stopped(state: State, _now: float) -> Any:
+    """A person stopped it: what is not committed goes back, the rest stays."""
+    hosts = [
+        h for h in touched(state) if not state.hosts[h].committed and state.hosts[h].step != REVERT
+    ]
+    return _revert(hosts, ABORTED, state.reason)
+
+
+def touched(state: State) -> list[str]:
+    """Devices that may have something of the release."""
+    return [name for name, host in state.hosts.items() if host.touched]
+
+
+def _revert(hosts: Sequence[str], outcome: str, said: str) -> Any:
+    return j.REVERTING, {"hosts": list(hosts), "outcome": outcome, "said": said}
+
+
+def _reverting(state: State, now: float) -> Any:
+    fresh = [host for host in state.reverting if state.hosts[host].step != REVERT]
+    if fresh:
+        return j.ORDERED, {"step": REVERT, "hosts": fresh}
+    if _going_back(state, now):
+        return None
+    unproven = [host for host in state.reverting if not state.hosts[host].ok]
+    outcome = state.wanted_outcome
+    if unproven and outcome == ROLLED_BACK:
+        outcome = ROLLED_BACK_PARTIAL
+    proven = len(state.reverting) - len(unproven)
+    said = f"{state.reason} {counted(proven, 'device')} answer from the release before."
+    if unproven:
+        said += (
+            f" Not proved by {_names(state, unproven)}; a device that was not committed goes back "
+            "by its own deadline. Say rollout_action=rollback to ask again."
+        )
+    return j.FINISHED, {"outcome": outcome, "said": said.strip()}
+
+
+MODES: Mapping[str, Any] = {
+    WAITING: _waiting,
+    STAGING: _staging,
+    BAKING: _baking,
+    COMMITTING: _committing,
+    REOPENED: _after_ring,
+    CATCHING: _catching,
+    FAILED: _failed,
+    STOPPED: _stopped,
+    REVERTING: _reverting,
+}
+
+
+# -- orders, and when to come back -------------------------------------------------------------
+
+
+def outstanding(state: State) -> list[str]:
+    """Devices that were told something and have not proved it."""
+    if not state.running or state.paused:
+        return []
+    if state.mode == REVERTING:
+        return [host for host in state.reverting if not state.hosts[host].ok]
+    return [
+        name
+        for name in state.members
+        if (host := state.hosts[name]).step
+        and not host.ok
+        and (host.active or (host.failure and host.step == REVERT))
+    ]
+
+
+def orders(state: State, now: float) -> dict[str, Order]:
+    """What to tell devices now. One that was just asked in vain is left alone for a poll."""
+    found = outstanding(state)
+    poll = state.planned().limits.poll if found else 0.0
+    due = [
+        host for host in found if not state.hosts[host].last or now - state.hosts[host].last >= poll
+    ]
+    rate = _rate(state, [host for host in found if state.hosts[host].step == STAGE])
+    return {host: _order(state, state.hosts[host], rate, now) for host in due}
+
+
+def _rate(state: State, hosts: Sequence[str]) -> int:
+    """Bytes a second for each download, so that all together stay within the cap."""
+    limits = state.planned().limits if hosts else None
+    if limits is None or not limits.bandwidth_mbit:
+        return 0
+    pull = any(state.hosts[host].transport == "pull" for host in hosts)
+    at_once = limits.concurrent_downloads if pull else len(hosts)
+    return max(1, int(limits.bandwidth_mbit * 1e6 / 8 / at_once))
+
+
+def _order(state: State, host: Host, rate: int, now: float) -> Order:
+    plan = state.planned()
+    deadline = 0.0
+    if host.step == ACTIVATE:
+        # What is left of the ring's time: one told late is not to outlive the ring's deadline.
+        deadline = max(1.0, host.since + plan.limits.deadline - now)
+    return Order(
+        step=host.step,
+        rollout=state.rollout,
+        generation=state.generation,
+        model=plan.model,
+        digest=plan.digest,
+        deadline=deadline,
+        limits=plan.local if host.step == ACTIVATE else {},
+        rate=rate if host.step == STAGE else 0,
+        rollback=host.step == REVERT,
+    )
+
+
+def watch(state: State) -> Watch | None:
+    """Whom to look at: the ring that bakes, and some of those still on the release before."""
+    if state.mode != BAKING or state.paused:
+        return None
+    ring = tuple(host for host in active(state) if state.hosts[host].ok)
+    return Watch(ring, control(state)) if ring else None
+
+
+def control(state: State) -> tuple[str, ...]:
+    """Devices of later rings that serve a release before, spread by the hash of their names."""
+    plan = state.planned()
+    later = [
+        host
+        for ring in plan.rings[state.ring + 1 :]
+        for host in ring.hosts
+        if plan.devices[host].previous and plan.devices[host].online
+    ]
+    return tuple(sorted(sorted(later, key=place_of)[:CONTROL_HOSTS]))
+
+
+def wait(state: State, now: float) -> float:
+    """Seconds until the next call has something to decide; 0 is at once."""
+    if not state.running or state.paused:
+        return 0.0
+    limits = state.planned().limits
+    due = orders(state, now)
+    if any(state.hosts[host].transport == "push" for host in due):
+        return 0.0
+    times = [limits.poll]
+    times += [
+        state.hosts[host].last + limits.poll - now
+        for host in outstanding(state)
+        if state.hosts[host].last
+    ]
+    if state.mode == BAKING:
+        if not state.baseline and watch(state):
+            return 0.0  # the first look only says from where to count
+        for moment in (limits.bake, limits.bake_limit):
+            times.append(state.activated_at + moment - now)
+    opens = state.planned().when().opens_in(now)
+    if opens and not outstanding(state):
+        times.append(opens)
+    return max(0.1, min(time for time in times if time > 0))
+
+
+# -- what people say ---------------------------------------------------------------------------
+
+
+def begin(
+    state: State, plan: Plan, generation: int, by: str, approved: str, now: float
+) -> list[Entry]:
+    """Start a rollout."""
+    if state.running:
+        raise RolloutError(
+            f"The rollout {state.rollout} of the model {plan.model} has not ended "
+            f"({'paused' if state.paused else state.mode}). Go on with rollout_action=resume, or "
+            "end it with rollout_action=abort or rollback."
+        )
+    own = state.copy()
+    own.generation, own.rollout = generation, plan.rollout
+    entries = _written(own, [(j.STARTED, {"plan": plan.as_dict(), "by": by})], now)
+    return entries + _approve(own, approved, now)
+
+
+def _written(state: State, steps: Sequence[tuple[str, dict[str, Any]]], now: float) -> list[Entry]:
+    entries = []
+    for event, data in steps:
+        entry = state.entry(event, data, now)
+        apply(state, entry)
+        entries.append(entry)
+    return entries
+
+
+def _approve(state: State, approved: str, now: float) -> list[Entry]:
+    """The approval of the ring that is next, by one of the persons that the plan names."""
+    plan = state.planned()
+    if not approved or state.ring + 1 >= len(plan.rings):
+        return []
+    ring = plan.rings[state.ring + 1].name
+    persons = plan.approval.get(ring, ())
+    if not persons or ring in state.approvals:
+        return []
+    if approved not in persons:
+        raise RolloutError(
+            f"{approved} cannot approve the ring {ring}; {' or '.join(persons)} can "
+            "(rollout_approval)."
+        )
+    return _written(state, [(j.APPROVED, {"ring": ring, "by": approved})], now)
+
+
+def resume(
+    state: State,
+    generation: int,
+    by: str,
+    approved: str,
+    devices: Mapping[str, Mapping[str, Any]],
+    now: float,
+) -> list[Entry]:
+    """Go on as another controller, or catch up devices of a rollout that has ended."""
+    if not state.rollout:
+        raise RolloutError("There is no rollout to resume; start one with rollout_action=start.")
+    new = {host: dict(data) for host, data in devices.items() if host not in state.hosts}
+    if not state.running:
+        if state.outcome not in (COMPLETED, PARTIAL):
+            raise RolloutError(
+                f"The rollout {state.rollout} is over ({state.outcome}): {state.said} Start a new "
+                "one with rollout_action=start."
+            )
+        if not new and not to_catch_up(state):
+            return []
+    own = state.copy()
+    own.generation = generation
+    said = f"{by} went on with the rollout."
+    entries = _written(own, [(j.RESUMED, {"by": by, "said": said, "hosts": new})], now)
+    return entries + _approve(own, approved, now)
+
+
+def pause(state: State, by: str, reason: str, now: float) -> list[Entry]:
+    """Stop giving orders; devices that are activated keep their deadline."""
+    if not state.running or state.mode in (REVERTING, FAILED, STOPPED):
+        raise RolloutError(_nothing(state, "pause"))
+    if state.paused:
+        return []
+    said = f"{by} paused the rollout{': ' + reason if reason else '.'}"
+    if state.mode == BAKING:
+        until = state.activated_at + state.planned().limits.deadline - now
+        said += f" The ring goes back by itself in {max(0.0, until):.0f} s."
+    return _written(state.copy(), [_pause("person", said)], now)
+
+
+def _nothing(state: State, verb: str) -> str:
+    if not state.rollout:
+        return f"There is no rollout to {verb}; start one with rollout_action=start."
+    if state.running:
+        return f"The rollout {state.rollout} is going back already; there is nothing to {verb}."
+    return f"The rollout {state.rollout} is over ({state.outcome}); there is nothing to {verb}."
+
+
+def abort(state: State, generation: int, by: str, reason: str, now: float) -> list[Entry]:
+    """End a rollout where it is: what is committed stays."""
+    if not state.running or state.mode in (REVERTING, FAILED, STOPPED):
+        raise RolloutError(_nothing(state, "abort"))
+    own = state.copy()
+    own.generation = generation
+    said = f"{by} aborted the rollout{': ' + reason if reason else '.'}"
+    return _written(own, [(j.ABORTED_EVENT, {"by": by, "said": said})], now)
+
+
+def rollback(state: State, generation: int, by: str, reason: str, now: float) -> list[Entry]:
+    """Bring every device that has something of the release back to the one before."""
+    hosts = [h for h in touched(state) if not (state.hosts[h].step == REVERT and state.hosts[h].ok)]
+    if not state.rollout or (not hosts and not state.running):
+        raise RolloutError(_nothing(state, "roll back"))
+    own = state.copy()
+    own.generation = generation
+    said = f"{by} rolled back{': ' + reason if reason else '.'}"
+    return _written(own, [_revert(hosts, ROLLED_BACK, said)], now)
