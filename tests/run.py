@@ -328,6 +328,7 @@ def run(
     log = BUILD / f"{step.stage}-{step.name}.log".replace(" ", "-")
     path = f"{BIN}:{os.environ.get('PATH', '')}"
     environment = {**os.environ, "PATH": path, "ANSIBLE_FORCE_COLOR": "false", "NO_COLOR": "1"}
+    environment["MLOPS_LAB_FOR_TESTS"] = "1"
     environment.update(step.environment)
     begun = time.monotonic()
     with log.open("wb") as stream:
