@@ -145,6 +145,14 @@ options:
         become one of its owners.
     type: bool
     default: false
+  timer:
+    description:
+      - Directives of a timer that starts the service again and again. Then the program is one that
+        ends by itself, the timer and not the service is enabled and kept up, and O(restart_on)
+        starts the timer anew.
+    type: dict
+    default: {}
+    version_added: 0.3.0
 extends_documentation_fragment: [mlops.onprem.previewed]
 seealso:
   - module: mlops.onprem.host_files
@@ -168,6 +176,14 @@ EXAMPLES = r"""
     health:
       url: http://127.0.0.1:9090/-/ready
       timeout: 60
+
+- name: Look every ten seconds, also after a restart of the host
+  mlops.onprem.host_service:
+    role: model_serving
+    name: mlops-release-deadline
+    command: [/opt/mlops/model_serving_app/mlops-release, revert-expired]
+    user: root
+    timer: {OnBootSec: 10, OnUnitInactiveSec: 10, AccuracySec: 1}
 """
 
 RETURN = r"""

@@ -105,6 +105,7 @@ SERVICE: Mapping[str, Any] = {
     "restore": {"type": "list", "elements": "path", "default": []},
     "dropin": {"type": "bool", "default": False},
     "only_if_present": {"type": "bool", "default": False},
+    "timer": {"type": "dict", "default": {}},
 }
 CERTIFICATE: Mapping[str, Any] = {
     "owner": ROLE,

@@ -179,18 +179,17 @@ def _services(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[
 
     def look(one: Question, ledger: Ledger) -> None:
         service = unit.service_of(one.params)
-        unit.render(service)
         if one.params["health"]:
             probe.question_of(one.params["health"])
         texts = {}
-        for path in (service_plan.SLICE_PATH, service.path):
+        for path in (service_plan.SLICE_PATH, *service.texts):
             if os.path.isfile(path):
                 with open(path, encoding="utf-8", errors="replace") as stream:
                     texts[path] = stream.read()
         before = service_plan.Before(
             shown=properties(service.unit, "LoadState", "FragmentPath") if systemd else {},
             texts=texts,
-            occupied=os.path.lexists(service.path),
+            occupied=any(os.path.lexists(path) for path in service.texts),
             shut=shut(nearest(os.path.dirname(service.path))),
         )
         service_plan.refuse(service, before, ledger)

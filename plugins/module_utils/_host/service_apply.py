@@ -49,16 +49,17 @@ class Follows:
 def read(service: unit.Service, follows: Follows) -> Before:
     state, shown = running(service.unit)
     texts = {}
-    for path in (SLICE_PATH, service.path):
+    for path in (SLICE_PATH, *service.texts):
         with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as stream:
             texts[path] = stream.read()
-    text = unit.render(service)
-    planned = {} if texts.get(service.path) == text else {service.path: text.encode()}
+    planned = {
+        path: text.encode() for path, text in service.texts.items() if texts.get(path) != text
+    }
     return Before(
         state,
         shown,
         texts,
-        os.path.lexists(service.path),
+        any(os.path.lexists(path) for path in service.texts),
         shut(nearest(os.path.dirname(service.path))),
         missing(service),
         _inputs(service, follows, Planned(planned, time.time())),
@@ -66,7 +67,7 @@ def read(service: unit.Service, follows: Follows) -> Before:
 
 
 def _inputs(service: unit.Service, follows: Follows, planned: Planned) -> unit.Inputs:
-    restart_on = [*follows.restart_on, service.path]
+    restart_on = [*follows.restart_on, *service.texts]
     if service.environment_file:
         restart_on.append(service.environment_file)
     restart, restart_changed = fingerprint(restart_on, planned)

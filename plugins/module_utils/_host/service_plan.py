@@ -65,7 +65,12 @@ def plan(
     ledger = ledger.claim(
         role, "unit", service.unit, path=service.path, unit=service.unit, dropin=service.dropin
     )
-    steps.append(_placed(before, ledger, service.path, unit.render(service)))
+    if service.job:
+        # Both are recorded before either is written.
+        path = f"/etc/systemd/system/{service.job}"
+        ledger = ledger.claim(role, "unit", service.job, path=path, unit=service.job)
+    for path, text in service.texts.items():
+        steps.append(_placed(before, ledger, path, text))
     if before.running.stale or any(step.act for step in steps):
         steps.append(Step(ledger, RELOAD))
     fixed = before.shown.get("UnitFileState") in ("static", "generated")
@@ -99,7 +104,7 @@ def refuse(service: unit.Service, before: Before, ledger: Ledger) -> None:
             f"{SLICE_PATH} exists already with other content and was not written by the platform; "
             "remove or rename it."
         )
-    if before.shut and not all(path in before.texts for path in (SLICE_PATH, service.path)):
+    if before.shut and not all(path in before.texts for path in (SLICE_PATH, *service.texts)):
         raise HostError(f"No unit of the platform can be written: {before.shut}.")
 
 

@@ -87,16 +87,30 @@ class Service:
     writable: tuple[str, ...] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     dropin: bool = False
+    timer: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def unit(self) -> str:
-        return self.name + ".service"
+        """What is enabled and kept up: the service, or the timer that starts it now and then."""
+        return self.name + (".timer" if self.timer else ".service")
 
     @property
     def path(self) -> str:
         if self.dropin:
             return f"/etc/systemd/system/{self.unit}.d/mlops.conf"
         return "/etc/systemd/system/" + self.unit
+
+    @property
+    def job(self) -> str:
+        """The service that a timer starts; empty without one."""
+        return self.name + ".service" if self.timer else ""
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """The files of the unit: where they lie and what stands in them."""
+        if not self.timer:
+            return {self.path: render(self)}
+        return {"/etc/systemd/system/" + self.job: render(self), self.path: render_timer(self)}
 
 
 def service_of(params: Mapping[str, Any]) -> Service:
@@ -112,6 +126,7 @@ def service_of(params: Mapping[str, Any]) -> Service:
         writable=tuple(params["writable"]),
         settings=params["settings"],
         dropin=params["dropin"],
+        timer=params.get("timer") or {},
     )
 
 
@@ -162,6 +177,14 @@ def sections_of(service: Service) -> dict[str, dict[str, Value]]:
         about["After"] = "network-online.target"
         about["Wants"] = "network-online.target"
         sections["Install"] = {"WantedBy": "multi-user.target"}
+    if service.timer:
+        if service.dropin:
+            raise HostError(f"The service {service.name} is packaged and cannot have a timer.")
+        # It ends each time, and the timer starts it again.
+        sections.pop("Install")
+        sections["Service"]["Type"] = "oneshot"
+        for key in ("Restart", "RestartSec"):
+            sections["Service"].pop(key)
     for section, directives in service.settings.items():
         if not isinstance(directives, Mapping):
             raise HostError(f"settings.{section} of {service.name} has to be a dictionary.")
@@ -211,8 +234,24 @@ def _settle(target: dict[str, Value], directives: Mapping[str, Any], place: str,
 
 def render(service: Service) -> str:
     """The text of the unit file or drop-in."""
+    return _render(service, sections_of(service))
+
+
+def render_timer(service: Service) -> str:
+    """The text of the timer that starts the service."""
+    about: dict[str, Value] = {}
+    if service.description:
+        about["Description"] = service.description
+    body: dict[str, Value] = {}
+    _settle(body, service.timer, "timer", service.name)
+    sections: dict[str, dict[str, Value]] = {"Unit": about, "Timer": body}
+    sections["Install"] = {"WantedBy": "timers.target"}
+    return _render(service, sections)
+
+
+def _render(service: Service, sections: Sections) -> str:
     lines = ["# Written by mlops.onprem; changes made here are overwritten."]
-    for section, directives in sections_of(service).items():
+    for section, directives in sections.items():
         if not directives:
             continue
         lines += ["", f"[{section}]"]

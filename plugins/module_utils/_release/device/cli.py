@@ -121,7 +121,11 @@ def _answer(device: Device, options: argparse.Namespace) -> dict[str, Any]:
     if options.command == "rollout-status":
         return {"models": Rollouts(device).status(), "locked": Rollouts(device).locked()}
     if options.command == "revert-expired":
-        return {"reverted": Rollouts(device, pause=time.sleep).revert_expired()}
+        said = Rollouts(device, pause=time.sleep).revert_expired()
+        for model, sentence in sorted(said.items()):
+            # The journal of the unit keeps what is on standard error (<4> is a warning).
+            sys.stderr.write(f"<4>{model}: {sentence}\n")
+        return {"reverted": said}
     if options.command == "verify":
         release = device.verify(options.digest, options.model)
         return {

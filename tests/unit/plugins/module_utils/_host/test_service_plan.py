@@ -241,3 +241,54 @@ def test_what_a_start_needs_is_looked_for_first(changes: dict[str, Any], sentenc
     missing = service_apply.missing(unit.Service("x", **changes))
     assert missing.startswith(sentence)
     assert bool(missing) is bool(sentence)
+
+
+TIMED = unit.Service("mlops-t", command=("/bin/t",), user="root", timer={"OnBootSec": 10})
+JOB, TIMER = "/etc/systemd/system/mlops-t.service", "/etc/systemd/system/mlops-t.timer"
+
+
+def timed(**changes: Any) -> Before:
+    texts = {SLICE_PATH: unit.SLICE_TEXT, **TIMED.texts}
+    return Before(**{"running": UP, "texts": texts, "inputs": INPUTS, "occupied": True, **changes})
+
+
+def test_a_timer_is_what_is_enabled_and_its_service_ends_by_itself() -> None:
+    assert (TIMED.unit, TIMED.job, list(TIMED.texts)) == (
+        "mlops-t.timer",
+        "mlops-t.service",
+        [JOB, TIMER],
+    )
+    job, timer = TIMED.texts.values()
+    assert "Type=oneshot" in job
+    assert "Restart=" not in job
+    assert "[Install]" not in job
+    assert "[Timer]\nOnBootSec=10" in timer
+    assert "WantedBy=timers.target" in timer
+
+
+def test_both_units_of_a_timer_are_recorded_and_go_together() -> None:
+    done = plan(Before(inputs=INPUTS), TIMED, Ledger(), "first")
+    written = [step.act.path for step in done.steps if isinstance(step.act, WriteUnit)]
+    assert written == [SLICE_PATH, JOB, TIMER]
+    ledger = done.steps[-1].ledger
+    assert ledger.has("unit", "mlops-t.service")
+    assert ledger.has("unit", "mlops-t.timer")
+    # Before the first of them is written.
+    (first,) = [
+        step for step in done.steps if isinstance(step.act, WriteUnit) and step.act.path == JOB
+    ]
+    assert first.ledger.has("unit", "mlops-t.service")
+    assert done.action == "start"
+
+
+def test_a_timer_whose_service_changes_is_made_known_to_systemd() -> None:
+    ledger = Ledger().claim("first", "unit", TIMED.unit, path=TIMER)
+    assert plan(timed(), TIMED, ledger, "first").action == "nothing"
+    texts = {SLICE_PATH: unit.SLICE_TEXT, **TIMED.texts, JOB: "older"}
+    done = plan(timed(texts=texts), TIMED, ledger, "first")
+    assert [step.act for step in done.steps if step.act is not None][-1] == RELOAD
+
+
+def test_a_packaged_service_has_no_timer_of_ours() -> None:
+    with pytest.raises(HostError, match="is packaged and cannot have a timer"):
+        unit.render(unit.Service("packaged", dropin=True, timer={"OnBootSec": 1}))
