@@ -249,13 +249,14 @@ class RegistryClient:
         def attempt() -> bool:
             nonlocal moved
             digest = hashlib.sha256()
-            have = sink.start(digest)
+            have = kept = sink.start(digest)
             if have > blob.size:
                 digest, have = _from_the_start(sink)
             if have < blob.size:
                 answer = self._rest(blob, have, what)
                 if answer.status == 416 or (answer.status == 200 and have):
                     digest, have = _from_the_start(sink)
+                    kept = 0
                 try:
                     if answer.status == 416:
                         return False
@@ -272,6 +273,9 @@ class RegistryClient:
             found = "sha256:" + digest.hexdigest()
             if found != blob.digest or have != blob.size:
                 sink.restart()
+                if kept:
+                    # What an earlier attempt left can have suffered from a power cut.
+                    return False
                 raise DamagedError(
                     f"The file {name or blob.digest} was tampered with: found the digest {found}, "
                     f"the manifest says {blob.digest}."

@@ -121,11 +121,11 @@ def _answer(device: Device, options: argparse.Namespace) -> dict[str, Any]:
     if options.command == "rollout-status":
         return {"models": Rollouts(device).status(), "locked": Rollouts(device).locked()}
     if options.command == "revert-expired":
-        said = Rollouts(device, pause=time.sleep).revert_expired()
-        for model, sentence in sorted(said.items()):
+        reverted = Rollouts(device, pause=time.sleep).revert_expired()
+        for model, sentence in sorted(reverted.items()):
             # The journal of the unit keeps what is on standard error (<4> is a warning).
             sys.stderr.write(f"<4>{model}: {sentence}\n")
-        return {"reverted": said}
+        return {"reverted": reverted}
     if options.command == "verify":
         release = device.verify(options.digest, options.model)
         return {

@@ -16,7 +16,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.client impor
     RegistryClient,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import PartialFile
-from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
+    DamagedError,
+    RegistryError,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import (
     Descriptor,
     digest_of,
@@ -97,7 +100,7 @@ def test_a_connection_that_always_breaks_is_given_up(
 def test_a_tampered_blob_is_refused_and_forgotten(
     client: RegistryClient, registry: FakeRegistry, tmp_path: Path
 ) -> None:
-    registry.blobs[BLOB.digest] = b"X" + DATA[1:]
+    registry.blobs[BLOB.digest] = DATA[:-1] + b"X"
     with pytest.raises(RegistryError, match=r"The file model.onnx was tampered with: found the"):
         client.blob(BLOB, PartialFile(tmp_path / "blob"), "model.onnx")
     assert not (tmp_path / "blob").exists()
@@ -111,10 +114,17 @@ def test_a_blob_longer_than_said_is_refused(
         client.blob(BLOB, PartialFile(tmp_path / "blob"))
 
 
-def test_what_was_kept_is_checked_too(client: RegistryClient, tmp_path: Path) -> None:
+def test_what_was_kept_is_checked_too(
+    client: RegistryClient, registry: FakeRegistry, tmp_path: Path
+) -> None:
+    """A power cut can leave a part that is none: all of it is fetched once more."""
     (tmp_path / "blob").write_bytes(b"X" + DATA[1:100])
-    with pytest.raises(RegistryError, match="was tampered with"):
-        client.blob(BLOB, PartialFile(tmp_path / "blob"))
+    assert client.blob(BLOB, PartialFile(tmp_path / "blob")) == 2 * len(DATA) - 100
+    assert (tmp_path / "blob").read_bytes() == DATA
+    registry.blobs[BLOB.digest] = DATA[:-1] + b"X"
+    (tmp_path / "other").write_bytes(DATA[:100])
+    with pytest.raises(DamagedError, match="was tampered with"):
+        client.blob(BLOB, PartialFile(tmp_path / "other"))
 
 
 def test_a_manifest_is_checked_against_its_digest(
