@@ -41,6 +41,7 @@ NONE = -99.0
 CUTS = 400
 
 
+@lru_cache(maxsize=65536)
 def log_odds(share: float) -> float:
     """Write a share as the logarithm of its odds."""
     if share <= 0:
@@ -75,7 +76,8 @@ def _table(odds: float, good: bool) -> tuple[tuple[float, float, float], ...]:
 def _mixture(count: int, total: int, odds: float, good: bool) -> float:
     logs = [weight + bet * count - total * step for bet, step, weight in _table(odds, good)]
     most = max(logs)
-    return most + math.log(sum(math.exp(one - most) for one in logs))
+    # What is e-30 of the largest adds nothing.
+    return most + math.log(sum([math.exp(one - most) for one in logs if one > most - 30]))
 
 
 def above(count: int, total: int, share: float) -> float:
@@ -102,7 +104,7 @@ def _edge(refuted: Callable[[float], bool], count: int, total: int, end: float) 
     if not total or not refuted(end):
         return end
     kept = count / total
-    for _round in range(50):
+    for _round in range(24):
         middle = (kept + end) / 2
         if refuted(middle):
             end = middle

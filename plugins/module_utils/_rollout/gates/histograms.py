@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from ..shapes import Seen
 
 
+@lru_cache(maxsize=4096)
 def bound(label: str) -> float:
     """The upper bound of a bucket, as it is written."""
     try:
@@ -19,7 +21,10 @@ def bound(label: str) -> float:
         return math.inf
 
 
-def ordered(counts: Mapping[str, int]) -> list[tuple[float, int]]:
+Ordered = list[tuple[float, int]]
+
+
+def ordered(counts: Mapping[str, int]) -> Ordered:
     """Buckets by their upper bound."""
     found: dict[float, int] = {}
     for label, count in counts.items():
@@ -27,11 +32,11 @@ def ordered(counts: Mapping[str, int]) -> list[tuple[float, int]]:
     return sorted(found.items())
 
 
-def slower(counts: Mapping[str, int], than: float) -> tuple[int, int]:
+def slower(buckets: Ordered, than: float) -> tuple[int, int]:
     """How many are surely, and how many perhaps, above a value."""
     surely = perhaps = 0
     below = 0.0
-    for top, count in ordered(counts):
+    for top, count in buckets:
         if below >= than:
             surely += count
         if top > than:
@@ -40,35 +45,35 @@ def slower(counts: Mapping[str, int], than: float) -> tuple[int, int]:
     return surely, perhaps
 
 
-def total(counts: Mapping[str, int]) -> int:
+def total(buckets: Ordered) -> int:
     """All that was counted."""
-    return sum(counts.values())
+    return sum(count for _top, count in buckets)
 
 
-def alike(seen: Iterable[Seen]) -> list[Mapping[str, int]]:
+def alike(seen: Iterable[Seen]) -> list[Ordered]:
     """The latencies of several devices: one histogram for all that have the same buckets."""
     kinds: dict[tuple[str, ...], list[Mapping[str, int]]] = {}
     for one in seen:
         kinds.setdefault(tuple(one.latency), []).append(one.latency)
-    return [added(histograms) for histograms in kinds.values()]
+    return [ordered(added(histograms)) for histograms in kinds.values()]
 
 
-def slower_of(histograms: Iterable[Mapping[str, int]], than: float) -> tuple[int, int, int]:
+def slower_of(histograms: Iterable[Ordered], than: float) -> tuple[int, int, int]:
     """Surely slower, perhaps slower, all, of several histograms; each by its own buckets."""
     surely = perhaps = every = 0
-    for counts in histograms:
-        sure, may = slower(counts, than)
+    for buckets in histograms:
+        sure, may = slower(buckets, than)
         surely += sure
         perhaps += may
-        every += total(counts)
+        every += total(buckets)
     return surely, perhaps, every
 
 
-def quantile(histograms: Iterable[Mapping[str, int]], share: float) -> float:
+def quantile(histograms: Iterable[Ordered], share: float) -> float:
     """The bound below which this share of all requests surely was; infinite above the last one."""
     merged: dict[float, int] = {}
-    for counts in histograms:
-        for top, count in ordered(counts):
+    for buckets in histograms:
+        for top, count in buckets:
             merged[top] = merged.get(top, 0) + count
     wanted, reached = share * sum(merged.values()), 0
     for top, count in sorted(merged.items()):
@@ -78,11 +83,9 @@ def quantile(histograms: Iterable[Mapping[str, int]], share: float) -> float:
     return math.inf
 
 
-def edges(histograms: Iterable[Mapping[str, int]]) -> list[float]:
+def edges(histograms: Iterable[Ordered]) -> list[float]:
     """All finite bounds of buckets, in order."""
-    return sorted(
-        {top for counts in histograms for top in map(bound, counts) if math.isfinite(top)}
-    )
+    return sorted({top for buckets in histograms for top, _count in buckets if math.isfinite(top)})
 
 
 def added(histograms: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -18,7 +18,7 @@ from ..shapes import FAIL, INCONCLUSIVE, LEFT_OUT, MISSING, PASS, Gate, Look
 from . import evalues
 from .answers import some
 from .errors import NO_CONTROL, by_device, judged
-from .histograms import alike, edges, quantile, slower, slower_of, total
+from .histograms import Ordered, alike, edges, ordered, quantile, slower, slower_of, total
 from .settings import GateSettings
 
 QUANTILES = {"p95": 0.95, "p99": 0.99}
@@ -42,9 +42,11 @@ def _one(
 ) -> tuple[str, str, dict[str, float], dict[str, float]]:
     """One objective: verdict, sentence, numbers, evidence."""
     share, key = 1 - QUANTILES[name], f"latency.{name}"
-    surely, perhaps, requests = slower_of(alike(look.ring), limit / 1000)
+    whole = alike(look.ring)
+    surely, perhaps, requests = slower_of(whole, limit / 1000)
     counts = [
-        (one.host, slower(one.latency, limit / 1000), total(one.latency)) for one in judged(look)
+        (one.host, slower(buckets, limit / 1000), total(buckets))
+        for one, buckets in [(one, ordered(one.latency)) for one in judged(look)]
     ]
     together = evalues.above(surely, requests, share)
     alone, worst, _open = by_device([(h, s[0], n) for h, s, n in counts], share, settings.pass_bar)
@@ -52,7 +54,7 @@ def _one(
         [(h, s[1], n) for h, s, n in counts], share, settings.pass_bar
     )
     high = evalues.upper(perhaps, requests, settings.pass_bar)
-    at_most = quantile(alike(look.ring), QUANTILES[name])
+    at_most = quantile(whole, QUANTILES[name])
     found = {
         f"slower_than_{name}": float(surely),
         f"perhaps_slower_than_{name}": float(perhaps),
@@ -106,7 +108,7 @@ def judge(
             "Left out: no objective is declared; set latency_p95_ms or latency_p99_ms in "
             "rollout_gates.",
         ), {}
-    requests = sum(total(one.latency) for one in look.ring)
+    requests = sum(map(total, alike(look.ring)))
     found, evidence = {"requests": float(requests)}, {}
     wanted = {f"{name}_ms": limit for name, limit in limits.items()}
     wanted["log_evidence_fail"] = round(settings.fail_bar, 3)
@@ -132,7 +134,7 @@ def judge(
     return Gate("latency", PASS, said, found, wanted), evidence
 
 
-Histograms = Sequence[Mapping[str, int]]
+Histograms = Sequence[Ordered]
 
 
 def _pairs(
