@@ -78,7 +78,7 @@ class Desk:
     def _decided(self, keeper: Keeper, asked: Asked, now: float, write: bool) -> dict[str, Any]:
         entries = keeper.entries()
         before = fold(entries)
-        now = max(now, before.changed)  # a clock that was set back is no reason to wait again
+        now = max(now, before.changed)  # a clock that was set back waits at most for itself
         if asked.ask == "plan":
             plan = planning.make(asked.model, asked.request, now, promoted(before))
             return {**self._told(before, None), **plan_told(plan)}

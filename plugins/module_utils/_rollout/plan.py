@@ -37,6 +37,7 @@ DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TRANSPORTS = ("push", "pull")
 RING, ALL = "ring", "all"
+NOTHING: Mapping[str, Any] = {}
 
 
 @dataclass(frozen=True)
@@ -199,10 +200,13 @@ def _lines(window: object) -> Sequence[object]:
 
 def each_names_of(request: Mapping[str, Any], key: str) -> dict[str, tuple[str, ...]]:
     """Lists of names by name."""
-    try:
-        return {name: each(value, text) for name, value in mapping(request.get(key) or {}).items()}
-    except ShapeError as error:
-        raise error.within(key) from None
+    found = {}
+    for name, value in optional(request, key, mapping, NOTHING).items():
+        try:
+            found[name] = each(value, text)
+        except ShapeError as error:
+            raise error.within(f"{key}.{name}") from None
+    return found
 
 
 def _known_rings(approval: Mapping[str, Any], rings: Sequence[str]) -> None:
