@@ -90,8 +90,8 @@ class Recipe:
     def command(self, ca_directory: Path, target: str = "-") -> list[str]:
         hooks = [f"--customize-hook={hook}" for hook in self.hooks]
         for name, _text in self.extra_cas:
-            target = f"/usr/local/share/ca-certificates/{name}"
-            hooks.append(f"--customize-hook=upload {ca_directory / name} {target}")
+            place = f"/usr/local/share/ca-certificates/{name}"
+            hooks.append(f"--customize-hook=upload {ca_directory / name} {place}")
         if self.extra_cas:
             hooks.append('--customize-hook=chroot "$1" update-ca-certificates >/dev/null 2>&1')
         # Whether this machine runs programs of another architecture, its caller has seen to.

@@ -92,6 +92,7 @@ def test_the_image_trusts_the_extra_authorities_of_the_machine() -> None:
     command = image.Recipe("http://m/debian", (), (("ca.crt", "PEM"),)).command(Path("/scratch"))
     upload = "--customize-hook=upload /scratch/ca.crt /usr/local/share/ca-certificates/ca.crt"
     assert upload in command
+    assert command[command.index("trixie") + 1] == "-"
 
 
 def test_a_private_file_is_private_and_only_replaced_when_it_differs(tmp_path: Path) -> None:
