@@ -85,10 +85,12 @@ class Publisher:
         signed: bool = True,
         model: str = MODEL,
         said: str = "",
+        tag: bool = False,
     ) -> str:
         """Push one release.
 
-        ``about`` has the signature speak of another one, ``said`` of another model.
+        ``about`` has the signature speak of another one, ``said`` of another model. ``tag`` names
+        the version in the registry, as the step publish does.
         """
         client = self._client_of(model)
         files = {path.name: path.read_bytes() for path in sorted(FIXTURE.iterdir())}
@@ -99,6 +101,8 @@ class Publisher:
         client.push_blob(oci.EMPTY_CONFIG, io.BytesIO(oci.EMPTY))
         manifest = release.build_manifest(blobs, model, version, "", "2026-01-01T00:00:00Z")
         digest = client.push_manifest(manifest.to_bytes())
+        if tag:
+            client.push_manifest(manifest.to_bytes(), f"v{version}")
         if signed:
             signer = sign or self._sign
             self._counter += 1

@@ -49,8 +49,10 @@ options:
     elements: dict
     default: []
     suboptions: *device
-  golden_file:
-    description: Golden requests of the release, as M(mlops.onprem.model_release_info) keeps them.
+  golden_directory:
+    description:
+      - Where M(mlops.onprem.model_release_info) keeps golden requests. Those of the release of
+        the ring are sent. Without them none is sent.
     type: str
     default: ""
   probes:
@@ -98,7 +100,7 @@ EXAMPLES = r"""
         metrics: https://10.203.0.21:9443
         digest: sha256:29dee44eca6eb59f5165a13483c3d57dffbaf6a8e144ef2566cf02c77d075a80
     probes: 20
-    golden_file: /var/lib/mlops/rollout/defects/golden-29dee44eca6eb59f.json
+    golden_directory: /var/lib/mlops/rollout/defects
 """
 
 RETURN = r"""
@@ -145,6 +147,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import Interrupted
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.oci import hex_of
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout import evidence
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import Seen
@@ -165,7 +168,7 @@ ARGUMENTS: dict[str, Any] = {
     "model": {"type": "str", "required": True},
     "ring": {"type": "list", "elements": "dict", "default": [], "options": DEVICE},
     "control": {"type": "list", "elements": "dict", "default": [], "options": DEVICE},
-    "golden_file": {"type": "str", "default": ""},
+    "golden_directory": {"type": "str", "default": ""},
     "probes": {"type": "int", "default": 1},
     "queries": {"type": "dict", "default": {}},
     "prometheus": {"type": "dict", "default": {}, "no_log": True},
@@ -210,11 +213,15 @@ class Connection:
         self._connection.close()
 
 
-def bodies_of(path: str) -> list[bytes]:
-    """The golden requests as they are sent."""
-    if not path:
+def bodies_of(params: Mapping[str, Any]) -> list[bytes]:
+    """The golden requests of the release of the ring, as they are sent."""
+    digests = [device["digest"] for device in params["ring"]]
+    if not params["golden_directory"] or not digests:
         return []
-    cases = json.loads(Path(path).read_bytes()).get("cases") or []
+    path = Path(params["golden_directory"]) / f"golden-{hex_of(digests[0])[:16]}.json"
+    if not path.exists():
+        return []
+    cases = json.loads(path.read_bytes()).get("cases") or []
     return [json.dumps(case["request"]).encode() for case in cases]
 
 
@@ -284,10 +291,10 @@ def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     params = module.params
     try:
-        bodies = bodies_of(params["golden_file"])
+        bodies = bodies_of(params)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         module.fail_json(
-            msg=f"The golden requests in {params['golden_file']} cannot be read: {error}."
+            msg=f"The golden requests in {params['golden_directory']} cannot be read: {error}."
         )
     try:
         context = ssl.create_default_context(cafile=params["ca_file"])

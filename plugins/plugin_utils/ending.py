@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a run ends that is refused before or after the assessment: one sentence, exit code 1."""
+"""How a run ends with a code of ours: one sentence, and exit code 1 where it is refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def only_looks() -> bool:
     return any(context.CLIARGS.get(key) for key in LOOKS)
 
 
-def end(sentence: str) -> NoReturn:
+def end(sentence: str, code: int = REFUSED) -> NoReturn:
     """End the whole run, on all hosts.
 
     An error in a lookup would be told with the name of the lookup and an excerpt of the playbook;
@@ -31,4 +31,4 @@ def end(sentence: str) -> NoReturn:
     if multiprocessing.parent_process() is not None:
         raise AnsibleError(sentence)
     Display().error(sentence, wrap_text=False)
-    raise SystemExit(REFUSED)
+    raise SystemExit(code)

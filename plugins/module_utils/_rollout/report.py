@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from .shapes import EXIT_CODES, FAIL, INCONCLUSIVE, MISSING, ON_DEVICE, PAUSED, PHASES
@@ -38,6 +39,21 @@ class Line(Protocol):
     @property
     def data(self) -> Mapping[str, Any]:
         """Everything else that it says."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the journal as the module rollout returns it."""
+
+    time: float
+    rollout: str
+    event: str
+    data: Mapping[str, Any]
+
+
+def row(line: Mapping[str, Any]) -> Row:
+    """Read such a line."""
+    return Row(float(line["time"]), str(line["rollout"]), str(line["event"]), line)
 
 
 def stamp(at: float) -> str:

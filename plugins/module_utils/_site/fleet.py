@@ -9,6 +9,7 @@ import os
 from typing import Any
 
 from .commands import commands
+from .measured import metrics_port
 from .site import Site, url_of
 
 RING = "ring_"
@@ -61,6 +62,18 @@ def gateway_url(site: Site) -> str:
 def channel_of(site: Site, host: str) -> str:
     """The ring whose channel a device follows; one that is in none follows the last."""
     return ring_of(site, host) or LAST_RING
+
+
+def rollout_devices(site: Site) -> list[dict[str, str]]:
+    """C(name) of every device, and where it serves and tells what it counts."""
+    return [
+        {
+            "name": one["name"],
+            "serving": one["url"],
+            "metrics": f"https://{site.address(one['name'])}:{metrics_port(site, one['name'])}",
+        }
+        for one in devices(site)
+    ]
 
 
 def outcomes(site: Site) -> dict[str, Any]:

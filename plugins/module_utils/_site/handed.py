@@ -87,6 +87,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "ways": ways,
     "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
+    "rollout_devices": lambda site, _host: fleet.rollout_devices(site),
     "pipeline_wanted": fleet.wanted,
     "models": lambda site, _host: models.models(site),
     "pipeline_asked": lambda site, _host: fleet.asked(site),

@@ -1,0 +1,90 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a controller carries between the journal's host and the devices; it decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .shapes import COMPLETED, PARTIAL
+
+ANSWER = ("step", "phase", "served", "gates", "refused", "failure", "moved")
+# What is asked of the journal for each action of a person. A start first asks how things are.
+ASKS: Mapping[str, str] = {
+    "start": "status",
+    "status": "status",
+    "pause": "pause",
+    "resume": "resume",
+    "abort": "abort",
+    "rollback": "rollback",
+}
+
+
+def answer_of(order: Mapping[str, Any], result: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What came of an order, from the result of the task on the device.
+
+    A device without a result, or whose task was unreachable, was not reached. One whose task failed
+    was, and says why.
+    """
+    found: dict[str, Any] = {"host": order["host"], "step": order["step"], "reached": False}
+    if not result or result.get("unreachable") or result.get("skipped"):
+        return found
+    found["reached"] = True
+    if "phase" in result:
+        return {**found, **{key: result[key] for key in ANSWER if key in result}}
+    said = str(result.get("msg") or result.get("module_stderr") or "the task failed")
+    return {**found, "failure": " ".join(said.split())[:400]}
+
+
+def start_asks(status: Mapping[str, Any], digest: str, approved: bool) -> str:
+    """What a start comes to: a rollout begun, one gone on with, or nothing but a report.
+
+    The same command takes up what was killed. What was paused is gone on with only where a person
+    says so. Where the fleet has the release, what is left is to catch up those that came late.
+    """
+    plan = status.get("plan") or {}
+    if plan.get("digest") != digest:
+        return "begin"
+    if status.get("outcome") == "PAUSED":
+        return "resume" if approved else "status"
+    if status.get("mode") not in ("idle", "finished"):
+        return "resume"
+    return "resume" if status.get("outcome") in (COMPLETED, PARTIAL) else "begin"
+
+
+def devices_of(
+    looked: Mapping[str, Mapping[str, Any] | None], transports: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """The devices of a plan, from what each said when it was looked at."""
+    found = {}
+    for host, result in looked.items():
+        online = bool(result) and not (result or {}).get("unreachable")
+        served = str((result or {}).get("served") or "")
+        found[host] = {
+            "previous": served if online else "",
+            "transport": transports.get(host) or "push",
+            "online": online,
+        }
+    return found
+
+
+def look_line(ring: Sequence[Mapping[str, Any]], control: int, said: Sequence[str]) -> str:
+    """One look as one line: what the ring has answered, and the verdict of each gate."""
+    requests = sum(int(seen.get("requests") or 0) for seen in ring)
+    errors = sum(int(seen.get("errors") or 0) for seen in ring)
+    silent = [str(seen["host"]) for seen in ring if not seen.get("answered")]
+    line = f"{len(ring)} looked at beside {control}: {requests} requests, {errors} errors"
+    if silent:
+        line += f", silent: {', '.join(silent)}"
+    verdicts = [gate_word(text) for text in said]
+    found = [word for word in verdicts if word]
+    return line + (f" | {', '.join(found)}" if found else "")
+
+
+def gate_word(text: str) -> str:
+    """``errors PASS`` of the sentence ``errors: PASS. None of 300 …``; nothing of another one."""
+    name, _colon, rest = text.partition(": ")
+    verdict = rest.partition(".")[0]
+    return f"{name} {verdict}" if verdict.isupper() and " " not in name else ""

@@ -1,0 +1,91 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a controller carries: answers as tasks left them, what a start comes to, lines to read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
+    answer_of,
+    devices_of,
+    gate_word,
+    look_line,
+    start_asks,
+)
+
+NEW, OLD = "sha256:" + "a" * 64, "sha256:" + "b" * 64
+ORDER = {"host": "edge1", "step": "activate"}
+
+
+def test_an_answer_is_what_the_device_said() -> None:
+    said = {"step": "activate", "phase": "activated", "served": NEW, "gates": [], "seconds": 3}
+    found = answer_of(ORDER, said)
+    assert found["reached"]
+    assert (found["phase"], found["served"]) == ("activated", NEW)
+    assert "seconds" not in found
+
+
+@pytest.mark.parametrize(
+    "result", [None, {"unreachable": True, "msg": "timed out"}, {"skipped": 1}]
+)
+def test_a_device_without_a_result_was_not_reached(result: dict[str, Any] | None) -> None:
+    assert answer_of(ORDER, result) == {"host": "edge1", "step": "activate", "reached": False}
+
+
+def test_a_task_that_broke_was_reached_and_says_why() -> None:
+    found = answer_of(ORDER, {"msg": "MODULE FAILURE\nNo python", "failed": False})
+    assert found["reached"]
+    assert found["failure"] == "MODULE FAILURE No python"
+
+
+@pytest.mark.parametrize(
+    ("status", "approved", "asks"),
+    [
+        ({"mode": "idle", "outcome": "", "plan": None}, False, "begin"),
+        ({"mode": "baking", "outcome": "", "plan": {"digest": NEW}}, False, "resume"),
+        ({"mode": "baking", "outcome": "", "plan": {"digest": OLD}}, False, "begin"),
+        ({"mode": "baking", "outcome": "PAUSED", "plan": {"digest": NEW}}, False, "status"),
+        ({"mode": "baking", "outcome": "PAUSED", "plan": {"digest": NEW}}, True, "resume"),
+        ({"mode": "finished", "outcome": "COMPLETED", "plan": {"digest": NEW}}, False, "resume"),
+        ({"mode": "finished", "outcome": "PARTIAL", "plan": {"digest": NEW}}, False, "resume"),
+        ({"mode": "finished", "outcome": "ROLLED_BACK", "plan": {"digest": NEW}}, False, "begin"),
+        ({"mode": "finished", "outcome": "COMPLETED", "plan": {"digest": OLD}}, False, "begin"),
+    ],
+)
+def test_the_same_command_begins_goes_on_or_reports(
+    status: dict[str, Any], approved: bool, asks: str
+) -> None:
+    assert start_asks(status, NEW, approved) == asks
+
+
+def test_devices_are_planned_by_what_they_said_at_first() -> None:
+    looked: dict[str, dict[str, Any] | None] = {
+        "edge1": {"served": OLD},
+        "edge2": {"unreachable": True},
+        "edge3": None,
+    }
+    found = devices_of(looked, {"edge1": "pull"})
+    assert found["edge1"] == {"previous": OLD, "transport": "pull", "online": True}
+    assert found["edge2"] == {"previous": "", "transport": "push", "online": False}
+    assert not found["edge3"]["online"]
+
+
+def test_a_look_is_one_line() -> None:
+    ring = [
+        {"host": "edge1", "requests": 100, "errors": 2, "answered": True},
+        {"host": "edge2", "requests": 50, "errors": 0, "answered": False},
+    ]
+    said = ["errors: FAIL. 2 of 150 …", "latency:control: PASS. Fine.", "The ring failed."]
+    assert look_line(ring, 4, said) == (
+        "2 looked at beside 4: 150 requests, 2 errors, silent: edge2 | "
+        "errors FAIL, latency:control PASS"
+    )
+
+
+def test_only_a_verdict_is_a_word() -> None:
+    assert gate_word("errors: LEFT_OUT. No control.") == "errors LEFT_OUT"
+    assert gate_word("The ring ring_early passed. All gates: PASS.") == ""
+    assert gate_word("2 devices: stage.") == ""
