@@ -13,7 +13,7 @@ from typing import Any
 
 from .._findings.sentence import counted
 from .._findings.shape import ShapeError
-from . import evidence, machine, telling
+from . import evidence, machine, telling, words
 from . import journal as j
 from . import plan as planning
 from .codec import answers as parse_answers
@@ -212,16 +212,16 @@ def _spoken(state: State, asked: Asked, now: float, holder: Holder) -> list[Entr
             _under_way(state, holder)
         plan = planning.make(asked.model, asked.request, now, promoted(state))
         settings_of(plan)
-        return machine.begin(state, plan, generation, by, asked.approved_by, now)
+        return words.begin(state, plan, generation, by, asked.approved_by, now)
     if asked.ask == "pause":
-        return machine.pause(state, by, asked.reason, now)
+        return words.pause(state, by, asked.reason, now)
     if asked.ask == "resume":
         devices = planning.devices_of(asked.request)
-        return machine.resume(state, generation, by, asked.approved_by, devices, now)
+        return words.resume(state, generation, by, asked.approved_by, devices, now)
     if asked.ask == "abort":
-        return machine.abort(state, generation, by, asked.reason, now)
+        return words.abort(state, generation, by, asked.reason, now)
     if asked.ask == "rollback":
-        return machine.rollback(state, generation, by, asked.reason, now)
+        return words.rollback(state, generation, by, asked.reason, now)
     return []
 
 

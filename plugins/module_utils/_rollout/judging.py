@@ -10,7 +10,8 @@ from dataclasses import replace
 
 from .codec import as_dict
 from .codec import seen as parse_seen
-from .machine import Judged, watch
+from .machine import Judged
+from .orders import watch
 from .shapes import Gate, Look, Seen
 from .state import State
 

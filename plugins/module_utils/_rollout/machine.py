@@ -20,10 +20,9 @@ from typing import Any
 from .._findings.sentence import count, counted, listing
 from . import journal as j
 from .codec import as_dict
-from .errors import RolloutError
 from .journal import Entry
-from .plan import ALL, Plan
-from .rings import place_of
+from .orders import Watch, orders, wait, watch
+from .plan import ALL, PUSH
 from .shapes import (
     ABORTED,
     ACTIVATE,
@@ -55,12 +54,13 @@ from .state import (
     STOPPED,
     TRIES,
     WAITING,
-    Host,
     State,
+    active,
     apply,
+    to_catch_up,
+    touched,
 )
 
-CONTROL_HOSTS = 100  # of the rings to come are looked at beside a ring; more tell little more
 NAMED = 10  # devices that a sentence names before it only counts the others
 
 
@@ -72,14 +72,6 @@ class Judged:
     memory: Mapping[str, float]
     silent: tuple[str, ...]
     baseline: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Watch:
-    """Whom to look at before the next decision."""
-
-    ring: tuple[str, ...]
-    control: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -156,11 +148,6 @@ def _judged(state: State, judged: Judged) -> dict[str, Any]:
 # -- what follows from a state -----------------------------------------------------------------
 
 
-def active(state: State) -> list[str]:
-    """The devices that count in the ring under way."""
-    return [host for host in state.members if state.hosts[host].active]
-
-
 def _told(state: State, step: str) -> list[str]:
     """Active devices whose step this is and that have not proved it yet."""
     return [
@@ -179,17 +166,21 @@ def _given_up(state: State, hosts: Sequence[str], step: str, now: float) -> dict
         since = max(host.since, state.resumed_at)
         if host.refused:
             found[name] = f"It refused to {step}: {host.refused}"
-        elif step == STAGE and host.tries >= _tries(state, name) and not host.served:
+        elif step == STAGE and _offline(state, name):
             found[name] = "It was offline when its ring began."
         elif step == STAGE and now - since >= limits.bake_limit:
             found[name] = f"It did not stage the release within {limits.bake_limit:g} s."
     return found
 
 
-def _tries(state: State, host: str) -> int:
-    """How often a device is asked before it counts as offline; one that was already, once."""
-    device = state.planned().devices.get(host)
-    return 1 if device is not None and not device.online else 2
+def _offline(state: State, name: str) -> bool:
+    """Whether a device was asked in vain often enough; one offline at the start, once.
+
+    One that asks by itself is not asked: only time tells that it does not come.
+    """
+    host, device = state.hosts[name], state.planned().devices.get(name)
+    tries = 1 if device is not None and not device.online else 2
+    return host.transport == PUSH and host.tries >= tries and not host.served
 
 
 def _names(state: State, hosts: Sequence[str]) -> str:
@@ -234,7 +225,7 @@ def _next_ring(state: State, now: float) -> Any:
     ring = plan.rings[index]
     persons = plan.approval.get(ring.name, ())
     if persons and ring.name not in state.approvals:
-        return _pause(
+        return pausing(
             "approval",
             f"The ring {ring.name} ({counted(len(ring.hosts), 'device')}) waits for the approval "
             f"of {' or '.join(persons)}: rollout_action=resume rollout_approved_by={persons[0]}.",
@@ -244,7 +235,7 @@ def _next_ring(state: State, now: float) -> Any:
     return j.RING_BEGUN, {"ring": ring.name, "hosts": list(ring.hosts)}
 
 
-def _pause(kind: str, said: str) -> Any:
+def pausing(kind: str, said: str) -> Any:
     return j.PAUSED_EVENT, {"kind": kind, "said": said}
 
 
@@ -278,13 +269,13 @@ def _staged(state: State, now: float) -> Any:
     plan, ring = state.planned(), state.records[state.ring].name
     deferred = [host for host in state.members if state.hosts[host].deferred]
     if not active(state):
-        return _pause(
+        return pausing(
             "deferred",
             f"No device of the ring {ring} could be reached, so there is no evidence: "
             f"{_names(state, deferred)}. Bring one back and say rollout_action=resume.",
         )
     if len(deferred) > plan.limits.deferred_share * len(state.members):
-        return _pause(
+        return pausing(
             "deferred",
             f"{len(deferred)} of {counted(len(state.members), 'device')} of the ring {ring} are "
             f"deferred, {plan.limits.deferred_share:.0%} are allowed (rollout_deferred_share): "
@@ -304,7 +295,7 @@ def _baking(state: State, now: float) -> Any:
     if gone:
         return j.DEFERRED, {"hosts": gone}
     if not active(state):
-        return _pause(
+        return pausing(
             "missing", f"No device of the ring {ring} serves the release; nothing can be judged."
         )
     if state.verdict == FAIL:
@@ -348,7 +339,7 @@ def _bake_on(state: State) -> Any:
     unjudged = [host for host in active(state) if state.hosts[host].unjudged]
     if unjudged:
         said = f"{unjudged[0]}: {state.hosts[unjudged[0]].unjudged}"
-        return _pause("missing", f"The ring {ring} cannot be judged on its devices. {said}")
+        return pausing("missing", f"The ring {ring} cannot be judged on its devices. {said}")
     if state.verdict == PASS:
         return j.RING_PASSED, {
             "ring": ring,
@@ -356,9 +347,11 @@ def _bake_on(state: State) -> Any:
             f"at {count(state.looks, 'look')}.",
         }
     if state.verdict == MISSING:
-        return _pause("missing", f"The ring {ring} cannot be judged. {_gates_said(state, MISSING)}")
+        return pausing(
+            "missing", f"The ring {ring} cannot be judged. {_gates_said(state, MISSING)}"
+        )
     if state.seconds >= limits.bake_limit:
-        return _pause(
+        return pausing(
             "inconclusive",
             f"The ring {ring} has no verdict after {state.seconds:.0f} s "
             f"(rollout_bake_limit_seconds). {_gates_said(state, INCONCLUSIVE)} Its devices go back "
@@ -455,7 +448,8 @@ def _reverted(state: State, name: str, now: float) -> bool:
     """Whether nothing more is to be waited for of a device that was told to go back."""
     host = state.hosts[name]
     since = max(host.since, state.resumed_at)
-    return host.ok or host.tries >= TRIES or now - since >= state.planned().limits.deadline
+    tried = host.transport == PUSH and host.tries >= TRIES
+    return host.ok or tried or now - since >= state.planned().limits.deadline
 
 
 def _after_ring(state: State, now: float) -> Any:
@@ -471,11 +465,6 @@ def _after_ring(state: State, now: float) -> Any:
             return None
         return j.RING_BEGUN, {"ring": CATCH_UP, "hosts": late}
     return _end(state)
-
-
-def to_catch_up(state: State) -> list[str]:
-    """Devices that are not on the release that the fleet was brought to."""
-    return [name for name, host in state.hosts.items() if not host.committed]
 
 
 def _end(state: State) -> Any:
@@ -529,7 +518,7 @@ def _failed(state: State, _now: float) -> Any:
     """A ring failed: it, or everything, goes back."""
     everything = state.planned().on_failure == ALL and state.wanted_outcome != "deadline"
     hosts = touched(state) if everything else [h for h in state.members if state.hosts[h].touched]
-    return _revert(hosts, ROLLED_BACK, state.reason)
+    return going_back(hosts, ROLLED_BACK, state.reason)
 
 
 def _stopped(state: State, _now: float) -> Any:
@@ -537,15 +526,10 @@ def _stopped(state: State, _now: float) -> Any:
     hosts = [
         h for h in touched(state) if not state.hosts[h].committed and state.hosts[h].step != REVERT
     ]
-    return _revert(hosts, ABORTED, state.reason)
+    return going_back(hosts, ABORTED, state.reason)
 
 
-def touched(state: State) -> list[str]:
-    """Devices that may have something of the release."""
-    return [name for name, host in state.hosts.items() if host.touched]
-
-
-def _revert(hosts: Sequence[str], outcome: str, said: str) -> Any:
+def going_back(hosts: Sequence[str], outcome: str, said: str) -> Any:
     return j.REVERTING, {"hosts": list(hosts), "outcome": outcome, "said": said}
 
 
@@ -580,220 +564,3 @@ MODES: Mapping[str, Any] = {
     STOPPED: _stopped,
     REVERTING: _reverting,
 }
-
-
-# -- orders, and when to come back -------------------------------------------------------------
-
-
-def outstanding(state: State) -> list[str]:
-    """Devices that were told something and have not proved it."""
-    if not state.running or state.paused:
-        return []
-    if state.mode == REVERTING:
-        return [host for host in state.reverting if not state.hosts[host].ok]
-    return [
-        name
-        for name in state.members
-        if (host := state.hosts[name]).step
-        and not host.ok
-        and (host.active or (host.failure and host.step == REVERT))
-    ]
-
-
-def orders(state: State, now: float) -> dict[str, Order]:
-    """What to tell devices now. One that was just asked in vain is left alone for a poll."""
-    found = outstanding(state)
-    poll = state.planned().limits.poll if found else 0.0
-    due = [
-        host for host in found if not state.hosts[host].last or now - state.hosts[host].last >= poll
-    ]
-    rate = _rate(state, [host for host in found if state.hosts[host].step == STAGE])
-    return {host: _order(state, state.hosts[host], rate, now) for host in due}
-
-
-def _rate(state: State, hosts: Sequence[str]) -> int:
-    """Bytes a second for each download, so that all together stay within the cap."""
-    limits = state.planned().limits if hosts else None
-    if limits is None or not limits.bandwidth_mbit:
-        return 0
-    pull = any(state.hosts[host].transport == "pull" for host in hosts)
-    at_once = limits.concurrent_downloads if pull else len(hosts)
-    return max(1, int(limits.bandwidth_mbit * 1e6 / 8 / at_once))
-
-
-def _order(state: State, host: Host, rate: int, now: float) -> Order:
-    plan = state.planned()
-    deadline = 0.0
-    if host.step == ACTIVATE:
-        # What is left of the ring's time: one told late is not to outlive the ring's deadline.
-        deadline = max(1.0, host.since + plan.limits.deadline - now)
-    return Order(
-        step=host.step,
-        rollout=state.rollout,
-        generation=state.generation,
-        model=plan.model,
-        digest=plan.digest,
-        deadline=deadline,
-        limits=plan.local if host.step == ACTIVATE else {},
-        rate=rate if host.step == STAGE else 0,
-        rollback=host.step == REVERT,
-    )
-
-
-def watch(state: State) -> Watch | None:
-    """Whom to look at: the ring that bakes, and some of those still on the release before."""
-    if state.mode != BAKING or state.paused:
-        return None
-    ring = tuple(host for host in active(state) if state.hosts[host].ok)
-    return Watch(ring, control(state)) if ring else None
-
-
-def control(state: State) -> tuple[str, ...]:
-    """Devices of later rings that serve a release before, spread by the hash of their names."""
-    plan = state.planned()
-    later = [
-        host
-        for ring in plan.rings[state.ring + 1 :]
-        for host in ring.hosts
-        if plan.devices[host].previous and plan.devices[host].online
-    ]
-    return tuple(sorted(sorted(later, key=place_of)[:CONTROL_HOSTS]))
-
-
-def wait(state: State, now: float) -> float:
-    """Seconds until the next call has something to decide; 0 is at once."""
-    if not state.running or state.paused:
-        return 0.0
-    limits = state.planned().limits
-    due = orders(state, now)
-    if any(state.hosts[host].transport == "push" for host in due):
-        return 0.0
-    times = [limits.poll]
-    times += [
-        state.hosts[host].last + limits.poll - now
-        for host in outstanding(state)
-        if state.hosts[host].last
-    ]
-    if state.mode == BAKING:
-        if not state.baseline and watch(state):
-            return 0.0  # the first look only says from where to count
-        for moment in (limits.bake, limits.bake_limit):
-            times.append(state.activated_at + moment - now)
-    opens = state.planned().when().opens_in(now)
-    if opens and not outstanding(state):
-        times.append(opens)
-    return max(0.1, min(time for time in times if time > 0))
-
-
-# -- what people say ---------------------------------------------------------------------------
-
-
-def begin(
-    state: State, plan: Plan, generation: int, by: str, approved: str, now: float
-) -> list[Entry]:
-    """Start a rollout."""
-    if state.running:
-        raise RolloutError(
-            f"The rollout {state.rollout} of the model {plan.model} has not ended "
-            f"({'paused' if state.paused else state.mode}). Go on with rollout_action=resume, or "
-            "end it with rollout_action=abort or rollback."
-        )
-    own = state.copy()
-    own.generation, own.rollout = generation, plan.rollout
-    entries = _written(own, [(j.STARTED, {"plan": plan.as_dict(), "by": by})], now)
-    return entries + _approve(own, approved, now)
-
-
-def _written(state: State, steps: Sequence[tuple[str, dict[str, Any]]], now: float) -> list[Entry]:
-    entries = []
-    for event, data in steps:
-        entry = state.entry(event, data, now)
-        apply(state, entry)
-        entries.append(entry)
-    return entries
-
-
-def _approve(state: State, approved: str, now: float) -> list[Entry]:
-    """The approval of the ring that is next, by one of the persons that the plan names."""
-    plan = state.planned()
-    if not approved or state.ring + 1 >= len(plan.rings):
-        return []
-    ring = plan.rings[state.ring + 1].name
-    persons = plan.approval.get(ring, ())
-    if not persons or ring in state.approvals:
-        return []
-    if approved not in persons:
-        raise RolloutError(
-            f"{approved} cannot approve the ring {ring}; {' or '.join(persons)} can "
-            "(rollout_approval)."
-        )
-    return _written(state, [(j.APPROVED, {"ring": ring, "by": approved})], now)
-
-
-def resume(
-    state: State,
-    generation: int,
-    by: str,
-    approved: str,
-    devices: Mapping[str, Mapping[str, Any]],
-    now: float,
-) -> list[Entry]:
-    """Go on as another controller, or catch up devices of a rollout that has ended."""
-    if not state.rollout:
-        raise RolloutError("There is no rollout to resume; start one with rollout_action=start.")
-    new = {host: dict(data) for host, data in devices.items() if host not in state.hosts}
-    if not state.running:
-        if state.outcome not in (COMPLETED, PARTIAL):
-            raise RolloutError(
-                f"The rollout {state.rollout} is over ({state.outcome}): {state.said} Start a new "
-                "one with rollout_action=start."
-            )
-        if not new and not to_catch_up(state):
-            return []
-    own = state.copy()
-    own.generation = generation
-    said = f"{by} went on with the rollout."
-    entries = _written(own, [(j.RESUMED, {"by": by, "said": said, "hosts": new})], now)
-    return entries + _approve(own, approved, now)
-
-
-def pause(state: State, by: str, reason: str, now: float) -> list[Entry]:
-    """Stop giving orders; devices that are activated keep their deadline."""
-    if not state.running or state.mode in (REVERTING, FAILED, STOPPED):
-        raise RolloutError(_nothing(state, "pause"))
-    if state.paused:
-        return []
-    said = f"{by} paused the rollout{': ' + reason if reason else '.'}"
-    if state.mode == BAKING:
-        until = state.activated_at + state.planned().limits.deadline - now
-        said += f" The ring goes back by itself in {max(0.0, until):.0f} s."
-    return _written(state.copy(), [_pause("person", said)], now)
-
-
-def _nothing(state: State, verb: str) -> str:
-    if not state.rollout:
-        return f"There is no rollout to {verb}; start one with rollout_action=start."
-    if state.running:
-        return f"The rollout {state.rollout} is going back already; there is nothing to {verb}."
-    return f"The rollout {state.rollout} is over ({state.outcome}); there is nothing to {verb}."
-
-
-def abort(state: State, generation: int, by: str, reason: str, now: float) -> list[Entry]:
-    """End a rollout where it is: what is committed stays."""
-    if not state.running or state.mode in (REVERTING, FAILED, STOPPED):
-        raise RolloutError(_nothing(state, "abort"))
-    own = state.copy()
-    own.generation = generation
-    said = f"{by} aborted the rollout{': ' + reason if reason else '.'}"
-    return _written(own, [(j.ABORTED_EVENT, {"by": by, "said": said})], now)
-
-
-def rollback(state: State, generation: int, by: str, reason: str, now: float) -> list[Entry]:
-    """Bring every device that has something of the release back to the one before."""
-    hosts = [h for h in touched(state) if not (state.hosts[h].step == REVERT and state.hosts[h].ok)]
-    if not state.rollout or (not hosts and not state.running):
-        raise RolloutError(_nothing(state, "roll back"))
-    own = state.copy()
-    own.generation = generation
-    said = f"{by} rolled back{': ' + reason if reason else '.'}"
-    return _written(own, [_revert(hosts, ROLLED_BACK, said)], now)

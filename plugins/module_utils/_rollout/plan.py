@@ -35,7 +35,7 @@ from .window import Window, parse
 SCHEMA = 1
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-TRANSPORTS = ("push", "pull")
+TRANSPORTS = PUSH, PULL = "push", "pull"
 RING, ALL = "ring", "all"
 NOTHING: Mapping[str, Any] = {}
 

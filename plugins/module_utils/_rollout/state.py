@@ -162,6 +162,21 @@ class State:
         return own
 
 
+def active(state: State) -> list[str]:
+    """The devices that count in the ring under way."""
+    return [host for host in state.members if state.hosts[host].active]
+
+
+def touched(state: State) -> list[str]:
+    """Devices that may have something of the release."""
+    return [name for name, host in state.hosts.items() if host.touched]
+
+
+def to_catch_up(state: State) -> list[str]:
+    """Devices that are not on the release that the fleet was brought to."""
+    return [name for name, host in state.hosts.items() if not host.committed]
+
+
 def fold(entries: Iterable[Entry]) -> State:
     """The state after all entries."""
     state = State()

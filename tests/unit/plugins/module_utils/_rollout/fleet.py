@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout import machine
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout import words
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.journal import Entry
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.machine import (
     Decision,
@@ -186,7 +186,7 @@ class Fleet:
     def begin(self) -> None:
         self.generation = self.state().generation + 1
         self.write(
-            machine.begin(
+            words.begin(
                 self.state(), self.plan(), self.generation, "anna", self.approved_by, self.now
             )
         )
@@ -194,7 +194,7 @@ class Fleet:
     def resume(self, approved: str = "", devices: Mapping[str, Any] | None = None) -> None:
         self.generation = self.state().generation + 1
         self.write(
-            machine.resume(self.state(), self.generation, "ben", approved, devices or {}, self.now)
+            words.resume(self.state(), self.generation, "ben", approved, devices or {}, self.now)
         )
 
     def judged(self, decision: Decision) -> Judged | None:

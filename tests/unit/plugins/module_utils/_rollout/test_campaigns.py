@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout import machine
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout import words
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.errors import RolloutError
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.journal import read
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import (
@@ -77,11 +77,11 @@ def interfere(fleet: Fleet, dice: random.Random) -> None:
         state = fleet.state()
         try:
             if word == "pause":
-                fleet.write(machine.pause(state, "carl", "", fleet.now))
+                fleet.write(words.pause(state, "carl", "", fleet.now))
             elif word == "abort":
-                fleet.write(machine.abort(state, state.generation + 1, "carl", "", fleet.now))
+                fleet.write(words.abort(state, state.generation + 1, "carl", "", fleet.now))
             else:
-                fleet.write(machine.rollback(state, state.generation + 1, "carl", "", fleet.now))
+                fleet.write(words.rollback(state, state.generation + 1, "carl", "", fleet.now))
         except RolloutError:
             pass
 
@@ -118,7 +118,7 @@ def outcome_of_person(fleet: Fleet) -> None:
     """Somebody ends what pauses again and again."""
     state = fleet.state()
     try:
-        fleet.write(machine.abort(state, state.generation + 1, "carl", "", fleet.now))
+        fleet.write(words.abort(state, state.generation + 1, "carl", "", fleet.now))
     except RolloutError:
         fleet.resume()
 

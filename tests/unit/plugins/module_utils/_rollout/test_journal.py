@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout import machine
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout import words
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.errors import RolloutError
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.journal import (
     NEEDS,
@@ -107,7 +107,7 @@ def test_every_event_is_written_by_some_rollout_and_read_back() -> None:
     stopped = Fleet()
     stopped.begin()
 
-    stopped.write(machine.abort(stopped.state(), 2, "carl", "", stopped.now))
+    stopped.write(words.abort(stopped.state(), 2, "carl", "", stopped.now))
     stopped.drive()
     late = Fleet()
     late.devices["c1"].online = False

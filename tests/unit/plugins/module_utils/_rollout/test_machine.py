@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout import machine
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout import orders, words
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.errors import RolloutError
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.machine import (
     decide,
@@ -79,7 +79,7 @@ def test_an_empty_site_takes_its_first_release() -> None:
 def test_the_control_ring_is_what_is_still_on_the_release_before() -> None:
     fleet = Fleet()
     found: list[Any] = []
-    fleet.on_step = lambda one: found.append(machine.watch(one.state()))
+    fleet.on_step = lambda one: found.append(orders.watch(one.state()))
     fleet.run()
     seen = {(watch.ring, watch.control) for watch in found if watch}
     assert seen == {
@@ -301,6 +301,26 @@ def test_one_that_comes_back_while_its_fleet_is_served_is_caught_up_at_the_end()
     assert fleet.events("ring_begun")[-1].data == {"ring": "catch-up", "hosts": ["b2"]}
 
 
+def test_a_device_that_asks_by_itself_is_waited_for_and_not_given_up_by_tries() -> None:
+    fleet = Fleet(ONE)
+    fleet.request["devices"]["a2"] = {"previous": OLD, "transport": "pull"}
+    fleet.devices["a2"].online = False
+
+    def wakes(one: Fleet) -> None:
+        one.devices["a2"].online = one.now - START > 200
+
+    fleet.on_step = wakes
+    assert fleet.run() == COMPLETED
+    fleet = Fleet(ONE)
+    fleet.request["devices"]["a2"] = {"previous": OLD, "transport": "pull"}
+    fleet.devices["a2"].online = False
+    assert fleet.run() == PARTIAL
+    assert fleet.events("deferred")[0].time - START >= 300
+    assert (
+        "did not stage the release within 300 s" in fleet.events("deferred")[0].data["hosts"]["a2"]
+    )
+
+
 def test_too_many_deferred_devices_pause_the_ring_before_it_switches() -> None:
     fleet = Fleet(ONE, deferred_share=0.25)
     fleet.devices["a1"].online = fleet.devices["a2"].online = False
@@ -487,12 +507,12 @@ def test_a_pause_stops_all_orders_and_a_resume_goes_on() -> None:
 
     def stop(one: Fleet) -> None:
         if one.devices["b1"].phase == "activated" and not one.state().paused:
-            one.write(machine.pause(one.state(), "carl", "line 2", one.now))
+            one.write(words.pause(one.state(), "carl", "line 2", one.now))
 
     fleet.on_step = stop
     assert fleet.drive() == PAUSED
     assert "carl paused the rollout: line 2 The ring goes back by itself in" in said(fleet)
-    assert machine.pause(fleet.state(), "carl", "", fleet.now) == []
+    assert words.pause(fleet.state(), "carl", "", fleet.now) == []
     fleet.on_step = lambda _one: None
     assert decide(fleet.state(), (), None, fleet.now).orders == {}
     fleet.resume()
@@ -505,35 +525,35 @@ def test_an_abort_keeps_what_is_committed_and_takes_back_what_is_not() -> None:
 
     def stop(one: Fleet) -> None:
         if one.devices["b1"].phase == "activated" and not one.events("aborted"):
-            one.write(machine.abort(one.state(), 9, "carl", "", one.now))
+            one.write(words.abort(one.state(), 9, "carl", "", one.now))
 
     fleet.on_step = stop
     assert fleet.drive() == ABORTED
     assert fleet.on(NEW) == ["a1"]
     with pytest.raises(RolloutError, match=r"is over \(ABORTED\); there is nothing to abort"):
-        machine.abort(fleet.state(), 10, "carl", "", fleet.now)
+        words.abort(fleet.state(), 10, "carl", "", fleet.now)
 
 
 def test_a_rollback_takes_back_everything_also_afterwards() -> None:
     fleet = Fleet()
     fleet.run()
-    fleet.write(machine.rollback(fleet.state(), 2, "carl", "odd scores", fleet.now))
+    fleet.write(words.rollback(fleet.state(), 2, "carl", "odd scores", fleet.now))
     assert fleet.drive() == ROLLED_BACK
     assert fleet.on(NEW) == []
     assert fleet.state().committed == dict.fromkeys(HOSTS, OLD)
     with pytest.raises(RolloutError, match="nothing to roll back"):
-        machine.rollback(fleet.state(), 3, "carl", "", fleet.now)
+        words.rollback(fleet.state(), 3, "carl", "", fleet.now)
 
 
 def test_a_rollback_that_was_not_proved_can_be_asked_for_again() -> None:
     fleet = Fleet()
     fleet.run()
     fleet.devices["c1"].online = False
-    fleet.write(machine.rollback(fleet.state(), 2, "carl", "", fleet.now))
+    fleet.write(words.rollback(fleet.state(), 2, "carl", "", fleet.now))
     assert fleet.drive() == ROLLED_BACK_PARTIAL
     assert fleet.on(NEW) == ["c1"]
     fleet.devices["c1"].online = True
-    fleet.write(machine.rollback(fleet.state(), 3, "carl", "", fleet.now))
+    fleet.write(words.rollback(fleet.state(), 3, "carl", "", fleet.now))
     assert fleet.events("reverting")[-1].data["hosts"] == ["c1"]
     assert fleet.drive() == ROLLED_BACK
     assert fleet.on(NEW) == []
