@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -132,6 +133,13 @@ def test_nothing_but_what_was_left_out_is_no_pass() -> None:
     assert verdict_of([]) == MISSING
 
 
+def test_missing_is_worse_than_inconclusive_and_fail_is_worst() -> None:
+    verdicts = [FAIL, MISSING, INCONCLUSIVE, PASS, LEFT_OUT]
+    for number, worst in enumerate(verdicts[:4]):
+        gates = [Gate("errors", verdict, "Said.") for verdict in reversed(verdicts[number:])]
+        assert verdict_of(gates) == worst
+
+
 def test_a_waived_gate_says_why() -> None:
     settings = GateSettings.parse({"waive": {"shift": "no traffic at night"}})
     gate = judged(look(with_(predictions={})), settings)["shift"]
@@ -195,6 +203,60 @@ def test_evidence_stays_when_a_device_forgets_its_counters() -> None:
     bad = with_(requests=100, errors=60)
     _gates, memory = judge(look(bad), SETTINGS, {})
     assert judged(look(GOOD), SETTINGS, memory)["errors"].verdict == FAIL
+
+
+@pytest.mark.parametrize("test", [name for name in SETTINGS.tests if name != "answers"])
+def test_evidence_of_each_test_fails_its_gate_as_long_as_it_is_remembered(test: str) -> None:
+    memory = {test: SETTINGS.fail_bar}
+    for _look in range(3):
+        gates, memory = judge(look(), SETTINGS, memory)
+        assert [gate.name for gate in gates if gate.verdict == FAIL] == [test.partition(".")[0]]
+    below = {test: SETTINGS.fail_bar - 0.01}
+    assert verdict_of(judge(look(), SETTINGS, below)[0]) == PASS
+
+
+def test_a_little_too_much_on_every_device_is_seen_in_their_sum() -> None:
+    many = [with_(host=f"d{n}", requests=60, errors=4) for n in range(20)]
+    gate = judged(look(*many))["errors"]
+    assert gate.verdict == FAIL
+    assert gate.found["log_evidence_device"] < SETTINGS.fail_bar < gate.found["log_evidence"]
+    slow = {"0.01": 54, "0.1": 0, "0.25": 6}
+    gate = judged(look(*[with_(host=f"d{n}", latency=slow) for n in range(20)]))["latency"]
+    assert gate.verdict == FAIL
+    assert gate.found["log_evidence_p95_device"] < SETTINGS.fail_bar
+
+
+def test_no_verdict_before_as_many_requests_as_are_wanted() -> None:
+    settings = GateSettings.parse({"min_requests": 401, "latency_p95_ms": 50})
+    gates = judged(look(), settings)
+    assert of(gates, INCONCLUSIVE) == [
+        "latency",
+        "latency:control",
+        "errors",
+        "errors:control",
+        "shift",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("ring", "gate"),
+    [
+        (with_(requests=400, errors=4), "errors:control"),
+        (with_(latency={**FAST, "0.01": 287, "0.25": 13}), "latency"),
+        (with_(latency={name: count // 20 for name, count in FAST.items()}), "latency:control"),
+    ],
+)
+def test_what_is_neither_proved_nor_refuted_is_inconclusive(ring: Seen, gate: str) -> None:
+    settings = GateSettings.parse({"min_requests": 1, "latency_p95_ms": 50})
+    assert judged(look(ring), settings)[gate].verdict == INCONCLUSIVE
+
+
+def test_an_index_made_of_many_small_shifts_does_not_pass() -> None:
+    ring = with_(predictions={str(n): (80, 320)[n % 2] for n in range(20)})
+    control = dataclasses.replace(CONTROL, predictions={str(n): 200 for n in range(20)})
+    gate = judged(look(ring, control=(control,)))["shift"]
+    assert gate.verdict == INCONCLUSIVE
+    assert gate.found["psi"] > gate.wanted["psi_max"]
 
 
 def test_memory_says_since_when_a_device_is_silent() -> None:
@@ -267,7 +329,9 @@ def test_thresholds_that_cannot_be_meant_are_refused(given: object, said: str) -
 
 def test_alpha_is_shared_by_rings_and_tests() -> None:
     few, many = SETTINGS.over(1), SETTINGS.over(10)
-    assert many.fail_bar - few.fail_bar == pytest.approx(2.302585)
+    assert few.fail_bar == pytest.approx(math.log(len(SETTINGS.tests) / 0.05))
+    assert many.fail_bar == pytest.approx(math.log(10 * len(SETTINGS.tests) / 0.05))
+    assert few.pass_bar == many.pass_bar == pytest.approx(math.log(20))
     assert len(SETTINGS.tests) == len(GateSettings().tests) + 4
 
 

@@ -1,0 +1,127 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bets against claims about shares: fair where the claim holds, and told from below only."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.gates import evalues, shift
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+COUNTS = st.integers(1, 3000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
+SHARES = st.floats(0.001, 0.999)
+
+
+def mean(test: str, total: int, share: float, claimed: float) -> float:
+    """What a bet is worth on average where a share is the true one: exactly, over all counts."""
+    bet = getattr(evalues, test)
+    return sum(
+        math.comb(total, count)
+        * share**count
+        * (1 - share) ** (total - count)
+        * math.exp(bet(count, total, claimed))
+        for count in range(total + 1)
+    )
+
+
+@pytest.mark.parametrize("total", [1, 2, 17, 60])
+@pytest.mark.parametrize("claimed", [0.001, 0.02, 0.5, 0.95])
+def test_a_bet_is_fair_at_the_claim_and_loses_within_it(total: int, claimed: float) -> None:
+    assert mean("above", total, claimed, claimed) == pytest.approx(1)
+    assert mean("below", total, claimed, claimed) == pytest.approx(1)
+    assert mean("above", total, claimed * 0.7, claimed) < 1
+    assert mean("below", total, 1 - (1 - claimed) * 0.7, claimed) < 1
+
+
+@given(COUNTS, SHARES, SHARES)
+def test_a_claim_that_allows_more_is_refuted_later(
+    counts: tuple[int, int], one: float, other: float
+) -> None:
+    low, high = sorted((one, other))
+    assert evalues.above(*counts, low) >= evalues.above(*counts, high) - 1e-9
+    assert evalues.below(*counts, high) >= evalues.below(*counts, low) - 1e-9
+
+
+@given(COUNTS)
+def test_the_bounds_of_a_share_have_it_between_them(counts: tuple[int, int]) -> None:
+    bar = math.log(20)
+    low, high = evalues.lower(*counts, bar), evalues.upper(*counts, bar)
+    assert 0 <= low <= counts[0] / counts[1] <= high <= 1
+    assert evalues.below(*counts, min(1.0, high + 1e-6)) >= bar or high == 1
+
+
+def test_no_failure_among_many_bounds_the_share_as_it_should() -> None:
+    # Fixed samples: the rule of three. To look at every number of them costs log(2) more.
+    bound = evalues.upper(0, 1000, math.log(20))
+    assert 3 / 1000 < bound < 4 / 1000
+
+
+@settings(max_examples=60, deadline=None)
+@given(COUNTS, COUNTS, st.floats(0.005, 0.2), SHARES, st.floats(1, 12))
+def test_of_two_groups_no_share_of_the_control_makes_the_evidence_smaller(
+    ring: tuple[int, int], control: tuple[int, int], margin: float, share: float, bar: float
+) -> None:
+    told = evalues.grew(ring, control, margin, bar)
+    bet = evalues.above(*ring, share + margin) + evalues.below(*control, share)
+    assert told <= max(bet, evalues.NONE) + 1e-6
+    assume(share + margin < 1)
+    less = evalues.grew_less(ring, control, margin, bar)
+    both = evalues.below(*ring, share + margin) + evalues.above(*control, share)
+    alone = evalues.below(*ring, margin)
+    most = max(alone, both, evalues.NONE)
+    assert less <= most + 1e-6
+
+
+@settings(max_examples=60, deadline=None)
+@given(COUNTS, COUNTS, SHARES, st.floats(1, 12))
+def test_no_shares_within_the_limit_make_the_evidence_of_a_shift_smaller(
+    ring: tuple[int, int], control: tuple[int, int], share: float, bar: float
+) -> None:
+    told = shift.moved(ring, control, 0.25, bar)
+    for moved in (shift.reach(share, 0.25, True), share, shift.reach(share, 0.25, False)):
+        of_ring = [evalues.above(*ring, moved), evalues.below(*ring, moved)]
+        of_control = [evalues.above(*control, share), evalues.below(*control, share)]
+        bet = evalues.average(of_ring) + evalues.average(of_control)
+        assert told <= max(bet, evalues.NONE) + 1e-6
+
+
+@pytest.mark.parametrize(
+    ("ring", "control", "grew", "less"),
+    [
+        ((0, 1000), (0, 1000), False, True),
+        ((100, 1000), (0, 1000), True, False),
+        ((100, 1000), (100, 1000), False, False),
+        ((1000, 10000), (1000, 10000), False, True),
+        ((30, 1000), (0, 1000), False, False),
+    ],
+)
+def test_two_groups_are_told_apart_by_more_than_the_margin(
+    ring: tuple[int, int], control: tuple[int, int], grew: bool, less: bool
+) -> None:
+    bar = math.log(20)
+    assert (evalues.grew(ring, control, 0.02, bar) >= bar) is grew
+    assert (evalues.grew_less(ring, control, 0.02, bar) >= bar) is less
+
+
+def test_an_average_of_evidence_is_that_of_what_the_bets_are_worth() -> None:
+    assert evalues.average([math.log(1), math.log(3)]) == pytest.approx(math.log(2))
+    assert evalues.average([evalues.NONE, 700.0]) == pytest.approx(700 - math.log(2))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_share_moves_until_the_index_is_reached(share: float) -> None:
+    for up in (True, False):
+        far = shift.reach(share, 0.25, up)
+        index = (far - share) * (math.log(far / share) - math.log((1 - far) / (1 - share)))
+        assert (far > share) is up
+        assert index == pytest.approx(0.25, abs=1e-3)
+
+
+def test_the_index_is_the_usual_one() -> None:
+    # Two halves that become 60 to 40: (0.6 - 0.5) ln(0.6 / 0.5) + (0.4 - 0.5) ln(0.4 / 0.5).
+    assert shift.psi([60000, 40000], [50000, 50000]) == pytest.approx(0.040547, abs=1e-4)
+    assert shift.by_chance([50, 50, 0], [100, 100, 0]) == pytest.approx(0.015)
