@@ -13,7 +13,7 @@ ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
 export LC_ALL := C.UTF-8
 endif
 
-.PHONY: help env lab site assess check pipeline rollout remove bench bench-capacity bench-serving bench-rollout bench-site docs clean distclean
+.PHONY: help env lab site assess check pipeline rollout remove bench bench-capacity bench-serving bench-rollout bench-fleet bench-site docs clean distclean
 
 help: ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ rollout: env ## Bring a release to the devices ring by ring (MODEL=name VERSION=
 remove: env ## Take the platform off the hosts, leave the hosts as they were
 	@$(PLAYBOOK) playbooks/remove.yml $(ARGS)
 
-bench: bench-capacity bench-serving bench-rollout bench-site ## Measure the planner, the model server, rollouts and the lab site (empties the lab)
+bench: bench-capacity bench-serving bench-rollout bench-fleet bench-site ## Measure the planner, the model server, rollouts, fleets and the lab site (empties the lab)
 
 bench-capacity: env ## Measure the planner on a real cluster's trace and on large sites
 	@.venv/bin/python tests/benchmarks/policies.py
@@ -59,6 +59,9 @@ bench-serving: env ## Measure the model server under many clients, within a memo
 
 bench-rollout: env ## Simulate rollouts judged by the gates: false alarms, defects caught, devices exposed
 	@.venv/bin/python tests/benchmarks/rollout_policy.py $(ARGS)
+
+bench-fleet: env ## Measure the gateway under ten thousand devices that fetch their orders
+	@.venv/bin/python tests/benchmarks/fleet.py $(ARGS)
 
 bench-site: env ## Empty the lab, measure the site cold, warm and against a plain shell script
 	@.venv/bin/python tests/benchmarks/site.py $(ARGS)

@@ -138,6 +138,7 @@ def configure(place: Path, port: int, ca: Holder) -> str:
 @contextmanager
 def running(place: Path, ca: Holder | None = None) -> Iterator[Gateway]:
     """Run the gateway on a port of loopback."""
+    place.mkdir(exist_ok=True)
     place.chmod(0o755)
     nginx, port = program(), free_port()
     ca = ca or authority("Site")

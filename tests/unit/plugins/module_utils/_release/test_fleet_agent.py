@@ -52,6 +52,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.order
     Gate,
     Order,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.polling import (
+    follow,
+    main,
+    sleep,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
 from tests.benchmarks import channel_world as world
@@ -423,3 +428,52 @@ def test_settings_say_what_is_wrong(changed: dict[str, str], said: str) -> None:
     data = json.dumps(vars(replace(SETTINGS, **changed))).encode()
     with pytest.raises(RegistryError, match=said):
         FleetSettings.parse(data, "fleet.json")
+
+
+class Polls:
+    """An agent whose polls come out as they are told to."""
+
+    def __init__(self, *outcomes: Exception | None) -> None:
+        self.outcomes = list(outcomes)
+        self.next_poll = 10.0
+
+    def poll(self) -> None:
+        outcome = self.outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+
+
+def test_the_service_goes_on_whatever_happens_and_says_a_thing_once() -> None:
+    gone = Interrupted("nobody is there")
+    polls = Polls(None, gone, gone, RegistryError("403"), None, OSError("full"))
+    said: list[str] = []
+    waits: list[float] = []
+    follow(polls, said.append, waits.append, lambda: bool(polls.outcomes))  # type: ignore[arg-type]
+    assert said == ["nobody is there\n", "403\n", "The gateway is reached again.\n", "full\n"]
+    assert 8 <= waits[0] <= 12
+    assert 5 <= waits[1] <= 25
+    assert len(waits) == 6
+
+
+def test_a_device_that_slept_polls_when_it_wakes() -> None:
+    now = [0.0]
+    naps: list[float] = []
+
+    def nap(seconds: float) -> None:
+        naps.append(seconds)
+        now[0] += seconds if len(naps) < 3 else 5000
+
+    sleep(300.0, nap, lambda: now[0])
+    assert naps == [30.0, 30.0, 30.0]
+
+
+def test_the_command_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "fleet.json"
+    assert main([f"--fleet={file}", "poll"]) == 1
+    values = {**vars(SETTINGS), "directory": str(tmp_path), "root_file": str(tmp_path / "root")}
+    file.write_text(json.dumps(values))
+    assert main([f"--fleet={file}", "poll"]) == 1
+    said = capsys.readouterr().err
+    assert "It is the root document that this device begins with" in said
