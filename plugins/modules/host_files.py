@@ -190,6 +190,14 @@ changes:
   type: list
   elements: str
   sample: ["user mlops-prometheus: created", "/etc/mlops/monitoring/prometheus.yml: content"]
+owners:
+  description:
+    - Roles that want all of this now. Each could make the same call without any change.
+    - None where nothing of it is the platform's.
+  returned: success
+  type: list
+  elements: str
+  sample: [gateway, monitoring]
 """
 
 from typing import Any
@@ -197,7 +205,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import args, files, files_apply
-from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan import plan
+from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan import plan_and_owners
 from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
@@ -207,10 +215,10 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     wanted = files.wanted_of(module.params)
     with Book(module.check_mode) as book:
         before = files_apply.read(wanted)
-        steps = plan(before, wanted, book.ledger, role, trial=module.check_mode)
+        steps, owners = plan_and_owners(before, wanted, book.ledger, role, trial=module.check_mode)
         if not module.check_mode:
             files_apply.apply(steps, book)
-    return report(steps)
+    return {**report(steps), "owners": owners}
 
 
 def main() -> None:

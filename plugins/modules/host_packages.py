@@ -85,6 +85,15 @@ repaired:
   description: Whether an interrupted installation had to be finished first.
   returned: success
   type: bool
+owners:
+  description:
+    - Roles that want all of these packages and disabled units now. Each could make the same call
+      without any change.
+    - None where nothing of it is the platform's.
+  returned: success
+  type: list
+  elements: str
+  sample: [gateway, monitoring]
 """
 
 from typing import Any
@@ -120,12 +129,16 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         marked = packages_apply.mark(book, role)
         brought = {*pending, *plan.new}
         disabled = packages_apply.disable(book, role, params["disable_units"], brought)
+        keys = [("package", name) for name in names]
+        keys += [("rested", name) for name in params["disable_units"]]
+        owners = book.ledger.owners_of_all(keys)
     return {
         "changed": bool(missing or disabled or repaired or marked),
         "installed": sorted(plan.new),
         "upgraded": sorted(plan.upgraded),
         "disabled": disabled,
         "repaired": repaired,
+        "owners": owners,
         "diff": {
             "before": "",
             "after": "".join(f"{name}\n" for name in sorted(plan.new)),

@@ -197,6 +197,14 @@ changes:
   returned: success
   type: list
   elements: str
+owners:
+  description:
+    - Roles that want this service now. Each could make the same call without any change.
+    - None where nothing of it is the platform's.
+  returned: success
+  type: list
+  elements: str
+  sample: [gateway, monitoring]
 waited:
   description: Seconds until the service was healthy.
   returned: success
@@ -230,14 +238,22 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         if params["only_if_present"]:
             there = book.ledger.get("unit", service.unit)
             if there is None:
-                return {"changed": False, "action": "nothing", "changes": [], "waited": 0.0}
+                nothing = {"changed": False, "action": "nothing", "changes": []}
+                return {**nothing, "waited": 0.0, "owners": None}
             role = there.owners[0]
         before = service_apply.read(service, follows)
         planned = plan(before, service, book.ledger, role, trial=module.check_mode)
         waited = 0.0
         if not module.check_mode:
             waited = service_apply.apply(planned, before, service, follows, book, role)
-    return {**report(planned.steps), "action": planned.action, "waited": round(waited, 2)}
+        keys = [("unit", name) for name in (unit.SLICE, service.unit, service.job) if name]
+        owners = planned.steps[-1].ledger.owners_of_all(keys)
+    return {
+        **report(planned.steps),
+        "action": planned.action,
+        "waited": round(waited, 2),
+        "owners": owners,
+    }
 
 
 def main() -> None:

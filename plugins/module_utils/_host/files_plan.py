@@ -18,7 +18,7 @@ from typing import Any, Union
 
 from .errors import HostError
 from .files import Directory, File, User, Wanted
-from .ledger import STATE_DIR, Ledger, missing_parents
+from .ledger import STATE_DIR, Key, Ledger, missing_parents
 from .steps import Run, Step, difference
 
 
@@ -102,12 +102,19 @@ def plan(
 
     In a ``trial`` (check mode) an account may be missing that an earlier task would have created.
     """
+    return plan_and_owners(before, wanted, ledger, role, trial)[0]
+
+
+def plan_and_owners(
+    before: Before, wanted: Wanted, ledger: Ledger, role: str, trial: bool = False
+) -> tuple[list[Step], list[str] | None]:
+    """The same, and the roles that want all of it once that is done."""
     draft = _Draft(before, ledger, role, trial)
     for part in draft.parts(wanted):
         part()
     if draft.ledger != (draft.steps[-1].ledger if draft.steps else ledger):
         draft.steps.append(Step(draft.ledger))
-    return draft.steps
+    return draft.steps, draft.ledger.owners_of_all(draft.claimed)
 
 
 def refusals(
@@ -138,6 +145,7 @@ class _Draft:
         self.role = role
         self.trial = trial
         self.steps: list[Step] = []
+        self.claimed: set[Key] = set()
 
     def parts(self, wanted: Wanted) -> Iterator[Callable[[], None]]:
         """What is to be planned, one thing after the other; each may refuse."""
@@ -154,6 +162,7 @@ class _Draft:
 
     def claim(self, kind: str, name: str, **data: Any) -> None:
         self.ledger = self.ledger.claim(self.role, kind, name, **data)
+        self.claimed.add((kind, name))
 
     def share(self, kind: str, name: str) -> None:
         """What is ours already is wanted by this role, too."""

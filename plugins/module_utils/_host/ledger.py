@@ -106,6 +106,11 @@ class Ledger:
             self, things={key: thing for key, thing in self.things.items() if key not in keys}
         )
 
+    def owners_of_all(self, keys: Iterable[Key]) -> list[str] | None:
+        """Who wants every one of these that is ours; none where none of them is."""
+        wanted_by = [set(self.things[key].owners) for key in keys if key in self.things]
+        return sorted(set.intersection(*wanted_by)) if wanted_by else None
+
     def split(self, owner: str) -> tuple[tuple[Thing, ...], tuple[Thing, ...]]:
         """The owner's things: those that go with it, and those that another owner still wants."""
         mine = self.of(owner)

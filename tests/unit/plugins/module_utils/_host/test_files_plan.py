@@ -30,6 +30,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan impo
     Place,
     Seen,
     plan,
+    plan_and_owners,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import Ledger
 from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import Run, Step, report
@@ -40,6 +41,7 @@ MLOPS = {**ROOTS, "/etc/mlops": Seen("directory", leads=True)}
 USERS = {"root": Account(0, "/root", "/bin/bash", "root"), "mlops-x": Account(990, "/h", "/s", "")}
 GROUPS = {"root": Group(0), "mlops-x": Group(990), "company": Group(1000)}
 A = "/etc/mlops/a"
+B = "/etc/mlops/b"
 OURS = Ledger().claim("first", "directory", "/etc/mlops")
 
 
@@ -145,6 +147,21 @@ def test_a_second_role_shares_what_is_ours_and_changes_nothing() -> None:
     assert [step.act for step in steps] == [None]
     assert {thing.owners for thing in steps[-1].ledger} == {("first", "second")}
     assert not steps[-1].ledger.has("group", "mlops-x")  # nobody of ours made it
+
+
+def test_who_wants_all_of_a_call_is_told_also_where_nothing_is_to_do() -> None:
+    """What a caller may pass over for another role: only what that role has claimed entirely."""
+    host, wanted = at_a(text()), Wanted(files=(File(A, content=b"t"), File(B, content=b"t")))
+    host = replace(host, paths={**host.paths, B: text()})
+    both = OURS.claim("first", "file", A).claim("first", "file", B)
+    half = both.claim("second", "directory", "/etc/mlops").claim("second", "file", A)
+    whole = half.claim("second", "file", B)
+    assert plan_and_owners(host, wanted, both, "first") == ([], ["first"])
+    assert plan_and_owners(host, wanted, half, "first") == ([], ["first"])
+    assert plan_and_owners(host, wanted, whole, "first") == ([], ["first", "second"])
+    steps, owners = plan_and_owners(host, wanted, half, "second")
+    assert owners == ["first", "second"]
+    assert [step.ledger.get("file", B).owners for step in steps] == [("first", "second")]  # type: ignore[union-attr]
 
 
 def test_a_host_as_wanted_takes_no_step() -> None:

@@ -33,6 +33,16 @@ def test_a_thing_wanted_by_two_roles_goes_with_the_last() -> None:
     assert left.drop(*(thing.key for thing in going)).empty
 
 
+def test_who_wants_all_of_some_things_wants_each_of_them() -> None:
+    ledger = Ledger().claim("first", "file", "/a").claim("second", "file", "/a")
+    ledger = ledger.claim("first", "user", "u")
+    assert ledger.owners_of_all([("file", "/a")]) == ["first", "second"]
+    assert ledger.owners_of_all([("file", "/a"), ("user", "u")]) == ["first"]
+    # What is not ours is nobody's, and hinders nobody.
+    assert ledger.owners_of_all([("file", "/a"), ("package", "p")]) == ["first", "second"]
+    assert ledger.owners_of_all([("package", "p")]) is None
+
+
 def test_claiming_again_changes_nothing() -> None:
     assert TWO_OWNERS.claim("gateway", "package", "nginx") == TWO_OWNERS
 
