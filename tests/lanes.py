@@ -28,6 +28,21 @@ COPIED = ("topology.toml", "inventory/hosts.yml", "inventory/group_vars/all/main
 MOST = 4  # lanes that `clean` looks for
 
 
+def environment_of(site: Path, name: str) -> dict[str, str]:
+    """What makes Molecule and the tests use the hosts of an inventory."""
+    return {
+        "MLOPS_TEST_SITE": str(site.relative_to(ROOT)),
+        # Molecule's own memory would otherwise be one for all, in HOME.
+        "MOLECULE_EPHEMERAL_DIRECTORY": str(ROOT / ".cache" / f"molecule-{name}" / "ephemeral"),
+    }
+
+
+def own_hosts(scenario: str) -> Path | None:
+    """The topology of a scenario that brings hosts of its own and shares none of a lane."""
+    topology = MODEL / scenario / "topology.toml"
+    return topology if topology.exists() else None
+
+
 @dataclass(frozen=True)
 class Lane:
     """One set of test hosts."""
@@ -52,13 +67,7 @@ class Lane:
     @property
     def environment(self) -> dict[str, str]:
         """What makes Molecule and the tests use this lane."""
-        return {
-            "MLOPS_TEST_SITE": str(self.site.relative_to(ROOT)),
-            # Molecule's own memory would otherwise be one for all, in HOME.
-            "MOLECULE_EPHEMERAL_DIRECTORY": str(
-                ROOT / ".cache" / f"molecule-{self.number}" / "ephemeral"
-            ),
-        }
+        return environment_of(self.site, str(self.number))
 
     def write(self) -> None:
         """Write the files of the lane; those of the first lane are there."""
@@ -90,17 +99,24 @@ class Lane:
         """Take its hosts away, with all that was written for them; false if that failed."""
         self.write()
         self.stop_s3()
-        command = [sys.executable, "extensions/lab/lab.py", "clean", "--topology"]
-        done = subprocess.run([*command, str(self.topology)], cwd=ROOT, check=False)
-        if done.returncode == 0:
-            shutil.rmtree(ROOT / ".cache" / f"molecule-{self.number}", ignore_errors=True)
-        return done.returncode == 0
+        return clean_hosts(self.topology, str(self.number))
+
+
+def clean_hosts(topology: Path, name: str) -> bool:
+    """Take the hosts of a topology away, with what Molecule remembers of them."""
+    command = [sys.executable, "extensions/lab/lab.py", "clean", "--topology", str(topology)]
+    if subprocess.run(command, cwd=ROOT, check=False).returncode != 0:
+        return False
+    shutil.rmtree(ROOT / ".cache" / f"molecule-{name}", ignore_errors=True)
+    return True
 
 
 def main(words: list[str]) -> int:
     """Do what the command line says."""
     if words == ["clean"]:
         cleaned = [Lane(number).clean() for number in range(1, MOST + 1)]
+        for topology in sorted(MODEL.glob("*/topology.toml")):
+            cleaned.append(clean_hosts(topology, topology.parent.name))
         return int(not all(cleaned))
     if len(words) != 1 or words[0] not in {str(number) for number in range(1, MOST + 1)}:
         print(f"usage: python3 -m tests.lanes clean | 1..{MOST}", file=sys.stderr)

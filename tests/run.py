@@ -37,7 +37,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from tests import with_ansible
-from tests.lanes import Lane
+from tests.lanes import Lane, environment_of, own_hosts
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "test"
@@ -47,22 +47,25 @@ NEWEST = ROOT / ".venv-2.21"  # the newest ansible-core, where a Python for it e
 STAGES = ("lint", "unit", "sanity", "molecule", "site")
 TAIL = 60
 LANES = 2
-# Rough seconds of the long scenarios, so that they start first and the lanes end together.
+# Rough seconds of the long scenarios while everything runs, so that they start first and the lanes
+# end together.
 LONG = {
-    "object_store": 450,
-    "assess_refuses": 400,
-    "company_host": 370,
-    "common": 180,
-    "model_registry": 160,
-    "model_serving": 130,
-    "monitoring": 130,
-    "metadata_db": 120,
-    "artifact_registry": 100,
-    "assess": 100,
-    "gateway": 100,
-    "metadata_db_refuses": 85,
-    "object_store_refuses": 75,
+    "assess_refuses": 800,
+    "object_store": 540,
+    "company_host": 480,
+    "model_registry": 370,
+    "artifact_registry": 240,
+    "common": 230,
+    "model_serving": 220,
+    "monitoring": 220,
+    "object_store_refuses": 210,
+    "assess": 200,
+    "metadata_db": 200,
+    "metadata_db_refuses": 160,
+    "gateway": 110,
+    "model_registry_refuses": 110,
 }
+WITH_OWN_HOSTS = 300  # of a scenario that makes and destroys hosts only for itself
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,11 @@ def sanity() -> Iterator[Step]:
 
 def longest_first(scenarios: list[str]) -> deque[str]:
     """The queue that all lanes take their next scenario from."""
-    return deque(sorted(scenarios, key=lambda name: (-LONG.get(name, 0), name)))
+
+    def seconds(name: str) -> int:
+        return LONG.get(name, WITH_OWN_HOSTS if own_hosts(name) else 0)
+
+    return deque(sorted(scenarios, key=lambda name: (-seconds(name), name)))
 
 
 def scenarios_of_roles() -> list[str]:
@@ -201,9 +208,12 @@ def molecule(lane: Lane, queue: deque[str], *, destroy: bool) -> Iterator[Step]:
             name = queue.popleft()
         except IndexError:
             break
-        command = [str(BIN / "molecule"), "test", "-s", name]
-        command += ["--destroy=never", "--no-command-borders"]
-        yield Step("molecule", name, command, count_scenario(name), lane.environment)
+        command = [str(BIN / "molecule"), "test", "-s", name, "--no-command-borders"]
+        if topology := own_hosts(name):  # beside those of the lane, and gone after it
+            environment = environment_of(topology.parent / "inventory", name)
+        else:
+            command, environment = [*command, "--destroy=never"], lane.environment
+        yield Step("molecule", name, command, count_scenario(name), environment)
     if destroy:
         yield around("molecule", "destroy", "default", lane)
 

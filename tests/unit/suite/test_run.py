@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import run, with_ansible
+from tests import lanes, run, with_ansible
 from tests.lanes import Lane
 
 
@@ -27,6 +27,23 @@ def test_lanes_share_one_queue_and_take_each_scenario_once() -> None:
 def test_each_lane_runs_molecule_on_its_own_hosts() -> None:
     steps = list(run.molecule(Lane(1), deque(["trust"]), destroy=True))
     assert all(step.environment == Lane(1).environment for step in steps[1:])
+
+
+def test_a_scenario_with_hosts_of_its_own_uses_and_destroys_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "extensions" / "molecule" / "fleet"
+    folder.mkdir(parents=True)
+    (folder / "topology.toml").touch()
+    monkeypatch.setattr(lanes, "ROOT", tmp_path)
+    monkeypatch.setattr(lanes, "MODEL", folder.parent)
+    steps = run.molecule(Lane(1), deque(["fleet"]), destroy=False)
+    _hosts, step = steps
+    assert "--destroy=never" not in step.command
+    assert step.environment["MLOPS_TEST_SITE"] == "extensions/molecule/fleet/inventory"
+    memory = step.environment["MOLECULE_EPHEMERAL_DIRECTORY"]
+    assert memory == str(tmp_path / ".cache" / "molecule-fleet" / "ephemeral")
+    assert memory != Lane(1).environment["MOLECULE_EPHEMERAL_DIRECTORY"]
 
 
 def test_what_was_started_is_stopped() -> None:
