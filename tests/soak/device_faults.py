@@ -63,7 +63,6 @@ LIKELY = (5, 6, 2, 2, 2)
 KINDS = ("kill", "network", "server", "host")
 PATIENT = 60.0
 DEADLINE = 600.0
-BROKEN = 3
 
 
 # -- what is published ----------------------------------------------------------------------------
@@ -421,6 +420,7 @@ class Campaign:
     boots: int = 0
     wall: float = 1_800_000_000.0
     up: float = 0.0
+    past: list[str] = field(default_factory=list)
 
     # -- what others see ------------------------------------------------------------------------
 
@@ -503,6 +503,7 @@ class Campaign:
         self.process.stdin.write(json.dumps(told) + "\n")
         self.process.stdin.flush()
         pid = json.loads(self.process.stdout.readline())["pid"]
+        self.past.append(f"{step} {order.get('generation')} fuse {fuse} moment {moment}")
         if moment is not None:
             time.sleep(moment)
             with contextlib.suppress(ProcessLookupError):
@@ -513,6 +514,7 @@ class Campaign:
             if "error" in line:
                 raise RuntimeError(line["error"])
             if "status" in line:
+                self.past.append(f"  {answer}, current {self.current()[7:15]}")
                 return answer
             answer = line["answer"]
 
@@ -588,7 +590,8 @@ class Campaign:
     def end(self, order: Mapping[str, Any], before: str) -> None:
         """Bring the rollout to its end, and see that it is the right one."""
         place = self.root / "models" / MODEL / "rollout.json"
-        committed = read_record(place).phase == "committed"
+        record = read_record(place)
+        committed = (record.rollout, record.phase) == (order["rollout"], "committed")
         again = {**order, "generation": int(order["generation"]) + 1}
         answer = None
         if self.chance.random() < 0.5:
@@ -612,8 +615,9 @@ class Campaign:
     def faults(self, number: int, each: int = 8) -> None:
         """At least so many faults that have struck, in rollouts one after the other."""
         left, generation = number, 0
-        while left > 0 and len(self.wrong) < BROKEN:
+        while left > 0:
             before = self.current()
+            self.past.clear()
             others = [one for one in self.shelf.releases if one.digest != before]
             generation += 10
             order: dict[str, Any] = {
@@ -624,12 +628,14 @@ class Campaign:
                 "deadline": DEADLINE,
                 "rollback": True,
             }
-            for _fault in range(each):
+            for fault in range(each):
                 if self.chance.random() < 0.5:
                     # Without a fault, so that faults also come late on the way.
                     self.run(self.chance.choice(("stage", "activate")), order)
                 kind = self.chance.choice(KINDS)
                 step = self.chance.choices(STEPS, LIKELY)[0]
+                if fault == 0 or kind == "network":
+                    step = "stage"
                 if step == "expire":
                     self.later(DEADLINE * 3)
                 left -= self.fault(kind, step, order)
@@ -638,6 +644,9 @@ class Campaign:
                     order["generation"] += 1
                     generation += 1
             self.end(order, before)
+            if self.wrong:
+                self.wrong.append(f"before {before}, order {order}: {'; '.join(self.past)}")
+                return
             self.told["rollouts"] += 1
 
 
@@ -648,7 +657,7 @@ def campaign(seed: int, size: int = 100_000) -> Iterator[Campaign]:
     root = folder / "device"
     root.mkdir()
     shelf = Shelf()
-    for version in (1, 2, 3):
+    for version in range(1, 7):
         shelf.publish(version, size)
     registry, model_server = Registry(shelf), ModelServer(root)
     servers = Loopback(registry), Loopback(model_server)
