@@ -5,9 +5,9 @@ SCENARIOS ?=
 SOAK ?= upgrade
 LANES ?= 2
 
-.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel
+.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel bench-transfer
 
-bench: bench-channel
+bench: bench-channel bench-transfer
 
 test-env:
 	@extensions/env.sh requirements-test.txt $(TEST_VENV)
@@ -30,12 +30,16 @@ molecule: test-env ## Run the scenarios of the roles in LANES=2, or SCENARIOS="t
 test-site: test-env ## Run the scenario that is the lab site itself
 	@$(TESTS) site
 
-soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade, interrupt (both empty the lab) or arm64
+soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade, interrupt (both empty the lab), device_faults or arm64
 	@PYTHONPATH=.collections:extensions/lab $(TEST_VENV)/bin/python -m tests.soak.$(SOAK) $(ARGS)
 
 bench-channel: test-env ## Attack what devices believe: a million traces, python-tuf and openssl beside
 	@$(TEST_VENV)/bin/python tests/benchmarks/channel_traces.py \
 	  --output build/benchmarks/channel-traces.json $(ARGS)
+
+bench-transfer: test-env ## Fetch a release of 500 MiB to eight devices over a link with a cap (needs 5 GB in /tmp)
+	@PYTHONPATH=.collections $(TEST_VENV)/bin/python tests/benchmarks/release_transfer.py \
+	  --output build/benchmarks/release-transfer.json $(ARGS)
 
 locks: test-env ## Renew the hash-locked lists of packages from requirements/*.in
 	@tests/locks.sh $(TEST_VENV)/bin/uv
