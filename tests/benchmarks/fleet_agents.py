@@ -49,6 +49,7 @@ ENDS = {"stage": "staged", "activate": "activated", "commit": "committed", "reve
 BOUNDS = ("0.005", "0.01", "0.02", "0.04", "0.08", "0.16", "0.32", "0.64", "1.28", "+Inf")
 HANDSHAKE_SECONDS = 60.0
 MOST_TRIES = 12
+AT_A_TIME = 50
 
 
 @dataclass
@@ -240,7 +241,7 @@ async def fetched(line: Line, phone: Phone) -> tuple[Sequence[Target], str]:
     phone.state = verdict.state
     if verdict.refusal is not None:
         phone.counted["refused"] += 1
-    return verdict.targets, verdict.refusal.sentence if verdict.refusal is not None else ""
+    return (verdict.targets, verdict.refusal.sentence if verdict.refusal is not None else "")
 
 
 async def tell(line: Line, phone: Phone, targets: Sequence[Target], refusal: str) -> None:
@@ -266,9 +267,8 @@ async def poll(phone: Phone, fleet: Fleet) -> None:
         await tell(line, phone, targets, refusal)
 
 
-async def come(phone: Phone, fleet: Fleet, after: float) -> None:
-    """Poll after a while, and again where it does not work, as ``follow`` does."""
-    await asyncio.sleep(after)
+async def come(phone: Phone, fleet: Fleet) -> None:
+    """Poll, and again where it does not work, as ``follow`` does."""
     for failures in range(1, MOST_TRIES):
         try:
             await poll(phone, fleet)
@@ -281,9 +281,23 @@ async def come(phone: Phone, fleet: Fleet, after: float) -> None:
 
 
 async def everybody(phones: Sequence[Phone], fleet: Fleet, spread: float) -> float:
-    """All at once, or spread over some seconds as their jitter does; how long it took."""
+    """All at once, or spread over some seconds as their jitter does; how long it took.
+
+    Those that are spread wait for one another as well: a machine that is busy makes them slower,
+    and does not make a crowd of them.
+    """
     started = time.monotonic()
-    await asyncio.gather(*(come(one, fleet, fleet.random.random() * spread) for one in phones))
+    some = asyncio.Semaphore(AT_A_TIME if spread else len(phones))
+
+    async def one(phone: Phone) -> None:
+        async with some:
+            await come(phone, fleet)
+
+    async def after(phone: Phone, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await one(phone)
+
+    await asyncio.gather(*(after(phone, fleet.random.random() * spread) for phone in phones))
     return time.monotonic() - started
 
 

@@ -10,6 +10,7 @@ is pushed over SSH. It knows no way of its own to change anything.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -28,7 +29,7 @@ from ..channel.documents import (
 )
 from ..channel.rules import MAX_CHAIN, STALE, UNSIGNED, Clock, Judgement, State
 from ..client import Interrupted
-from ..errors import RegistryError
+from ..errors import BusyError, RegistryError
 from .fleet import MAX_STATE_BYTES, Page
 from .orders import (
     ACTIVATE,
@@ -46,6 +47,7 @@ from .orders import (
 
 FORMAT = 1
 MEMORY = "agent.json"
+LOCK = "agent.lock"
 IDLE_SECONDS = 300.0
 AGAIN_SECONDS = 20.0
 # Of a device that comes late to a ring that has passed: time enough to judge a release by itself.
@@ -181,6 +183,7 @@ class Agent:
         self._steps = steps
         self._local = local
         self._memory = directory / MEMORY
+        self._lock = directory / LOCK
         self._page = Page(0)
         self._signatures = b""
         self.next_poll = IDLE_SECONDS
@@ -194,9 +197,26 @@ class Agent:
         going back take none, and each new connection costs the gateway 2 ms.
 
         Raises:
+            BusyError: Another process of this device is at it.
             Interrupted: The gateway cannot be reached; nothing has changed.
             RegistryError: It answers, but not as it should.
         """
+        with self._alone():
+            return self._poll()
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """What is believed has one writer: the service, or a person who polls by hand."""
+        with self._lock.open("a") as stream:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise BusyError(
+                    "Another poll of this device is under way; it tells what came of it."
+                ) from None
+            yield
+
+    def _poll(self) -> dict[str, Any]:
         with self._contact() as talk:
             judgement = self._fetched(talk)
             work = self._work(judgement.channel)

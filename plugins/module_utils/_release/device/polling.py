@@ -19,7 +19,7 @@ from ..channel.documents import MAX_ROOT_BYTES, MAX_SIGNATURES_BYTES, Signed
 from ..channel.rules import Clock, Own
 from ..channel.state import Folder, Keeper, Trust, by_openssl
 from ..client import Interrupted, read_all
-from ..errors import RegistryError
+from ..errors import BusyError, RegistryError
 from ..web import WebTransport
 from .agent import Agent, Local, wait
 from .fleet import FLEET_FILE, FleetSettings, Gateway, expiry_of
@@ -167,7 +167,8 @@ def follow(
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     made = argparse.ArgumentParser(
-        prog="mlops-fleet", description="Fetch the orders of this device and tell how it is."
+        prog="mlops-fleet",
+        description="Fetch the orders of this device and tell how it is.",
     )
     made.add_argument("--fleet", default=FLEET_FILE, help="default: %(default)s")
     made.add_argument("--settings", default=SETTINGS_FILE, help="default: %(default)s")
@@ -188,6 +189,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             follow(agent, lambda text: (sys.stderr.write(text), sys.stderr.flush()))
             return 0
         told: dict[str, Any] = agent.poll()
+    except BusyError as error:
+        told = {"busy": str(error)}
     except RegistryError as error:
         sys.stderr.write(f"{error}\n")
         return 1

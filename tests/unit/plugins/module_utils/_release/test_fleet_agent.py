@@ -57,7 +57,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.polli
     main,
     sleep,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
+    BusyError,
+    RegistryError,
+)
 
 from tests.benchmarks import channel_world as world
 
@@ -311,6 +314,22 @@ def test_a_failure_that_is_over_is_not_told(tmp_path: Path) -> None:
     device.failing = ""
     one.poll()
     assert gateway.left[-1]["models"]["defects"]["answer"]["failure"] == ""
+
+
+def test_two_polls_of_one_device_do_not_meet(tmp_path: Path) -> None:
+    gateway, device = Gateway(), Device()
+    other = agent(tmp_path, Gateway(), Device())
+
+    def meanwhile(order: Order) -> Answer:
+        with pytest.raises(BusyError, match="under way"):
+            other.poll()
+        return Device.do(device, order)
+
+    device.do = meanwhile  # type: ignore[method-assign]
+    gateway.publish(1, world.target(step=STAGE))
+    agent(tmp_path, gateway, device).poll()
+    assert device.steps == [STAGE]
+    other.poll()
 
 
 def test_a_locked_device_says_so_and_is_asked_again(tmp_path: Path) -> None:
