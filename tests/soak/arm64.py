@@ -8,7 +8,8 @@
 Debian for arm64 is unpacked into a root of its own below the cache directory and runs under QEMU's
 user emulation. The environment of the model server is built for that host as a run of the site
 builds it, put in its place there by the code of host_python_app, and serves the release of the
-tests. Wanted: every golden answer within its tolerance.
+tests. Wanted: every golden answer within its tolerance. Bytecode of all packages would take half an
+hour to make here; the server's first start makes that of the modules it imports.
 
 Needs root. QEMU is unpacked, not installed. While the campaign runs, this machine starts programs
 for arm64; at the end, also a bad one, it does so no more. The root and what is installed in it are
@@ -23,6 +24,7 @@ import http.client
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -57,7 +59,7 @@ digest = app.digest_for(digests, target.version)
 wanted = app.Environment(name, digest, "/usr/bin/python3", target)
 told = {"target": [target.version, target.machine, target.libc], "digest": digest}
 if archive:
-    told["seconds"] = app_apply.install(wanted, archive)
+    told["seconds"] = app_apply.install(wanted, archive, bytecode=False)
 told["there"] = app_apply.installed(wanted) and not app_apply.damaged(wanted)
 print(json.dumps(told))
 """
@@ -251,7 +253,7 @@ def server(root: Path, longest: float) -> Iterator[int]:
     golden = (serving.FIXTURE / "golden.json").read_bytes()
     model = serving.FIXTURE / "model.onnx"
     serving.put_release(root / "srv/models", "iris", "1", model, golden)
-    words = ["env", "PYTHONPATH=/srv/server", "PYTHONDONTWRITEBYTECODE=1", "OMP_NUM_THREADS=1"]
+    words = ["env", "PYTHONPATH=/srv/server", "OMP_NUM_THREADS=1"]
     words += ["PYTHONWARNINGS=ignore", "/opt/mlops/model_serving/bin/python", "-m", "mlops_serving"]
     words += ["--root=/srv/models", f"--port={port}"]
     log = root.parent / "server.log"
@@ -311,6 +313,9 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="make root and environment anew")
     parser.add_argument("--longest", type=float, default=1200.0, help="seconds for the start")
     options = parser.parse_args()
+    # Who ends the campaign does not leave the machine starting programs for arm64.
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit("tests.soak.arm64: ended"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid():
         raise SystemExit("tests.soak.arm64: run it as root; it makes a root and changes into it.")
     try:

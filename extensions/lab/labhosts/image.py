@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import apt_cache
+from .errors import LabError
 from .machine import CACHE, Machine, say
 from .podman import Podman
 from .topology import BASE, POSTGRESQL, SYSTEMS, Host
@@ -141,11 +142,16 @@ def _build_base(machine: Machine, podman: Podman, recipe: Recipe) -> None:
     with tempfile.TemporaryDirectory(prefix="mlops-lab-") as scratch:
         for name, text in recipe.extra_cas:
             Path(scratch, name).write_text(text, encoding="utf-8")
-        machine.pipe(
-            recipe.command(Path(scratch)),
-            [*podman.command, "import", "-", recipe.name],
-            log,
-        )
+        try:
+            machine.pipe(
+                recipe.command(Path(scratch)),
+                [*podman.command, "import", "-", recipe.name],
+                log,
+            )
+        except LabError:
+            # podman takes what it was sent until then, even nothing, for the image.
+            podman("rmi", "--force", recipe.name, check=False)
+            raise
     say(
         f"Built the image of a Debian {recipe.suite} server from {recipe.mirror}, {_since(started)}"
     )
