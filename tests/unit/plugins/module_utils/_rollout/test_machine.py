@@ -662,6 +662,17 @@ def test_one_that_was_not_reached_is_left_alone_for_a_poll() -> None:
     assert "a1" in decide(fleet.state(), (), None, fleet.now + 30).orders
 
 
+def test_orders_that_are_carried_out_are_answered_at_once_and_others_by_the_poll() -> None:
+    fleet = Fleet(ONE)
+    fleet.begin()
+    assert decide(fleet.state(), (), None, fleet.now).wait == 0
+    fleet = Fleet(ONE)
+    for host in ONE["ring_all"]:
+        fleet.request["devices"][host] = {"previous": OLD, "transport": "pull"}
+    fleet.begin()
+    assert decide(fleet.state(), (), None, fleet.now).wait == 30
+
+
 def test_a_device_told_late_gets_what_is_left_of_the_deadline() -> None:
     fleet = Fleet()
     fleet.begin()
