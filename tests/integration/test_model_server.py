@@ -118,6 +118,20 @@ def test_models_stand_side_by_side(server: serving.Server) -> None:
     assert "cannot be served" in told(server.ask("GET", "/v2/models/bf16/ready"), 503)
 
 
+def test_the_device_itself_asks_without_being_counted(server: serving.Server) -> None:
+    """A device tries a release before clients count: the same answer, and no request of theirs."""
+    question = serving.document(1)
+    plain = json.loads(server.ask("POST", "/v2/models/iris/infer", question)[2])
+    before = series(server, "mlops_model_requests_total")
+    status, _headers, body = server.ask("POST", "/v2/repository/models/iris/infer", question)
+    assert status == 200
+    assert json.loads(body)["outputs"] == plain["outputs"]
+    assert series(server, "mlops_model_requests_total") == before
+    wrong = server.ask("POST", "/v2/repository/models/iris/infer", b'{"inputs": []}')
+    assert "lacks the input" in told(wrong, 400)
+    assert server.ask("POST", "/v2/repository/models/nobody/infer", question)[0] == 404
+
+
 def test_the_metadata_name_what_works(server: serving.Server) -> None:
     about = json.loads(server.ask("GET", "/v2")[2])
     assert about["extensions"] == ["binary_tensor_data"]
