@@ -39,7 +39,7 @@ check: env ## Say what site would change, change nothing
 	@$(PLAYBOOK) site.yml --check --diff $(ARGS)
 
 pipeline: env ## Train, register, sign, release and check new models (MODEL=name for one)
-	@$(PLAYBOOK) playbooks/pipeline_check.yml $(if $(MODEL),-e '{"pipeline_model_names": "$(MODEL)"}') $(ARGS)
+	@$(PLAYBOOK) playbooks/pipeline_check.yml -e pipeline_rollout=true $(if $(MODEL),-e '{"pipeline_model_names": "$(MODEL)"}') $(ARGS)
 
 rollout: env ## Bring a release to the devices ring by ring (MODEL=name VERSION=7)
 	@$(PLAYBOOK) playbooks/rollout.yml $(if $(MODEL),-e '{"rollout_model": "$(MODEL)"}') $(if $(VERSION),-e '{"rollout_version": "$(VERSION)"}') $(ARGS)

@@ -48,6 +48,9 @@ VERSIONS = {
     "stranger": "8",
     "tampered": "9",
     "third": "10",
+    "fourth": "11",
+    "fifth": "12",
+    "sixth": "13",
 }
 TAMPERED = b'{"input": "features", "model_name": "iris", "tolerance": 0.0002}'
 

@@ -82,6 +82,15 @@ def outcomes(site: Site) -> dict[str, Any]:
     return found
 
 
+def published(site: Site) -> list[dict[str, str]]:
+    """C(name) and C(digest) of every release that this run has made."""
+    return [
+        {"name": name, "digest": str(one["published"]["digest"])}
+        for name, one in outcomes(site).items()
+        if not one.get("reused") and (one.get("published") or {}).get("digest")
+    ]
+
+
 def wanted(site: Site, host: str) -> list[dict[str, str]]:
     """C(name) and C(digest) of every release that a device is to have after this run."""
     return [

@@ -89,6 +89,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "devices": lambda site, _host: fleet.devices(site),
     "rollout_devices": lambda site, _host: fleet.rollout_devices(site),
     "pipeline_wanted": fleet.wanted,
+    "pipeline_published": lambda site, _host: fleet.published(site),
     "models": lambda site, _host: models.models(site),
     "pipeline_asked": lambda site, _host: fleet.asked(site),
     "pipeline_counted": lambda site, _host: fleet.counted(site),

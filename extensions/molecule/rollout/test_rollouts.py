@@ -1,0 +1,235 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Rollouts over eight devices, as a person starts them: one after the other, on the same site.
+
+The order matters: each stands on the release that the one before has left.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+HERE = ROOT / "extensions" / "molecule" / "rollout"
+STATE = HERE / "inventory" / ".state"
+SCHEMA = json.loads((ROOT / "docs" / "schema" / "rollout.schema.json").read_text("utf-8"))
+CANARY, EARLY = ("rdev1", "rdev2"), ("rdev3", "rdev4")
+FLEET = ("rdev5", "rdev6", "rdev7", "rdev8")
+DEVICES = (*CANARY, *EARLY, *FLEET)
+VERSIONS = {
+    "good": 1,
+    "better": 2,
+    "worse": 3,
+    "slow": 4,
+    "broken": 6,
+    "shifted": 7,
+    "stranger": 8,
+    "tampered": 9,
+    "third": 10,
+    "fourth": 11,
+    "fifth": 12,
+}
+LONGEST = 600
+ASK = (
+    "import urllib.request as r; print(r.urlopen('http://127.0.0.1:8080/release').read().decode())"
+)
+
+
+@cache
+def digests() -> dict[str, str]:
+    found: dict[str, str] = json.loads((STATE / "published.json").read_text("utf-8"))["digests"]
+    return found
+
+
+@dataclass
+class Run:
+    """A run of the playbook under way."""
+
+    process: subprocess.Popen[str]
+    log: Path
+
+    def wait_for(self, words: str) -> None:
+        """Until it has said so."""
+        end = time.monotonic() + LONGEST
+        while words not in self.log.read_text("utf-8"):
+            assert time.monotonic() < end, self.log.read_text("utf-8")[-3000:]
+            assert self.process.poll() is None, self.log.read_text("utf-8")[-3000:]
+            time.sleep(0.1)
+
+    def kill(self) -> None:
+        """As the power of the controller's machine would."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def end(self) -> tuple[int, str]:
+        """How it ended, and all that it said."""
+        code = self.process.wait(LONGEST)
+        return code, self.log.read_text("utf-8")
+
+
+def start(name: str, **more: Any) -> Run:
+    values = {"rollout_model": "iris", "rollout_version": VERSIONS[name], **more}
+    log = STATE / f"rollout-{name}-{time.monotonic_ns()}.log"
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), "playbooks/rollout.yml"]
+    command += ["--inventory", str(HERE / "inventory"), "--extra-vars", json.dumps(values)]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "ANSIBLE_FORCE_COLOR": "false"}
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdout=stream,
+            stderr=stream,
+            text=True,
+            start_new_session=True,
+        )
+    return Run(process, log)
+
+
+def report() -> dict[str, Any]:
+    """The last report; what is not as its schema says fails here."""
+    pages = sorted((STATE / "rollouts").glob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    found: dict[str, Any] = json.loads(pages[-1].read_text("utf-8"))
+    jsonschema.validate(found, SCHEMA)
+    return found
+
+
+def roll_out(name: str, **more: Any) -> tuple[int, dict[str, Any]]:
+    code, said = start(name, **more).end()
+    assert code in (0, 10, 11, 12), said[-4000:]
+    found = report()
+    assert (found["exit_code"], found["digest"]) == (code, digests()[name]), said[-4000:]
+    return code, found
+
+
+def on(host: str, command: str) -> str:
+    done = subprocess.run(
+        ["ssh", "-F", str(STATE / "ssh" / "config"), host, command],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, f"{host}: {done.stderr}"
+    return done.stdout
+
+
+def served(host: str) -> str:
+    """What a device says it serves, asked on the device."""
+    answer = json.loads(on(host, f'python3 -c "{ASK}"'))
+    found = (answer.get("models") or {}).get("iris") or {}
+    return str(found.get("digest") or "")
+
+
+def had(host: str) -> str:
+    """All that a device has of releases: what was never staged is not among it."""
+    return on(
+        host, "ls -R /var/lib/mlops/model_serving/releases; journalctl -u mlops-model-serving"
+    )
+
+
+def all_serve(name: str, hosts: tuple[str, ...] = DEVICES) -> None:
+    assert {host: served(host) for host in hosts} == dict.fromkeys(hosts, digests()[name])
+
+
+def lab(*words: str) -> None:
+    command = [sys.executable, "extensions/lab/lab.py", "podman", *words]
+    command[3:3] = ["--topology", str(HERE / "topology.toml")]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_first_release_goes_through_the_same_gates() -> None:
+    code, found = roll_out("good")
+    assert (code, found["outcome"], found["from"]) == (0, "COMPLETED", "")
+    gates = {gate["name"]: gate["verdict"] for gate in found["rings"][0]["gates"]}
+    assert gates["answers"] == gates["errors"] == "PASS"
+    assert gates["latency:control"] == gates["shift"] == "LEFT_OUT"
+    all_serve("good")
+
+
+def test_a_good_release_completes_and_the_second_run_changes_nothing() -> None:
+    assert roll_out("better")[0] == 0
+    all_serve("better")
+    lines = on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl")
+    assert roll_out("better")[0] == 0
+    assert on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl") == lines
+
+
+@pytest.mark.parametrize(
+    ("name", "gate"),
+    [
+        # In the order in which they were signed: a device takes no older one.
+        ("worse", "golden"),
+        ("slow", "latency:control"),
+        ("broken", "load"),
+        ("shifted", "shift"),
+        ("tampered", "signature"),
+    ],
+)
+def test_a_bad_release_is_stopped_in_the_first_ring_and_undone(name: str, gate: str) -> None:
+    code, found = roll_out(name)
+    assert (code, found["outcome"]) == (10, "ROLLED_BACK")
+    stopped = found["stopped_by"]
+    assert (stopped["ring"], stopped["name"], stopped["verdict"]) == ("ring_canary", gate, "FAIL")
+    page = (STATE / "rollouts" / f"rollout-{found['id']}.html").read_text("utf-8")
+    assert "What stopped it" in page
+    assert [ring["state"] for ring in found["rings"]] == ["failed", "not begun", "not begun"]
+    all_serve("better")
+    digest = digests()[name].partition(":")[2]
+    assert [host for host in (*EARLY, *FLEET) if digest in had(host)] == []
+
+
+def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> None:
+    code, said = start("stranger").end()
+    assert code == 2
+    assert "is not known here" in " ".join(said.split())
+    digest = digests()["stranger"].partition(":")[2]
+    assert [host for host in DEVICES if digest in had(host)] == []
+
+
+def test_a_controller_killed_three_times_is_taken_up_by_the_same_command() -> None:
+    for words in ("2 devices: stage.", "2 looked at beside", "ring_fleet begins"):
+        run = start("third")
+        run.wait_for(words)
+        run.kill()
+    assert roll_out("third")[0] == 0
+    all_serve("third")
+
+
+def test_a_device_that_is_switched_off_is_deferred_and_caught_up() -> None:
+    lab("stop", "--time", "10", "mlops-rollout-rdev8")
+    try:
+        code, found = roll_out("fourth", rollout_deferred_share=0.5)
+    finally:
+        lab("start", "mlops-rollout-rdev8")
+    assert (code, found["outcome"], found["deferred"]) == (12, "PARTIAL", ["rdev8"])
+    all_serve("fourth", DEVICES[:-1])
+    time.sleep(5)
+    code, found = roll_out("fourth")
+    assert (code, found["deferred"]) == (0, [])
+    all_serve("fourth")
+
+
+def test_of_two_controllers_one_leads_and_the_other_says_so() -> None:
+    first = start("fifth")
+    first.wait_for("2 looked at beside")
+    second = start("fifth")
+    code, said = first.end()
+    assert code == 2
+    assert "is led by another controller" in " ".join(said.split())
+    code, said = second.end()
+    assert code == 0, said[-3000:]
+    all_serve("fifth")
