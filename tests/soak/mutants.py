@@ -35,7 +35,7 @@ PACKAGE = "ansible_collections.mlops.onprem.plugins.module_utils._rollout"
 SOURCES = ROOT / "plugins" / "module_utils" / "_rollout"
 TESTS = ROOT / "tests" / "unit" / "plugins" / "module_utils" / "_rollout"
 # What is broken, and the tests that have to notice, the quick ones first.
-MACHINE = ("test_machine.py", "test_campaigns.py", "test_desk.py")
+MACHINE = ("test_machine.py", "test_stops.py", "test_campaigns.py", "test_desk.py")
 GATES = ("test_gates.py", "test_evalues.py", "test_desk.py")
 PARTS = {
     "machine.py": MACHINE,

@@ -112,3 +112,23 @@ def test_a_device_silent_at_its_commit_is_asked_until_its_deadline() -> None:
     entry = fleet.events("deferred")[0]
     assert entry.data["hosts"] == {"a3": "It was not heard of after its ring had passed."}
     assert entry.time - fleet.state().activated_at >= 360
+
+
+def test_each_order_carries_what_its_step_needs_and_no_more() -> None:
+    fleet = Fleet({"ring_all": ["a1"]}, local={"memory_mib": 9}, bandwidth_mbit=8)
+    fleet.devices["a1"].ill = True
+    obey, told = fleet.devices["a1"].obey, []
+
+    def listens(order: Order, now: float) -> Answer:
+        told.append(
+            (order.step, order.deadline > 0, dict(order.limits), order.rate, order.rollback)
+        )
+        return obey(order, now)
+
+    fleet.devices["a1"].obey = listens  # type: ignore[method-assign]
+    assert fleet.run() == ROLLED_BACK
+    assert told == [
+        ("stage", False, {}, 1_000_000, False),
+        ("activate", True, {"memory_mib": 9}, 0, False),
+        ("revert", False, {}, 0, True),
+    ]
