@@ -5,6 +5,9 @@
 
 What decides is the module ``rollout`` on the control host, what looks is ``rollout_look`` there,
 and what touches a device is a task of its own. This carries between them.
+
+Devices that fetch their orders are never connected to: what they are to be told is published by
+``rollout_channel``, and what came of it and what they counted is read by ``fleet_states``.
 """
 
 from __future__ import annotations
@@ -21,19 +24,35 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels import alike
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.page import as_html
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import PUSH
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.report import report, row
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
     ASKS,
     answer_of,
     devices_of,
+    fresh_answers,
     gate_word,
     look_line,
+    seen_of_control,
+    seen_of_ring,
     start_asks,
+    strangers,
+    told_devices,
 )
 
 FACT = "mlops_rollouts"
 LEAST_WAIT = 0.2
+# Polls that a device may miss before it counts as silent, and seconds where nothing is awaited.
+MISSED_POLLS = 4
+IDLE_SILENT = 900.0
+CLASSES = {"x86_64", "aarch64"}
+# What a channel says of one model.
+SAID = (
+    "model", "digest", "size", "counter", "step", "rollout", "generation", "deadline", "limits",
+    "rate", "rollback",
+)  # fmt: skip
 ARGUMENTS: dict[str, Any] = {
     "asked": {"type": "dict", "required": True},
     "limits": {"type": "dict", "default": {}},
@@ -43,6 +62,7 @@ ARGUMENTS: dict[str, Any] = {
     "looked": {"type": "str", "default": "__rollout_looked"},
     "answer": {"type": "str", "default": "__rollout_answer"},
     "last": {"type": "dict", "default": {}},
+    "fleet": {"type": "dict", "default": {}},
     "local": {"type": "dict", "default": {}},
     "prometheus": {"type": "dict", "default": {}},
     "journals": {"type": "str", "required": True},
@@ -69,20 +89,31 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "Found no name of a model, wanted which one to roll out: set rollout_model."
             )
         last = self._args["last"]
-        if last.get("model") == self._model and last.get("generation"):
-            found = self._ask("next", generation=last["generation"], answers=self._answers(last))
+        going = last.get("model") == self._model and last.get("generation")
+        self._channels: dict[str, dict[str, Any]] = self._args["fleet"].get("devices") or {}
+        # What was published and what was handed in by this run.
+        self._published: dict[str, Any] = dict(last["published"]) if going else {}
+        self._heard: dict[str, Any] = dict(last["heard"]) if going else {}
+        if going:
+            answers = [*self._answers(last), *self._fetched(last)]
+            found = self._ask("next", generation=last["generation"], answers=answers)
         else:
             found = self._open()
         found = self._watch(found)
+        pushed, pulled = by_transport(found)
         result.update(
             changed=True,
             model=self._model,
             generation=found["generation"],
             rollout=found["rollout"],
-            orders={order["host"]: order for order in found["orders"]},
+            orders=pushed,
+            pulled=pulled,
+            channels=found["channels"],
+            published=self._published,
+            heard=self._heard,
             outcome=found["outcome"],
         )
-        if found["outcome"] or not found["orders"]:
+        if found["outcome"] or not pushed:
             result.update(self._end(found))
         return result
 
@@ -121,8 +152,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _request(self) -> dict[str, Any]:
         release, hostvars = self._args["release"], self._vars["hostvars"]
         hosts = self._args["hosts"]
-        looked = {host: hostvars[host].get(self._args["looked"]) for host in hosts}
-        transports = {host: str(hostvars[host].get("rollout_transport") or "") for host in hosts}
+        pull = [host for host in hosts if host in self._channels]
+        looked = {
+            host: hostvars[host].get(self._args["looked"]) for host in hosts if host not in pull
+        }
         rings = self._args["limits"].get("rings") or ()
         groups = {
             name: [host for host in members if host in hosts]
@@ -135,7 +168,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "digest": str(release.get("digest") or ""),
             "counter": int(release.get("counter") or 0),
             "size": int(release.get("size") or 0),
-            "devices": devices_of(looked, transports),
+            "devices": {**devices_of(looked), **self._that_fetch(pull)},
             "groups": groups,
             "local": self._args["local"],
         }
@@ -144,6 +177,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """What a person asked for, at the beginning of a run."""
         asked = self._args["asked"]
         action = str(asked["action"])
+        if action == "status":
+            return {**self._ask("status"), "channels": []}
         if action != "start":
             more = (
                 {"request": {"devices": self._request()["devices"]}} if action == "resume" else {}
@@ -156,7 +191,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return self._ask("plan", request=request)
         if ask == "status" or self._task.check_mode:
             self._tell([f"{status['rollout']} is {status['outcome'] or status['mode']}."])
-            return {**status, "orders": []}
+            return {**status, "orders": [], "channels": []}
         if ask == "resume":
             return self._ask("resume", request={"devices": request["devices"]})
         return self._ask("begin", request=request)
@@ -171,21 +206,45 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         ]
 
     def _watch(self, found: dict[str, Any]) -> dict[str, Any]:
-        """Look and ask again for as long as no device is to be told anything."""
-        while not found["orders"] and not found["outcome"]:
+        """Look and ask again for as long as no device is to be told anything over SSH."""
+        self._publish(found)
+        while not by_transport(found)[0] and not found["outcome"]:
             if found["mode"] in ("idle", "finished") or self._task.check_mode:
                 break
             time.sleep(max(LEAST_WAIT, float(found["wait_seconds"])))
-            look = self._look(found["watch"]) if found.get("watch") else None
-            more = {"look": look} if look else {}
+            look = self._look(found) if found.get("watch") else None
+            more: dict[str, Any] = {"look": look} if look else {}
+            pulled = by_transport(found)[1]
+            if pulled:
+                more["answers"] = self._fetched({**found, "pulled": pulled})
             found = self._ask("next", generation=found["generation"], **more)
+            self._publish(found)
             if look:
                 said = found["said"]
                 self._tell([look_line(look["ring"], len(look["control"]), said)])
                 self._tell([line for line in said if not gate_word(line)])
         return found
 
-    def _look(self, watch: Mapping[str, Any]) -> dict[str, Any]:
+    def _look(self, told: Mapping[str, Any]) -> dict[str, Any]:
+        """Look at the ring and beside it: over the network, or at what devices have left."""
+        watch = told["watch"]
+        found = self._look_over(watch)
+        ring = [host for host in watch["ring"] if host in self._channels]
+        if ring:
+            digest = watch["ring"][ring[0]]
+            polls = [one["next_poll"] for one in told["channels"] if set(one["hosts"]) & set(ring)]
+            within = MISSED_POLLS * float(max(polls, default=IDLE_SILENT / MISSED_POLLS))
+            found["ring"] = found["ring"] + seen_of_ring(self._states(ring, digest, within=within))
+        beside: dict[str, list[str]] = {}
+        for host, digest in watch["control"].items():
+            if host in self._channels:
+                beside.setdefault(digest, []).append(host)
+        for digest, hosts in beside.items():
+            said = self._states(hosts, digest, within=IDLE_SILENT)
+            found["control"] = found["control"] + seen_of_control(said)
+        return found
+
+    def _look_over(self, watch: Mapping[str, Any]) -> dict[str, Any]:
         where = {str(one["name"]): one for one in self._args["addresses"]}
         rows = {
             side: [
@@ -196,11 +255,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     "digest": digest,
                 }
                 for host, digest in watch[side].items()
-                if host in where
+                if host in where and host not in self._channels
             ]
             for side in ("ring", "control")
         }
         queries = (self._args["limits"].get("gates") or {}).get("queries") or []
+        if not rows["ring"] and not rows["control"] and not queries:
+            return {"ring": [], "control": [], "queries": {}}
         found = self._module(
             "rollout_look",
             model=self._model,
@@ -213,6 +274,65 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for host, problem in found["problems"].items():
             self._tell([f"{host}: {problem}."])
         return {side: found[side] for side in ("ring", "control", "queries")}
+
+    # -- devices that fetch their orders -------------------------------------------------------
+
+    def _states(self, hosts: list[str], digest: str, **more: Any) -> dict[str, Any]:
+        about = {"rollout": "look", "step": "look", **more}
+        return self._module("fleet_states", hosts=hosts, model=self._model, digest=digest, **about)
+
+    def _that_fetch(self, hosts: list[str]) -> dict[str, dict[str, Any]]:
+        """These devices, as they told how they are."""
+        if not hosts:
+            return {}
+        others = strangers(self._channels, self._args["hosts"])
+        if others:
+            raise AnsibleActionFail(
+                f"The model {self._model} is not for {', '.join(others)}, which follow the channel "
+                "of a ring that it is for, and would take it. Name them in hosts of the model in "
+                "models, or put them into another group ring_*."
+            )
+        renewed = self._module("rollout_channel", step="renew", site=self._args["fleet"]["site"])
+        if not renewed.get("root"):
+            raise AnsibleActionFail(
+                f"There is no root document, and {', '.join(hosts[:3])} would believe nothing; "
+                "make it with playbooks/fleet_keys.yml."
+            )
+        digest = str(self._args["release"].get("digest") or "")
+        return told_devices(self._states(hosts, digest, within=IDLE_SILENT), self._channels, hosts)
+
+    def _publish(self, found: Mapping[str, Any]) -> None:
+        """Tell by channel what is to be told, where that has not been done yet."""
+        if self._task.check_mode:
+            return
+        classes = {str(one.get("device_class") or "") for one in self._channels.values()} - {""}
+        for wanted in found["channels"]:
+            before = self._published.get(wanted["channel"])
+            if before and alike(before, wanted):
+                continue
+            self._module(
+                "rollout_channel",
+                step="publish",
+                site=self._args["fleet"]["site"],
+                ring=wanted["channel"],
+                only=self._model,
+                device_classes=sorted(CLASSES | classes),
+                models=[{key: wanted[key] for key in SAID}] if wanted["step"] else [],
+                next_poll=wanted["next_poll"],
+            )
+            self._published[wanted["channel"]] = wanted
+
+    def _fetched(self, told: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """What those devices have left of their orders since it was handed in last."""
+        orders: Mapping[str, Any] = told["pulled"]
+        found: list[dict[str, Any]] = []
+        for wanted in told["channels"]:
+            hosts = [host for host in wanted["hosts"] if host in orders]
+            if hosts and wanted["step"]:
+                about = {name: wanted[name] for name in ("rollout", "generation", "step")}
+                said = self._states(hosts, wanted["digest"], **about)
+                found += fresh_answers(said, orders, self._heard)
+        return found
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -241,6 +361,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "changed": bool(found.get("changed")) and not self._task.check_mode,
             "ansible_facts": {FACT: {**known, self._model: fact}},
         }
+
+
+def by_transport(
+    found: Mapping[str, Any],
+) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The orders that a task carries out, and those that devices fetch."""
+    pushed: dict[str, dict[str, Any]] = {}
+    pulled: dict[str, dict[str, Any]] = {}
+    for order in found["orders"]:
+        (pushed if order["transport"] == PUSH else pulled)[order["host"]] = order
+    return pushed, pulled
 
 
 def write(directory: Path, made: Mapping[str, Any]) -> str:

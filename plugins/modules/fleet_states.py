@@ -103,7 +103,8 @@ devices:
   description:
     - What else each device told, by its name - when (by the clock of the control host), the number
       of the channel that it believes, whether that has expired, why it refuses a document, its lock
-      file, the end of its certificate, and why its state cannot be read.
+      file, the end of its certificate, what it serves of the model, and why its state cannot be
+      read.
   returned: success
   type: dict
   sample: {edge1: {at: 1800000000.0, sequence: 12, stale: false, lock: ""}}
@@ -144,7 +145,7 @@ def read_all(directory: Path, hosts: Iterable[str]) -> dict[str, Told]:
     return found
 
 
-def result(collected: Collected) -> dict[str, Any]:
+def result(collected: Collected, model: str) -> dict[str, Any]:
     """The answer of the module."""
     return {
         "answers": [asdict(one) for one in collected.answers],
@@ -155,6 +156,7 @@ def result(collected: Collected) -> dict[str, Any]:
             one.host: {
                 **{name: getattr(one, name) for name in ABOUT},
                 "certificate_expires": one.certificate_expires,
+                "served": one.models[model].answer.served if model in one.models else "",
             }
             for one in collected.told
         },
@@ -198,7 +200,7 @@ def main() -> None:
         params["step"],
         since,
     )
-    module.exit_json(changed=False, **result(collected))
+    module.exit_json(changed=False, **result(collected, params["model"]))
 
 
 if __name__ == "__main__":

@@ -75,7 +75,8 @@ options:
       devices:
         description:
           - By name of the host C(previous) (the digest that it serves, empty if none), C(transport)
-            (V(push) or V(pull)), C(online), and what was measured of it in C(architecture),
+            (V(push) or V(pull)), C(channel) (that one with V(pull) follows), C(online), and
+            what was measured of it in C(architecture),
             C(memory_mib) and C(accelerator).
         type: dict
       groups:
@@ -238,6 +239,15 @@ orders:
   type: list
   elements: dict
   sample: []
+channels:
+  description:
+    - What devices that fetch their orders are to be told, by channel, as
+      M(mlops.onprem.rollout_channel) publishes it. It follows from the journal, and is the same
+      until something is decided. An empty C(step) is nothing more about the model.
+  returned: success
+  type: list
+  elements: dict
+  sample: [{channel: ring_canary, hosts: [edge1], step: stage, next_poll: 15}]
 watch:
   description:
     - Whom to look at after RV(wait_seconds), for the next call. C(ring) and C(control) give the

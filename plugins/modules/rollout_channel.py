@@ -107,6 +107,12 @@ options:
         description: Whether the release is older than one that was ordered before.
         type: bool
         default: false
+  only:
+    description:
+      - Name of the one model that O(step=publish) is about. What the channel says of other models
+        stays. Without it the channel says nothing but O(models).
+    type: str
+    default: ""
   next_poll:
     description: Seconds after which a device of the ring is to ask again.
     type: int
@@ -187,7 +193,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import Signed
+from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import (
+    Signed,
+    Target,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.publish import (
     Publisher,
     Wanted,
@@ -226,6 +235,7 @@ OPTIONS: dict[str, Any] = {
             "rollback": {"type": "bool", "default": False},
         },
     },
+    "only": {"type": "str", "default": ""},
     "next_poll": {"type": "int", "default": 300},
     "valid_days": {"type": "int", "default": 30},
     "directory": {"type": "path", "default": "/var/lib/mlops/fleet"},
@@ -246,11 +256,13 @@ def answer(publisher: Publisher, options: dict[str, Any], write: bool) -> dict[s
         return {"changed": publisher.install(signed, write), **roots(publisher)}
     if step == "renew":
         done = publisher.renew(write=write)
-        return {"changed": bool(done), "rings": done}
+        return {"changed": bool(done), "rings": done, **roots(publisher)}
     targets = [
         read_target(row, 0, f"model {number}")
         for number, row in enumerate(options["models"], start=1)
     ]
+    if options["only"]:
+        targets = with_others(publisher, options["ring"], options["only"], targets)
     done_one = publisher.publish(
         Wanted(
             options["ring"],
@@ -266,6 +278,16 @@ def answer(publisher: Publisher, options: dict[str, Any], write: bool) -> dict[s
         "sequence": done_one.channel.sequence,
         "expires": done_one.channel.expires,
     }
+
+
+def with_others(publisher: Publisher, ring: str, model: str, targets: list[Target]) -> list[Target]:
+    """What a channel says once it says this of one model."""
+    strangers = [target.model for target in targets if target.model != model]
+    if strangers:
+        raise RegistryError(f"Found the model {strangers[0]} in models, wanted only {model}.")
+    before = publisher.channels().get(ring)
+    others = [one for one in before.models if one.model != model] if before is not None else []
+    return sorted([*others, *targets], key=lambda target: target.model)
 
 
 def roots(publisher: Publisher) -> dict[str, Any]:

@@ -15,6 +15,9 @@ description:
   - Runs on the controller, delegated to the control host. Hands what devices answered to
     M(mlops.onprem.rollout), and as long as nothing is to be ordered looks at the ring with
     M(mlops.onprem.rollout_look) and asks again. Says each decision and each look as it comes.
+  - What devices that fetch their orders are to be told is published with
+    M(mlops.onprem.rollout_channel). What came of it, and what they have counted, is read with
+    M(mlops.onprem.fleet_states). No connection is made to them.
   - Decides nothing and touches no device. A run that is killed here is taken up by the next one.
   - When the rollout has ended, writes C(rollout-<id>.html) and C(rollout-<id>.json), see
     P(mlops.onprem.rollout_verdict#lookup).
@@ -49,6 +52,12 @@ options:
     description: Variable in which each device has what came of its last order.
     type: str
     default: __rollout_answer
+  fleet:
+    description:
+      - C(site), the identity of the site, and in C(devices) the devices that fetch their orders, by
+        name, with the C(channel) that each follows and its C(device_class).
+    type: dict
+    default: {}
   last:
     description: What this returned the turn before; empty in the first turn of a run.
     type: dict
@@ -95,6 +104,23 @@ EXAMPLES = r"""
 RETURN = r"""
 orders:
   description: By device, what it is to be told with M(mlops.onprem.rollout_device).
+  returned: success
+  type: dict
+pulled:
+  description: By device that fetches its orders, what it has not answered yet.
+  returned: success
+  type: dict
+channels:
+  description: What channels are to say, see RV(mlops.onprem.rollout#module:channels).
+  returned: success
+  type: list
+  elements: dict
+published:
+  description: By channel, what this run has published, for the next turn.
+  returned: success
+  type: dict
+heard:
+  description: By device, which answer was handed in last, for the next turn.
   returned: success
   type: dict
 model:

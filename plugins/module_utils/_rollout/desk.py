@@ -13,7 +13,7 @@ from typing import Any
 
 from .._findings.sentence import counted
 from .._findings.shape import ShapeError
-from . import evidence, machine, telling, words
+from . import channels, evidence, machine, telling, words
 from . import journal as j
 from . import plan as planning
 from .codec import answers as parse_answers
@@ -81,7 +81,7 @@ class Desk:
         now = max(now, before.changed)  # a clock that was set back waits at most for itself
         if asked.ask == "plan":
             plan = planning.make(asked.model, asked.request, now, promoted(before))
-            return {**self._told(before, None), **plan_told(plan)}
+            return {**self._told(before, None, now), **plan_told(plan)}
         spoken = _spoken(before, asked, now, keeper.holder())
         state = before.copy()
         for entry in spoken:
@@ -95,7 +95,7 @@ class Desk:
                 keeper.hold(Holder(spoken[0].generation, asked.holder, now))
             keeper.add(new)
             self._tell(keeper, decision.state if decision else state)
-        told = self._told(state, decision)
+        told = self._told(state, decision, now)
         told.update(changed=bool(new), said=[line for entry in new for line in said_by(entry)])
         if asked.ask == "begin":
             told.update(plan_told(state.planned()))
@@ -144,7 +144,7 @@ class Desk:
             second.state,
         )
 
-    def _told(self, state: State, decision: Decision | None) -> dict[str, Any]:
+    def _told(self, state: State, decision: Decision | None, now: float) -> dict[str, Any]:
         after = decision.state if decision else state
         outcome = decision.outcome if decision else "PAUSED" if state.paused else state.outcome
         wanted = decision.watch if decision else None
@@ -168,6 +168,7 @@ class Desk:
                 {"host": host, "transport": after.hosts[host].transport, **asdict(order)}
                 for host, order in (decision.orders if decision else {}).items()
             ],
+            "channels": channels.wanted(after, now),
             "watch": watch,
             "wait_seconds": decision.wait if decision else 0.0,
             "release": after.release,

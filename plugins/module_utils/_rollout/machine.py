@@ -259,9 +259,18 @@ def _staging(state: State, now: float) -> Any:
 
 
 def _batch(state: State, waiting: Sequence[str]) -> list[str]:
-    """The devices that may begin to download now."""
-    busy = sum(host.step == STAGE and not host.ok and host.active for host in state.hosts.values())
-    return list(waiting[: max(0, state.planned().limits.concurrent_downloads - busy)])
+    """The devices that may begin to download now.
+
+    Those that fetch their orders read one document for the whole ring, so all of them may.
+    """
+    busy = sum(
+        host.step == STAGE and not host.ok and host.active and host.transport == PUSH
+        for host in state.hosts.values()
+    )
+    pushed = [host for host in waiting if state.hosts[host].transport == PUSH]
+    left = max(0, state.planned().limits.concurrent_downloads - busy)
+    held = set(pushed[left:])
+    return [host for host in waiting if host not in held]
 
 
 def _staged(state: State, now: float) -> Any:
@@ -424,13 +433,17 @@ def _lost(state: State, name: str, now: float) -> bool:
 
 
 def _back(state: State) -> Any:
-    """A tolerated failure is one device that goes back alone."""
+    """A tolerated failure is one device that goes back alone.
+
+    One that fetches its orders cannot be told alone; it goes back by its own deadline.
+    """
     hosts = [
         host
         for host in state.members
         if state.hosts[host].failure
         and state.hosts[host].touched
         and state.hosts[host].step != REVERT
+        and state.hosts[host].transport == PUSH
     ]
     return (j.ORDERED, {"step": REVERT, "hosts": hosts}) if hosts else None
 

@@ -55,8 +55,12 @@ def _rate(state: State, hosts: Sequence[str]) -> int:
     limits = state.planned().limits if hosts else None
     if limits is None or not limits.bandwidth_mbit:
         return 0
-    pull = any(state.hosts[host].transport != PUSH for host in hosts)
-    at_once = limits.concurrent_downloads if pull else len(hosts)
+    # Of those that fetch their orders all may download at once, whenever they come.
+    pull = sum(
+        host.transport != PUSH and host.step == STAGE
+        for host in map(state.hosts.__getitem__, state.members)
+    )
+    at_once = pull + sum(state.hosts[host].transport == PUSH for host in hosts)
     return max(1, int(limits.bandwidth_mbit * 1e6 / 8 / at_once))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
@@ -36,6 +36,7 @@ SCHEMA = 1
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TRANSPORTS = PUSH, PULL = "push", "pull"
+ACTIVE_SECONDS, CONTACTS_A_SECOND = 15, 100
 RING, ALL = "ring", "all"
 NOTHING: Mapping[str, Any] = {}
 
@@ -71,6 +72,7 @@ class Planned:
     transport: str = "push"
     online: bool = True
     kind: str = ""
+    channel: str = ""  # that it follows, where it fetches its orders
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,9 @@ KEYS = (
     "poll_seconds", "concurrent_downloads", "bandwidth_mbit", "deferred_share", "failed_share",
     "min_requests", "probe_requests",
 )  # fmt: skip
-DEVICE_KEYS = ("previous", "transport", "online", "architecture", "memory_mib", "accelerator")
+DEVICE_KEYS = (
+    "previous", "transport", "channel", "online", "architecture", "memory_mib", "accelerator",
+)  # fmt: skip
 
 
 def make(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[str] = ()) -> Plan:
@@ -161,6 +165,7 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
         optional(request, "shares", lambda value: each(value, number), (0.01, 0.1, 1.0)),
         earlier,
     )
+    _one_ring_a_channel(rings.rings, devices)
     digest = str(request.get("digest") or "")
     if not DIGEST.fullmatch(digest):
         raise ShapeError(f"must be sha256: and 64 hexadecimal digits, but is {digest!r}", "digest")
@@ -181,7 +186,7 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
         size=optional(request, "size", whole, 0),
         rings=rings.rings,
         devices=devices,
-        limits=_limits(request),
+        limits=_limits(request, pulling(devices)),
         gates=optional(request, "gates", mapping, {}),
         local={name: number(value) for name, value in (request.get("local") or {}).items()},
         approval=approval,
@@ -190,6 +195,35 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
         promoted=rings.promoted,
         said=rings.said,
     )
+
+
+def next_poll(devices: int) -> int:
+    """Seconds after which devices that fetch their orders ask again while something is awaited.
+
+    A contact takes the gateway 2 ms of one core (tests/benchmarks/fleet.py), so that a hundred a
+    second leave most of it to others.
+    """
+    return max(ACTIVE_SECONDS, -(-devices // CONTACTS_A_SECOND))
+
+
+def pulling(devices: Mapping[str, Planned]) -> int:
+    """How many devices fetch their orders."""
+    return sum(device.transport != PUSH for device in devices.values())
+
+
+def _one_ring_a_channel(rings: Sequence[Ring], devices: Mapping[str, Planned]) -> None:
+    """All that follow a channel do what it says, so it is of one ring."""
+    where: dict[str, str] = {}
+    for ring in rings:
+        for host in ring.hosts:
+            channel = devices[host].channel
+            if channel and where.setdefault(channel, ring.name) != ring.name:
+                raise ShapeError(
+                    f"{host} of the ring {ring.name} follows the channel {channel}, as devices of "
+                    f"the ring {where[channel]} do; put devices with rollout_transport: pull into "
+                    "groups ring_* that are the rings of this rollout",
+                    "devices",
+                )
 
 
 def _lines(window: object) -> Sequence[object]:
@@ -234,7 +268,13 @@ def _devices(data: Any) -> tuple[dict[str, Planned], dict[str, Measured]]:
             raise error.within(f"devices.{host}") from None
         measured[host] = found
         online = bool(row.get("online", True))
-        devices[host] = Planned(str(row.get("previous") or ""), transport, online, found.kind)
+        devices[host] = Planned(
+            str(row.get("previous") or ""),
+            transport,
+            online,
+            found.kind,
+            str(row.get("channel") or "") if transport != PUSH else "",
+        )
     return devices, measured
 
 
@@ -263,7 +303,7 @@ def positive(value: object) -> float:
     return found
 
 
-def _limits(request: Mapping[str, Any]) -> Limits:
+def _limits(request: Mapping[str, Any], pull: int = 0) -> Limits:
     default = Limits()
     # A gate that tolerates failed devices means those that fail before it can look, too.
     failed = mapping(request.get("gates") or {}).get("device_failure_rate_max") or 0.0
@@ -280,6 +320,9 @@ def _limits(request: Mapping[str, Any]) -> Limits:
         min_requests=optional(request, "min_requests", whole, default.min_requests),
         probe_requests=optional(request, "probe_requests", whole, default.probe_requests),
     )
+    if pull:
+        # Twice the time in which one asks: also the last look before a deadline hears of it.
+        limits = replace(limits, poll=max(limits.poll, 2.0 * next_poll(pull)))
     if limits.concurrent_downloads < 1:
         raise ShapeError("must be at least 1", "concurrent_downloads")
     if limits.bake > limits.bake_limit:

@@ -68,6 +68,7 @@ class Host:
     phase: str = "none"
     moved: int = 0
     gates: tuple[Mapping[str, Any], ...] = ()
+    channel: str = ""  # that it follows, where it fetches its orders
 
     @property
     def active(self) -> bool:
@@ -206,7 +207,9 @@ def _started(state: State, entry: Entry) -> None:
         state.records.append(Record(ring.name, ring.hosts))
         for host in ring.hosts:
             device = plan.devices[host]
-            state.hosts[host] = Host(device.previous, device.transport, ring.name)
+            state.hosts[host] = Host(
+                device.previous, device.transport, ring.name, channel=device.channel
+            )
 
 
 def _approved(state: State, entry: Entry) -> None:
@@ -397,7 +400,9 @@ def _resumed(state: State, entry: Entry) -> None:
     for name, data in entry.data["hosts"].items():
         if name not in state.hosts:
             device = Planned(**data)
-            state.hosts[name] = Host(device.previous, device.transport, CATCH_UP)
+            state.hosts[name] = Host(
+                device.previous, device.transport, CATCH_UP, channel=device.channel
+            )
     if state.mode == OVER:
         state.mode, state.outcome = REOPENED, ""
 

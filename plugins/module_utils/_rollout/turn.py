@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .plan import PULL, PUSH
 from .shapes import COMPLETED, PARTIAL
 
 ANSWER = ("step", "phase", "served", "gates", "refused", "failure", "moved")
@@ -54,20 +55,83 @@ def start_asks(status: Mapping[str, Any], digest: str, approved: bool) -> str:
     return "resume" if status.get("outcome") in (COMPLETED, PARTIAL) else "begin"
 
 
-def devices_of(
-    looked: Mapping[str, Mapping[str, Any] | None], transports: Mapping[str, str]
-) -> dict[str, dict[str, Any]]:
-    """The devices of a plan, from what each said when it was looked at."""
+def devices_of(looked: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict[str, Any]]:
+    """The devices of a plan that are pushed to, from what each said when it was looked at."""
     found = {}
     for host, result in looked.items():
         online = bool(result) and not (result or {}).get("unreachable")
         served = str((result or {}).get("served") or "")
         found[host] = {
             "previous": served if online else "",
-            "transport": transports.get(host) or "push",
+            "transport": PUSH,
             "online": online,
         }
     return found
+
+
+def told_devices(
+    said: Mapping[str, Any], channels: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]
+) -> dict[str, dict[str, Any]]:
+    """The devices of a plan that fetch their orders, from the states that they left."""
+    silent = set(said.get("silent") or ())
+    found = {}
+    for host in hosts:
+        about = said.get("devices", {}).get(host) or {}
+        online = host not in silent
+        found[host] = {
+            "previous": str(about.get("served") or "") if online else "",
+            "transport": PULL,
+            "channel": str(channels[host]["channel"]),
+            "online": online,
+        }
+    return found
+
+
+def strangers(channels: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]) -> list[str]:
+    """Devices that follow a channel of these hosts and are not among them."""
+    used = {channels[host]["channel"] for host in hosts if host in channels}
+    return sorted(
+        host for host, one in channels.items() if one["channel"] in used and host not in set(hosts)
+    )
+
+
+def fresh_answers(
+    said: Mapping[str, Any], orders: Mapping[str, Mapping[str, Any]], heard: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """What devices have told of their orders and was not handed in before.
+
+    A channel can be further than an order: who comes late to a ring that has passed reads that it
+    is to commit, and goes through all steps. What it tells then is the answer to each of them.
+    """
+    found = []
+    for answer in said["answers"]:
+        order = orders[answer["host"]]
+        key = [order["rollout"], order["generation"], order["step"]]
+        key.append(said["devices"][answer["host"]]["at"])
+        if heard.get(answer["host"]) != key:
+            heard[answer["host"]] = key
+            found.append({**answer, "step": order["step"]})
+    return found
+
+
+def seen_of_ring(said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What devices of a ring have counted, as they told it.
+
+    Nobody can ask them. One that told lately that its server has the release answers, also where
+    no client has asked it; whether it was asked enough is judged by its requests.
+    """
+    silent = set(said["silent"])
+    found = [
+        {**one, "answered": True if one["answered"] is None else one["answered"]}
+        for one in said["seen"]
+    ]
+    found += [{"host": host, "answered": False} for host in sorted(silent)]
+    return found
+
+
+def seen_of_control(said: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same of devices beside it; one that tells nothing of its release compares to nothing."""
+    return [one for one in said["seen"] if one["answered"] is not False]
 
 
 def look_line(ring: Sequence[Mapping[str, Any]], control: int, said: Sequence[str]) -> str:

@@ -64,6 +64,17 @@ def channel_of(site: Site, host: str) -> str:
     return ring_of(site, host) or LAST_RING
 
 
+def rollout_channels(site: Site) -> dict[str, dict[str, str]]:
+    """C(channel) and C(device_class) of every device that fetches its orders, by name."""
+    return {
+        host: {
+            "channel": channel_of(site, host),
+            "device_class": str(site.value(host, "model_serving_device_class") or ""),
+        }
+        for host in pulling(site)
+    }
+
+
 def rollout_devices(site: Site) -> list[dict[str, str]]:
     """C(name) of every device, and where it serves and tells what it counts."""
     return [

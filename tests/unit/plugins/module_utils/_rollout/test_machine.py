@@ -108,11 +108,14 @@ def test_at_most_so_many_devices_download_at_once_and_share_the_cap() -> None:
     assert rates == [[1_000_000] * 3, [1_000_000] * 3, [3_000_000], []]
 
 
-def test_pull_devices_share_the_cap_by_how_many_may_download() -> None:
-    fleet = Fleet(ONE, concurrent_downloads=2, bandwidth_mbit=16)
-    fleet.request["devices"]["a1"]["transport"] = "pull"
+def test_pull_devices_begin_together_and_share_the_cap_with_those_that_are_pushed() -> None:
+    fleet = Fleet(ONE, concurrent_downloads=1, bandwidth_mbit=24)
+    for host in ("a1", "a3"):
+        fleet.request["devices"][host]["transport"] = "pull"
     fleet.begin()
     decision = decide(fleet.state(), (), None, fleet.now)
+    # Of two that are pushed one begins; the two others read the same document.
+    assert sorted(decision.orders) == ["a1", "a2", "a3"]
     assert {order.rate for order in decision.orders.values()} == {1_000_000}
 
 

@@ -55,7 +55,10 @@ def test_a_plan_of_another_schema_is_refused() -> None:
 
 
 def test_the_deadline_is_the_limit_of_baking_and_two_polls() -> None:
-    assert made().limits.deadline == 340
+    push = {"devices": {"a": {"previous": OLD}, "b": {}, "c": {}}}
+    assert made(**push).limits.deadline == 340
+    # Where a device fetches its orders, what was told last is heard in time too.
+    assert made().limits.deadline == 360
     assert Limits(bake_limit=10, poll=1).deadline == 12
 
 
@@ -115,7 +118,7 @@ def test_the_plan_as_people_read_it() -> None:
         "ring_fleet: 2 devices (1 offline), detects a defect rate of 25 % or more, 10 MB, "
         "at least 70 s, needs the approval of anna."
     )
-    assert "reverts by itself after 340 s" in text[3]
+    assert "reverts by itself after 360 s" in text[3]
     assert any("Europe/Berlin" in line for line in text)
     assert any("left out" in line for line in lines(made(devices={"a": {}, "b": {}}), []))
 

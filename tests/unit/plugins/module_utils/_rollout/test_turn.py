@@ -11,9 +11,14 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
     answer_of,
     devices_of,
+    fresh_answers,
     gate_word,
     look_line,
+    seen_of_control,
+    seen_of_ring,
     start_asks,
+    strangers,
+    told_devices,
 )
 
 NEW, OLD = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -67,8 +72,8 @@ def test_devices_are_planned_by_what_they_said_at_first() -> None:
         "edge2": {"unreachable": True},
         "edge3": None,
     }
-    found = devices_of(looked, {"edge1": "pull"})
-    assert found["edge1"] == {"previous": OLD, "transport": "pull", "online": True}
+    found = devices_of(looked)
+    assert found["edge1"] == {"previous": OLD, "transport": "push", "online": True}
     assert found["edge2"] == {"previous": "", "transport": "push", "online": False}
     assert not found["edge3"]["online"]
 
@@ -89,3 +94,48 @@ def test_only_a_verdict_is_a_word() -> None:
     assert gate_word("errors: LEFT_OUT. No control.") == "errors LEFT_OUT"
     assert gate_word("The ring ring_early passed. All gates: PASS.") == ""
     assert gate_word("2 devices: stage.") == ""
+
+
+CHANNELS = {"edge1": {"channel": "ring_a"}, "edge2": {"channel": "ring_a"}}
+
+
+def test_devices_that_fetch_are_planned_by_what_they_told() -> None:
+    said = {"silent": ["edge2"], "devices": {"edge1": {"served": OLD}, "edge2": {"served": OLD}}}
+    found = told_devices(said, CHANNELS, ["edge1", "edge2"])
+    same = {"transport": "pull", "channel": "ring_a"}
+    assert found["edge1"] == {**same, "previous": OLD, "online": True}
+    assert found["edge2"] == {**same, "previous": "", "online": False}
+
+
+def test_who_follows_a_channel_of_these_devices_is_one_of_them() -> None:
+    assert strangers(CHANNELS, ["edge1", "edge2"]) == []
+    assert strangers(CHANNELS, ["edge1", "edge9"]) == ["edge2"]
+    assert strangers(CHANNELS, ["edge9"]) == []
+
+
+def test_an_answer_is_handed_in_once_for_each_order() -> None:
+    heard: dict[str, Any] = {}
+    order = {"rollout": "r", "generation": 1, "step": "stage"}
+    said = {
+        "answers": [{"host": "edge1", "step": "commit", "phase": "committed"}],
+        "devices": {"edge1": {"at": 5.0}},
+    }
+    assert fresh_answers(said, {"edge1": order}, heard)[0]["step"] == "stage"
+    assert fresh_answers(said, {"edge1": order}, heard) == []
+    assert fresh_answers(said, {"edge1": {**order, "step": "activate"}}, heard)
+    said["devices"] = {"edge1": {"at": 6.0}}
+    assert fresh_answers(said, {"edge1": {**order, "step": "activate"}}, heard)
+
+
+def test_what_devices_have_told_is_seen_as_if_they_had_been_looked_at() -> None:
+    def seen(host: str, answered: bool | None) -> dict[str, Any]:
+        return {"host": host, "answered": answered}
+
+    said = {
+        "seen": [seen("edge1", True), seen("edge2", None), seen("edge3", False)],
+        "silent": ["edge4"],
+    }
+    assert {one["host"]: one["answered"] for one in seen_of_ring(said)} == {
+        "edge1": True, "edge2": True, "edge3": False, "edge4": False,
+    }  # fmt: skip
+    assert [one["host"] for one in seen_of_control(said)] == ["edge1", "edge2"]

@@ -40,6 +40,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.stat
     Trust,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.modules import rollout_channel
 
 from tests.benchmarks import channel_world as world
 from tests.benchmarks.channel_world import NOW, WEEK, YEAR
@@ -353,3 +354,36 @@ def test_what_a_playbook_leaves_out_is_the_least() -> None:
     found = publish.read_target(row, 5, "model 1")
     assert found == Target("defects", "sha256:" + "a" * 64, 1, 7, 5, "stage", "r", 1)
     assert json.loads(json.dumps(found.to_json()))["minimum_counter"] == 5
+
+
+def test_what_is_said_of_one_model_leaves_what_is_said_of_others(tmp_path: Path) -> None:
+    control = Control(tmp_path)
+    control.root()
+    publisher = control.publisher()
+    options: dict[str, Any] = {
+        "step": "publish",
+        "ring": world.RING,
+        "device_classes": [world.CLASS],
+    }
+    options.update(next_poll=300, valid_days=30)
+
+    def tell(model: str, models: list[dict[str, Any]]) -> bool:
+        found = rollout_channel.answer(
+            publisher, {**options, "only": model, "models": models}, True
+        )
+        return bool(found["changed"])
+
+    def target(model: str) -> dict[str, Any]:
+        return world.target(model=model).to_json()
+
+    def told() -> list[str]:
+        return [one.model for one in publisher.channels()[world.RING].models]
+
+    assert tell("cracks", [target("cracks")])
+    assert tell("bolts", [target("bolts")])
+    assert told() == ["bolts", "cracks"]
+    assert not tell("cracks", [target("cracks")])
+    assert tell("cracks", [])
+    assert told() == ["bolts"]
+    with pytest.raises(RegistryError, match="Found the model bolts in models, wanted only cracks"):
+        tell("cracks", [target("bolts")])

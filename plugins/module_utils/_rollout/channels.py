@@ -1,0 +1,122 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What devices that fetch their orders are to be told: one order for all that follow a channel.
+
+It follows from the journal alone, by levels: whoever takes a rollout up publishes the same again.
+All that follow a channel do what it says, so there is no order to one of them. Where some of a ring
+committed and others are to go back, nothing is said of the model: the others go back by their own
+deadline, and those that committed stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .plan import PUSH, next_poll
+from .shapes import ACTIVATE, COMMIT, REVERT, STAGE
+from .state import BAKING, CATCH_UP, CATCHING, FAILED, STAGING, WAITING, State, active
+
+IDLE_SECONDS = 300
+PASSED, REVERTED = "passed", "reverted"
+UNDER_WAY = {STAGING: STAGE, BAKING: ACTIVATE}
+# A deadline in a document is not made anew for every second that passes.
+DEADLINE_SLACK = 60.0
+
+
+def wanted(state: State, now: float) -> list[dict[str, Any]]:
+    """What each channel is to say of the model; one that it says nothing new to is not named.
+
+    ``step`` is empty where nothing is to be said of the model any more.
+    """
+    if not state.rollout:
+        return []
+    found = []
+    for channel, hosts in sorted(_followers(state).items()):
+        step = _step(state, _ring_state(state, hosts), hosts)
+        if step is not None:
+            found.append(_row(state, channel, hosts, step, now))
+    return found
+
+
+def _followers(state: State) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, host in state.hosts.items():
+        if host.transport != PUSH and host.channel:
+            found.setdefault(host.channel, []).append(name)
+    return found
+
+
+def _ring_state(state: State, hosts: Sequence[str]) -> str:
+    """Where the ring of these devices is. Those that are new are caught up at the end."""
+    names = {state.hosts[host].ring for host in hosts}
+    planned = names - {CATCH_UP} or names
+    for record in state.records:
+        if record.name in planned:
+            return PASSED if record.state == CATCHING else record.state
+    return WAITING
+
+
+def _step(state: State, ring: str, hosts: Sequence[str]) -> str | None:
+    if ring == WAITING:
+        return None
+    if ring == PASSED:
+        return COMMIT
+    if ring in (FAILED, REVERTED):
+        kept = any(state.hosts[host].committed for host in hosts)
+        return "" if kept else REVERT
+    return UNDER_WAY[ring] if state.mode == ring and not state.paused else ""
+
+
+def _row(state: State, channel: str, hosts: Sequence[str], step: str, now: float) -> dict[str, Any]:
+    plan = state.planned()
+    left = state.activated_at + plan.limits.deadline - now
+    return {
+        "channel": channel,
+        "hosts": list(hosts),
+        "model": plan.model,
+        "step": step,
+        "digest": plan.digest,
+        "size": max(1, plan.size),
+        "counter": plan.counter,
+        "rollout": state.rollout,
+        "generation": state.generation,
+        "deadline": max(1.0, left) if step == ACTIVATE else 0.0,
+        # Also one that comes late to a ring that has passed judges by them.
+        "limits": dict(plan.local),
+        "rate": _rate(state, hosts, step),
+        "rollback": step == REVERT,
+        "next_poll": next_poll(len(hosts)) if _awaited(state, hosts) else IDLE_SECONDS,
+    }
+
+
+def _awaited(state: State, hosts: Sequence[str]) -> bool:
+    """Whether something is to be heard of these devices soon."""
+    if not state.running or state.paused:
+        return False
+    under_way = set(active(state)) if state.mode in (STAGING, BAKING) else set()
+    return any(
+        host in under_way or (state.hosts[host].step and not state.hosts[host].ok)
+        for host in hosts
+        if state.hosts[host].active or state.hosts[host].step == REVERT
+    )
+
+
+def _rate(state: State, hosts: Sequence[str], step: str) -> int:
+    """Bytes a second for each download. All that follow a channel may download at once."""
+    limits = state.planned().limits
+    if not limits.bandwidth_mbit or step in ("", REVERT):
+        return 0
+    at_once = limits.concurrent_downloads
+    if step == STAGE:
+        pushed = sum(state.hosts[host].transport == PUSH for host in state.members)
+        at_once = len(hosts) + min(pushed, limits.concurrent_downloads)
+    return max(1, int(limits.bandwidth_mbit * 1e6 / 8 / at_once))
+
+
+def alike(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether what was published says what is wanted now."""
+    own = ("hosts", "deadline")
+    said, say = ({k: v for k, v in row.items() if k not in own} for row in (before, after))
+    return said == say and 0 <= before["deadline"] - after["deadline"] <= DEADLINE_SLACK

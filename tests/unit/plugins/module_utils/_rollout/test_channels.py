@@ -1,0 +1,145 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What channels are to say follows from the journal: one order for all that follow one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout import words
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels import (
+    IDLE_SECONDS,
+    alike,
+    wanted,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.errors import RolloutError
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.machine import decide
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import next_poll
+
+from .fleet import NEW, OLD, RINGS, Fleet
+
+PULL = {
+    host: {"previous": OLD, "transport": "pull", "channel": ring}
+    for ring, hosts in RINGS.items()
+    for host in hosts
+}
+
+
+def fleet_of(**more: Any) -> Fleet:
+    return Fleet(devices={**PULL, **more.pop("devices", {})}, **more)
+
+
+def said(fleet: Fleet) -> dict[str, str]:
+    return {row["channel"]: row["step"] for row in wanted(fleet.state(), fleet.now)}
+
+
+def followed(fleet: Fleet) -> list[dict[str, str]]:
+    """Every different thing that the channels said in a whole rollout."""
+    found: list[dict[str, str]] = []
+
+    def note(one: Fleet) -> None:
+        now = said(one)
+        if not found or found[-1] != now:
+            found.append(now)
+
+    fleet.on_step = note
+    fleet.run()
+    note(fleet)
+    return found
+
+
+def test_each_ring_is_told_step_by_step_and_keeps_what_it_was_told_last() -> None:
+    found = followed(fleet_of())
+    canary = [row.get("ring_canary") for row in found]
+    assert canary == ["stage", "activate", *["commit"] * (len(canary) - 2)]
+    assert found[0] == {"ring_canary": "stage"}
+    assert found[-1] == dict.fromkeys(RINGS, "commit")
+
+
+def test_a_ring_that_failed_is_told_to_go_back_and_a_later_one_nothing() -> None:
+    fleet = fleet_of(on_failure="all")
+    fleet.devices["b1"].ill = True
+    found = followed(fleet)
+    assert found[-1] == {"ring_canary": "revert", "ring_early": "revert"}
+    fleet = fleet_of(on_failure="ring")
+    fleet.devices["b1"].ill = True
+    assert followed(fleet)[-1] == {"ring_canary": "commit", "ring_early": "revert"}
+
+
+def test_all_that_an_order_says_is_there() -> None:
+    fleet = fleet_of(size=1000, counter=7, bandwidth_mbit=8, local={"memory_mib": 100})
+    fleet.begin()
+    fleet.write(decide(fleet.state(), (), None, fleet.now).entries)
+    row = wanted(fleet.state(), fleet.now)[0]
+    assert (row["digest"], row["size"], row["counter"], row["generation"]) == (NEW, 1000, 7, 1)
+    assert (row["rate"], row["limits"], row["rollback"]) == (1_000_000, {"memory_mib": 100}, False)
+    assert row["next_poll"] == next_poll(1) < IDLE_SECONDS
+
+
+def test_while_it_is_paused_nothing_is_said_of_the_release_to_the_ring_under_way() -> None:
+    fleet = fleet_of()
+    paused: list[dict[str, str]] = []
+
+    def pause(one: Fleet) -> None:
+        if said(one).get("ring_early") == "activate" and not paused:
+            one.write(words.pause(one.state(), "carl", "", one.now))
+            paused.append(said(one))
+
+    fleet.on_step = pause
+    assert fleet.run() == "PAUSED"
+    assert paused == [{"ring_canary": "commit", "ring_early": ""}]
+    fleet.resume()
+    assert said(fleet)["ring_early"] == "activate"
+
+
+def test_where_some_of_a_ring_committed_an_abort_tells_nobody_to_go_back() -> None:
+    fleet = fleet_of()
+
+    def abort(one: Fleet) -> None:
+        if said(one).get("ring_fleet") == "commit":
+            one.devices["c2"].online = False  # it is away when it is told
+        if one.devices["c1"].phase == "committed" and one.state().mode == "committing":
+            generation = one.state().generation + 1
+            one.write(words.abort(one.state(), generation, "carl", "", one.now))
+
+    fleet.on_step = abort
+    assert fleet.run() == "ABORTED"
+    assert said(fleet)["ring_fleet"] == ""
+    assert said(fleet)["ring_canary"] == "commit"
+
+
+def test_a_device_that_failed_is_not_told_alone_to_go_back() -> None:
+    fleet = fleet_of(failed_share=0.5)
+    fleet.devices["c1"].bad, fleet.devices["c1"].wrong_gate = "It is bad.", "FAIL"
+    found = followed(fleet)
+    assert "revert" not in {step for row in found for step in row.values()}
+    assert not [entry for entry in fleet.events("ordered") if entry.data["step"] == "revert"]
+
+
+def test_one_channel_is_of_one_ring() -> None:
+    device = {"previous": OLD, "transport": "pull", "channel": "ring_fleet"}
+    with pytest.raises(RolloutError, match="b1 of the ring ring_early follows the channel"):
+        fleet_of(devices={"b1": device, "a1": device}).plan()
+    pushed = {"b1": {"previous": OLD, "channel": "ring_fleet"}}
+    assert fleet_of(devices=pushed).plan().devices["b1"].channel == ""
+
+
+def test_a_deadline_is_published_anew_once_it_is_off_by_a_minute() -> None:
+    row = {"channel": "ring_canary", "step": "activate", "hosts": ["a"], "deadline": 900.0}
+    assert alike(row, {**row, "deadline": 850.0, "hosts": []})
+    assert not alike(row, {**row, "deadline": 830.0})
+    assert not alike(row, {**row, "deadline": 901.0})
+    assert not alike(row, {**row, "step": "commit"})
+
+
+def test_many_devices_ask_more_rarely() -> None:
+    assert [next_poll(devices) for devices in (1, 1500, 10_000)] == [15, 15, 100]
+
+
+def test_without_devices_that_fetch_there_is_no_channel() -> None:
+    fleet = Fleet()
+    assert wanted(fleet.state(), fleet.now) == []
+    fleet.run()
+    assert wanted(fleet.state(), fleet.now) == []
