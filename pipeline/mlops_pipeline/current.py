@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find the release that was published last, with its golden answers; change nothing.
+"""Find the release that was published last, or the one that is named; change nothing.
 
 The model registry only gives a hint. Signature and evaluation are verified here as devices do it.
 What names another site, model or key is refused. Where nothing can be verified, as with a release
@@ -152,11 +152,16 @@ class Last:
 
 
 def find_last(config: Config, timings: Timings, name: str) -> Last:
-    """Find the last release of a model that the site has signed. May raise ``RegistryError``."""
-    with timings.measure("ask the registry"):
-        version = aliased_version(config, name, config.options.text("alias", "champion"))
-    digest = tagged_digest(version or {})
-    if version is None or not digest:
+    """Find the last release of a model that the site has signed. May raise ``RegistryError``.
+
+    Where the devices were brought to one by a rollout (``release``), it is that one.
+    """
+    digest = config.options.text("release", "-")
+    if digest == "-":
+        with timings.measure("ask the registry"):
+            version = aliased_version(config, name, config.options.text("alias", "champion"))
+        digest = tagged_digest(version or {})
+    if not digest:
         return Last()
     with timings.measure("read the release"):
         registry, manifest = find_manifest(config, name, check_digest(digest))

@@ -94,11 +94,11 @@ def outcomes(site: Site) -> dict[str, Any]:
 
 
 def published(site: Site) -> list[dict[str, str]]:
-    """C(name) and C(digest) of every release that this run has made."""
+    """C(name) and C(digest) of every release that is to be rolled out."""
     return [
         {"name": name, "digest": str(one["published"]["digest"])}
         for name, one in outcomes(site).items()
-        if not one.get("reused") and (one.get("published") or {}).get("digest")
+        if one.get("by_rollout") and (one.get("published") or {}).get("digest")
     ]
 
 

@@ -67,8 +67,8 @@ class Site:
         full = signature.Claims(**{**said, **claims}, counter=0, key_id="")
         signing.sign_release(self.registry, self.digest, signer or self.signer, full, now=1000.0)
 
-    def ask(self, golden: Path | None = None) -> dict[str, Any]:
-        options = {"model_name": "demo", "site": "plant-7", "release_keys": self.keys}
+    def ask(self, golden: Path | None = None, **more: Any) -> dict[str, Any]:
+        options = {"model_name": "demo", "site": "plant-7", "release_keys": self.keys, **more}
         config = Config(Section(options, "c"), {})
         answer: dict[str, Any] = current.run(config, Timings(), str(golden) if golden else None)
         return answer
@@ -86,6 +86,14 @@ def test_a_release_signed_for_this_is_found(site: Site, tmp_path: Path) -> None:
     # Of the signature and the release; the model registry said 99.
     assert (answer["model_version"], answer["run_id"]) == ("4", "run1")
     assert (tmp_path / "golden.json").read_bytes() == GOLDEN
+
+
+def test_the_release_that_devices_were_brought_to_goes_before_the_last_one(site: Site) -> None:
+    site.sign()
+    last, site.tags = site.digest, []
+    assert site.ask()["digest"] is None
+    answer = site.ask(release=last)
+    assert (answer["digest"], answer["model_version"]) == (last, "4")
 
 
 @pytest.mark.parametrize(

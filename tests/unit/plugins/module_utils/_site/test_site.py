@@ -358,6 +358,14 @@ def released(**by_model: dict[str, Any]) -> dict[str, Any]:
     return {"results": rows}
 
 
+def test_what_came_by_a_rollout_before_is_not_rolled_out_again() -> None:
+    known = {**found_of("known", ["edge1"]), "by_rollout": False}
+    fresh = {**found_of("fresh", ["edge1"], "sha256:b"), "by_rollout": True}
+    nothing = {**found_of("nothing", ["edge1"]), "by_rollout": True, "published": {}}
+    told = {"ctl1": {"__pipeline_found": {"known": known, "fresh": fresh, "nothing": nothing}}}
+    assert asked("pipeline_published", told) == [{"name": "fresh", "digest": "sha256:b"}]
+
+
 def test_devices_that_did_not_take_a_release_are_not_asked() -> None:
     def told(release: dict[str, Any]) -> dict[str, Any]:
         return {
