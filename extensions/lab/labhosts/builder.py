@@ -28,6 +28,11 @@ from .topology import POSTGRESQL, SYSTEMS, Host, Topology
 OWNER_LABEL = "mlops.lab.topology"
 SPEC_LABEL = "mlops.lab.spec"
 BOOT_SECONDS = 60
+# What makes a host this host, and not one like it.
+FORGET = (
+    "rm -rf /etc/ssh/ssh_host_* /root/.ansible /root/.ssh /var/log/journal/* /var/tmp/* /tmp/*; "
+    ": >/etc/machine-id"
+)
 # What systemd's sandboxing, Ceph and ordinary administration need; far less than --privileged,
 # which would show the disks of this machine.
 CAPABILITIES = (
@@ -99,13 +104,13 @@ class Builder:
             say(f"Somebody killed {_names(lost)}; making new ones (what those held is lost)")
         new = [h for h in self.topology.hosts if not self._complete(standing.get(h.name))]
         idle = [h for h in self.topology.hosts if self._stopped(standing.get(h.name))]
-        images = image.ensure(self.machine, self.podman, new)
+        images = self._images(new)
         network = self._ensure_network()
         for text, hosts, action in (
             (
                 "Created",
                 new,
-                lambda host: self._create(host, images[host.system, host.kind], network),
+                lambda host: self._create(host, images[host], network),
             ),
             ("Started", idle, self._start),
         ):
@@ -163,6 +168,36 @@ class Builder:
         begun = time.monotonic()
         self._each(hosts, reboot)
         say(f"Restarted {_names(hosts)}, {time.monotonic() - begun:.1f} s")
+
+    def keep(self, host: Host) -> None:
+        """Make an image of a prepared host; the host is of no use afterwards and goes."""
+        if not host.prepared:
+            raise LabError(
+                f"{host.name} cannot be kept: {self.topology.path.name} does not say as what "
+                "(prepared = NAME)."
+            )
+        files = self.topology.prepared[host.prepared]
+        name = image.prepared_name(self.machine, host, files)
+        container = self.topology.container(host)
+        self.machine.run([*self.state.ssh_command(host), FORGET])
+        self.podman("stop", "--time", "90", container)
+        image.keep(self.podman, container, name)
+        self.podman.remove(container)
+
+    def _images(self, hosts: Iterable[Host]) -> dict[Host, str]:
+        """The image of each host: that of prepared ones where there is one, else a fresh Debian."""
+        found: dict[Host, str] = {}
+        by_name: dict[tuple[str, str], str | None] = {}
+        for host in hosts:
+            if host.prepared and (host.system, host.prepared) not in by_name:
+                files = self.topology.prepared[host.prepared]
+                kept = image.usable_prepared(self.machine, self.podman, host, files)
+                by_name[host.system, host.prepared] = kept
+            if name := by_name.get((host.system, host.prepared)):
+                found[host] = name
+        others = [host for host in hosts if host not in found]
+        made = image.ensure(self.machine, self.podman, others)
+        return found | {host: made[host.system, host.kind] for host in others}
 
     def standing(self) -> dict[str, Standing]:
         by_container = {self.topology.container(h): h.name for h in self.topology.hosts}

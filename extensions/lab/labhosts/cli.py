@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     restart = verb("restart", "Reboot hosts: an orderly shutdown, then a start.")
     restart.add_argument("--power-cut", action="store_true", help="kill instead of shutting down")
     restart.add_argument("host", nargs="+", metavar="HOST")
+    keep = verb("keep", "Make a prepared host the image of those like it; the host goes.")
+    keep.add_argument("host", metavar="HOST")
     ssh = verb("ssh", "Log in to a host, or run a command there.")
     ssh.add_argument("host", metavar="HOST")
     ssh.add_argument("command", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -96,6 +98,9 @@ def run(options: argparse.Namespace) -> int:
         return status(builder)
     elif options.verb == "restart":
         builder.restart([topology.host(name) for name in options.host], power_cut=options.power_cut)
+    elif options.verb == "keep":
+        with machine_lock("builder"):
+            builder.keep(topology.host(options.host))
     elif options.verb == "ssh":
         command = builder.state.ssh_command(topology.host(options.host))
         return subprocess.call([*command, *options.command])

@@ -131,6 +131,32 @@ def ensure(machine: Machine, podman: Podman, hosts: Iterable[Host]) -> dict[tupl
     return names
 
 
+def prepared_name(machine: Machine, host: Host, files: Sequence[Path]) -> str:
+    """The image of prepared hosts; another one whenever one of the files changes."""
+    texts = [Recipe.of(machine, host.system).tag, *(file.read_text("utf-8") for file in files)]
+    tag = hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]
+    return f"{REPOSITORY}-{host.prepared}:{tag}"
+
+
+def usable_prepared(
+    machine: Machine, podman: Podman, host: Host, files: Sequence[Path]
+) -> str | None:
+    """The image that such a host was kept as, if there is one and it is not too old."""
+    name = prepared_name(machine, host, files)
+    return name if _usable(podman, name) else None
+
+
+def keep(podman: Podman, container: str, name: str) -> None:
+    """Make a stopped host the image of those like it; older ones go once no host uses them."""
+    started = time.monotonic()
+    podman("commit", "--quiet", container, name)
+    kept = podman("images", "--quiet", "--no-trunc", name).out.split()
+    for image in podman("images", "--quiet", "--no-trunc", name.rpartition(":")[0]).out.split():
+        if image not in kept:
+            podman("rmi", image, check=False)
+    say(f"Kept {container} as {name}, {_since(started)}")
+
+
 def remove_all(podman: Podman) -> None:
     for image in _ours(podman):
         podman("rmi", "--force", image)

@@ -7,7 +7,7 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ class Host:
     ip: str
     kind: str = BASE
     system: str = SYSTEMS[0]
+    prepared: str = ""  # name of the image that one such host was kept as
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Topology:
     network: ipaddress.IPv4Network
     inventory: Path
     hosts: tuple[Host, ...]
+    prepared: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     @property
     def gateway(self) -> str:
@@ -80,7 +82,7 @@ def load(path: Path) -> Topology:
 def parse(data: Mapping[str, Any], path: Path) -> Topology:
     """Raise LabError naming the place, or return a topology nothing else needs to check."""
     where = path.name
-    _only(data, {"project", "network", "inventory", "hosts"}, where)
+    _only(data, {"project", "network", "inventory", "hosts", "prepared"}, where)
     project = _text(data, "project", where)
     if not _NAME.fullmatch(project):
         raise LabError(f"{where}: project {project!r} is not a lower-case name.")
@@ -104,10 +106,32 @@ def parse(data: Mapping[str, Any], path: Path) -> Topology:
         raise LabError(
             f"{where}: more than one host of kind {POSTGRESQL!r}; a company has one here."
         )
+    prepared = _prepared(data, path.parent, where)
+    for host in hosts:
+        if host.prepared and host.prepared not in prepared:
+            raise LabError(f"{where}: there is no table [prepared.{host.prepared}].")
     inventory = data.get("inventory", project)
     if not isinstance(inventory, str):
         raise LabError(f"{where}: inventory is not a path.")
-    return Topology(path, project, network, (path.parent / inventory).resolve(), hosts)
+    return Topology(path, project, network, (path.parent / inventory).resolve(), hosts, prepared)
+
+
+def _prepared(data: Mapping[str, Any], beside: Path, where: str) -> dict[str, tuple[Path, ...]]:
+    """Images by name: the files that they are made after, which say when they are out of date."""
+    tables = data.get("prepared", {})
+    if not isinstance(tables, Mapping):
+        raise LabError(f"{where}: prepared is not tables [prepared.NAME].")
+    found = {}
+    for name, table in tables.items():
+        place = f"{where}: prepared.{name}"
+        if not _NAME.fullmatch(name) or name == POSTGRESQL:
+            raise LabError(f"{place}: the name is not a lower-case name that is free.")
+        files = table.get("files") if isinstance(table, Mapping) else None
+        if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+            raise LabError(f"{place}: files is missing or not a list of paths.")
+        _only(table, {"files"}, place)
+        found[name] = tuple((beside / file).resolve() for file in files)
+    return found
 
 
 def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) -> Host:
@@ -116,7 +140,7 @@ def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) 
         raise LabError(f"{place}: the name is not a lower-case host name.")
     if not isinstance(table, Mapping):
         raise LabError(f"{place}: is not a table.")
-    _only(table, {"ip", "kind", "system"}, place)
+    _only(table, {"ip", "kind", "system", "prepared"}, place)
     ip = _text(table, "ip", place)
     try:
         address = ipaddress.IPv4Address(ip)
@@ -133,7 +157,12 @@ def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) 
         raise LabError(f"{place}: system {system!r} is not one of {', '.join(SYSTEMS)}.")
     if kind == POSTGRESQL and system != SYSTEMS[0]:
         raise LabError(f"{place}: a host of kind {kind!r} is made of {SYSTEMS[0]} only.")
-    return Host(name, ip, kind, system)
+    prepared = table.get("prepared", "")
+    if not isinstance(prepared, str) or (prepared and kind != BASE):
+        raise LabError(
+            f"{place}: prepared is not an image's name, for hosts of kind {BASE!r} only."
+        )
+    return Host(name, ip, kind, system, prepared)
 
 
 def _text(data: Mapping[str, Any], key: str, where: str) -> str:

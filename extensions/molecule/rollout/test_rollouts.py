@@ -3,17 +3,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rollouts over eight devices, as a person starts them: one after the other, on the same site.
 
-The order matters: each stands on the release that the one before has left.
+The order matters: each stands on the release that the one before has left. CI runs the first four;
+those marked `soak` come only with `make soak SOAK=rollout`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,6 +44,7 @@ VERSIONS = {
     "third": 10,
     "fourth": 11,
     "fifth": 12,
+    "sixth": 13,
 }
 LONGEST = 600
 ASK = (
@@ -151,6 +155,32 @@ def lab(*words: str) -> None:
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
 
 
+def wait_until(true: Callable[[], bool], what: str, seconds: float = LONGEST) -> None:
+    """Until it is so, also where nothing answers in the meantime."""
+    end = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired, ValueError):
+            if true():
+                return
+        assert time.monotonic() < end, f"not after {seconds} s: {what}"
+        time.sleep(0.5)
+
+
+@contextlib.contextmanager
+def switched_off(host: str) -> Iterator[None]:
+    """Without a device, which serves again afterwards."""
+    lab("stop", "--time", "10", f"mlops-rollout-{host}")
+    try:
+        yield
+    finally:
+        lab("start", f"mlops-rollout-{host}")
+    wait_until(lambda: bool(served(host)), f"{host} serves")
+
+
+def journal_lines() -> int:
+    return int(on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl"))
+
+
 def test_the_first_release_goes_through_the_same_gates() -> None:
     code, found = roll_out("good")
     assert (code, found["outcome"], found["from"]) == (0, "COMPLETED", "")
@@ -160,23 +190,34 @@ def test_the_first_release_goes_through_the_same_gates() -> None:
     all_serve("good")
 
 
-def test_a_good_release_completes_and_the_second_run_changes_nothing() -> None:
-    assert roll_out("better")[0] == 0
+def test_a_good_release_gets_through_with_a_killed_controller_and_a_device_that_is_off() -> None:
+    with switched_off("rdev8"):
+        run = start("better", rollout_deferred_share=0.5)
+        run.wait_for("ring_early begins")
+        run.kill()
+        all_serve("better", CANARY)
+        all_serve("good", FLEET[:-1])
+        code, found = roll_out("better", rollout_deferred_share=0.5)
+        assert (code, found["outcome"], found["deferred"]) == (12, "PARTIAL", ["rdev8"])
+        all_serve("better", DEVICES[:-1])
+    all_serve("good", ("rdev8",))
+    code, found = roll_out("better")
+    assert (code, found["outcome"], found["deferred"]) == (0, "COMPLETED", [])
     all_serve("better")
-    lines = on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl")
+    lines = journal_lines()
     assert roll_out("better")[0] == 0
-    assert on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl") == lines
+    assert journal_lines() == lines
 
 
 @pytest.mark.parametrize(
     ("name", "gate"),
     [
         # In the order in which they were signed: a device takes no older one.
-        ("worse", "golden"),
-        ("slow", "latency:control"),
+        pytest.param("worse", "golden", marks=pytest.mark.soak),
+        pytest.param("slow", "latency:control", marks=pytest.mark.soak),
         ("broken", "load"),
         ("shifted", "shift"),
-        ("tampered", "signature"),
+        pytest.param("tampered", "signature", marks=pytest.mark.soak),
     ],
 )
 def test_a_bad_release_is_stopped_in_the_first_ring_and_undone(name: str, gate: str) -> None:
@@ -192,6 +233,7 @@ def test_a_bad_release_is_stopped_in_the_first_ring_and_undone(name: str, gate: 
     assert [host for host in (*EARLY, *FLEET) if digest in had(host)] == []
 
 
+@pytest.mark.soak
 def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> None:
     code, said = start("stranger").end()
     assert code == 2
@@ -200,6 +242,7 @@ def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> No
     assert [host for host in DEVICES if digest in had(host)] == []
 
 
+@pytest.mark.soak
 def test_a_controller_killed_three_times_is_taken_up_by_the_same_command() -> None:
     for words in ("2 devices: stage.", "2 looked at beside", "ring_fleet begins"):
         run = start("third")
@@ -209,20 +252,18 @@ def test_a_controller_killed_three_times_is_taken_up_by_the_same_command() -> No
     all_serve("third")
 
 
+@pytest.mark.soak
 def test_a_device_that_is_switched_off_is_deferred_and_caught_up() -> None:
-    lab("stop", "--time", "10", "mlops-rollout-rdev8")
-    try:
+    with switched_off("rdev8"):
         code, found = roll_out("fourth", rollout_deferred_share=0.5)
-    finally:
-        lab("start", "mlops-rollout-rdev8")
     assert (code, found["outcome"], found["deferred"]) == (12, "PARTIAL", ["rdev8"])
     all_serve("fourth", DEVICES[:-1])
-    time.sleep(5)
     code, found = roll_out("fourth")
     assert (code, found["deferred"]) == (0, [])
     all_serve("fourth")
 
 
+@pytest.mark.soak
 def test_of_two_controllers_one_leads_and_the_other_says_so() -> None:
     first = start("fifth")
     first.wait_for("2 looked at beside")
@@ -232,4 +273,15 @@ def test_of_two_controllers_one_leads_and_the_other_says_so() -> None:
     assert "is led by another controller" in " ".join(said.split())
     code, said = second.end()
     assert code == 0, said[-3000:]
+    all_serve("fifth")
+
+
+@pytest.mark.soak
+def test_devices_that_nobody_speaks_to_after_they_switched_go_back_by_themselves() -> None:
+    """Last, as it leaves a rollout that nobody has ended."""
+    run = start("sixth", rollout_bake_seconds=50, rollout_bake_limit_seconds=60)
+    run.wait_for("2 looked at beside")
+    run.kill()
+    all_serve("sixth", CANARY)
+    wait_until(lambda: {served(host) for host in CANARY} == {digests()["fifth"]}, "back", 300)
     all_serve("fifth")

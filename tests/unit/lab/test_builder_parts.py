@@ -88,6 +88,17 @@ def test_a_host_of_another_system_is_another_host() -> None:
     assert builder.spec_of(parsed, first) != builder.spec_of(parsed, older)
 
 
+def test_a_prepared_image_is_another_one_when_its_files_change(tmp_path: Path) -> None:
+    file = tmp_path / "requirements.txt"
+    host = topology.Host("a", "10.9.0.2", prepared="device")
+    names = set()
+    for text in ("numpy==1\n", "numpy==2\n", "numpy==1\n"):
+        file.write_text(text)
+        names.add(image.prepared_name(machine.Machine(), host, [file]))
+    assert len(names) == 2
+    assert all(name.startswith("localhost/mlops-lab-host-device:") for name in names)
+
+
 def test_the_image_trusts_the_extra_authorities_of_the_machine() -> None:
     command = image.Recipe("http://m/debian", (), (("ca.crt", "PEM"),)).command(Path("/scratch"))
     upload = "--customize-hook=upload /scratch/ca.crt /usr/local/share/ca-certificates/ca.crt"

@@ -75,6 +75,22 @@ def test_every_host_knows_every_other_by_name() -> None:
             "hosts.a: a host of kind 'postgresql' is made of trixie only.",
         ),
         (
+            {"hosts": {"a": {"ip": "10.9.0.2", "prepared": "device"}}},
+            "site.toml: there is no table [prepared.device].",
+        ),
+        (
+            {"hosts": {"a": {"ip": "10.9.0.2", "prepared": "x", "kind": "postgresql"}}},
+            "hosts.a: prepared is not an image's name, for hosts of kind 'base' only.",
+        ),
+        (
+            {"prepared": {"device": {"files": "x.txt"}}},
+            "prepared.device: files is missing or not a list of paths.",
+        ),
+        (
+            {"prepared": {"postgresql": {"files": []}}},
+            "prepared.postgresql: the name is not a lower-case name that is free.",
+        ),
+        (
             {"hosts": {"A_b": {"ip": "10.9.0.2"}}},
             "hosts.A_b: the name is not a lower-case host name.",
         ),
@@ -92,6 +108,16 @@ def test_a_bad_file_is_refused_in_a_sentence(changes: dict[str, Any], sentence: 
     with pytest.raises(LabError) as refusal:
         topology.parse(given(**changes), FILE)
     assert sentence in str(refusal.value)
+
+
+def test_hosts_are_made_after_one_that_was_prepared() -> None:
+    hosts = {"a": {"ip": "10.9.0.2", "prepared": "device"}, "b": {"ip": "10.9.0.3"}}
+    parsed = topology.parse(
+        given(hosts=hosts, prepared={"device": {"files": ["x.txt", "../y.txt"]}}), FILE
+    )
+    assert [host.prepared for host in parsed.hosts] == ["device", ""]
+    beside = FILE.resolve().parent
+    assert parsed.prepared == {"device": (beside / "x.txt", beside.parent / "y.txt")}
 
 
 def test_an_unknown_host_is_refused_with_the_known_ones() -> None:
