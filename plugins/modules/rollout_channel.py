@@ -311,6 +311,9 @@ def main() -> None:
         required_if=[("step", "root", ["root", "signatures"]), ("step", "publish", ["ring"])],
     )
     options = module.params
+    if module.check_mode and not Path(options["directory"]).is_dir():
+        # Made by a run of site.yml, of which this is the forecast.
+        module.exit_json(changed=options["step"] == "key")
     try:
         publisher = Publisher(
             options["site"], Path(options["directory"]), Path(options["key_directory"]), time.time()
