@@ -86,6 +86,10 @@ class Decision:
     state: State
 
 
+def _answering(devices: int) -> str:
+    return f"{counted(devices, 'device')} {'answers' if devices == 1 else 'answer'}"
+
+
 def verdict_of(gates: Sequence[Gate]) -> str:
     """The verdict of a look: the worst of its gates. Gates that judge nothing are no evidence."""
     found = {gate.verdict for gate in gates}
@@ -486,7 +490,7 @@ def _end(state: State) -> Any:
     if not late:
         return j.FINISHED, {
             "outcome": COMPLETED,
-            "said": f"{counted(len(state.hosts), 'device')} answer from {plan.digest}.",
+            "said": f"{_answering(len(state.hosts))} from {plan.digest}.",
         }
     return j.FINISHED, {
         "outcome": PARTIAL,
@@ -557,7 +561,7 @@ def _reverting(state: State, now: float) -> Any:
     if unproven and outcome == ROLLED_BACK:
         outcome = ROLLED_BACK_PARTIAL
     proven = len(state.reverting) - len(unproven)
-    said = f"{state.reason} {counted(proven, 'device')} answer from the release before."
+    said = f"{state.reason} {_answering(proven)} from the release before."
     if unproven:
         said += (
             f" Not proved by {_names(state, unproven)}; a device that was not committed goes back "
