@@ -31,6 +31,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.report impor
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
     ASKS,
     answer_of,
+    complaints,
     devices_of,
     fresh_answers,
     gate_word,
@@ -94,6 +95,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         # What was published and what was handed in by this run.
         self._published: dict[str, Any] = dict(last["published"]) if going else {}
         self._heard: dict[str, Any] = dict(last["heard"]) if going else {}
+        self._complained: dict[str, str] = dict(last["complained"]) if going else {}
         if going:
             answers = [*self._answers(last), *self._fetched(last)]
             found = self._ask("next", generation=last["generation"], answers=answers)
@@ -111,6 +113,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             channels=found["channels"],
             published=self._published,
             heard=self._heard,
+            complained=self._complained,
             outcome=found["outcome"],
         )
         if found["outcome"] or not pushed:
@@ -331,6 +334,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if hosts and wanted["step"]:
                 about = {name: wanted[name] for name in ("rollout", "generation", "step")}
                 said = self._states(hosts, wanted["digest"], **about)
+                self._tell(complaints(said, self._complained))
                 found += fresh_answers(said, orders, self._heard)
         return found
 

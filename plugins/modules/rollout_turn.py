@@ -123,6 +123,10 @@ heard:
   description: By device, which answer was handed in last, for the next turn.
   returned: success
   type: dict
+complained:
+  description: By device, why it does not do what its channel says, for the next turn.
+  returned: success
+  type: dict
 model:
   description: The model.
   returned: success

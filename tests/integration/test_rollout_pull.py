@@ -429,6 +429,19 @@ def test_a_run_that_was_killed_is_taken_up_and_a_late_device_catches_up_by_itsel
     assert done["outcome"] == "COMPLETED", done["report"]
 
 
+def test_a_device_that_its_operator_locked_is_deferred_and_says_why(begin: Begin) -> None:
+    site = begin({"ring_canary": ["edge1"], "ring_fleet": ["edge2", "edge3"]})
+    (site.place / "edge3/lock").write_text("The belt runs.")
+    done = site.turn(
+        site.publish("1"),
+        limits={"bake_limit_seconds": 300, "deferred_share": 0.5, "gates": GATES},
+    )
+    assert done["outcome"] == "PARTIAL", done["report"]
+    assert site.phones["edge3"].served == ""
+    assert "The belt runs." in done["complained"]["edge3"]
+    assert "edge3 (It refused to stage: The device is locked" in done["report"]["said"]
+
+
 def test_a_pause_takes_the_order_back_and_an_abort_does_not_undo_what_passed(
     begin: Begin,
 ) -> None:

@@ -114,6 +114,18 @@ def fresh_answers(
     return found
 
 
+def complaints(said: Mapping[str, Any], known: dict[str, str]) -> list[str]:
+    """Why devices do not do what their channel says, in their words, each once."""
+    found = []
+    for host, about in sorted(said["devices"].items()):
+        sentence = str(about.get("problem") or about.get("refusal") or about.get("lock") or "")
+        if sentence != known.get(host, ""):
+            known[host] = sentence
+            if sentence:
+                found.append(f"{host}: {sentence}")
+    return found
+
+
 def seen_of_ring(said: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What devices of a ring have counted, as they told it.
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
     answer_of,
+    complaints,
     devices_of,
     fresh_answers,
     gate_word,
@@ -139,3 +140,20 @@ def test_what_devices_have_told_is_seen_as_if_they_had_been_looked_at() -> None:
         "edge1": True, "edge2": True, "edge3": False, "edge4": False,
     }  # fmt: skip
     assert [one["host"] for one in seen_of_control(said)] == ["edge1", "edge2"]
+
+
+def test_a_device_says_once_why_it_does_not_do_what_its_channel_says() -> None:
+    known: dict[str, str] = {}
+    said = {
+        "devices": {
+            "edge1": {"refusal": "It is of another class.", "lock": "", "problem": ""},
+            "edge2": {"refusal": "", "lock": "The belt runs.", "problem": ""},
+            "edge3": {"refusal": "", "lock": "", "problem": ""},
+        }
+    }
+    assert complaints(said, known) == ["edge1: It is of another class.", "edge2: The belt runs."]
+    assert complaints(said, known) == []
+    said["devices"]["edge1"]["refusal"] = ""
+    assert complaints(said, known) == []
+    said["devices"]["edge1"]["refusal"] = "It is of another class."
+    assert complaints(said, known) == ["edge1: It is of another class."]
