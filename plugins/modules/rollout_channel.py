@@ -188,7 +188,11 @@ rings:
   elements: str
 """
 
+import contextlib
+import fcntl
+import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +245,17 @@ OPTIONS: dict[str, Any] = {
     "directory": {"type": "path", "default": "/var/lib/mlops/fleet"},
     "key_directory": {"type": "path", "default": "/var/lib/mlops/fleet_signer", "no_log": False},
 }
+
+
+@contextlib.contextmanager
+def alone(directory: str) -> Iterator[None]:
+    """One publisher at a time: rollouts of two models share channels and the sequence."""
+    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def answer(publisher: Publisher, options: dict[str, Any], write: bool) -> dict[str, Any]:
@@ -318,7 +333,8 @@ def main() -> None:
         publisher = Publisher(
             options["site"], Path(options["directory"]), Path(options["key_directory"]), time.time()
         )
-        result = answer(publisher, options, not module.check_mode)
+        with alone(options["key_directory"]):
+            result = answer(publisher, options, not module.check_mode)
     except (RegistryError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -387,3 +388,20 @@ def test_what_is_said_of_one_model_leaves_what_is_said_of_others(tmp_path: Path)
     assert told() == ["bolts"]
     with pytest.raises(RegistryError, match="Found the model bolts in models, wanted only cracks"):
         tell("cracks", [target("bolts")])
+
+
+def test_two_publishers_wait_for_each_other(tmp_path: Path) -> None:
+    done: list[str] = []
+
+    def second() -> None:
+        with rollout_channel.alone(str(tmp_path)):
+            done.append("second")
+
+    thread = threading.Thread(target=second)
+    with rollout_channel.alone(str(tmp_path)):
+        thread.start()
+        thread.join(0.2)
+        done.append("first")
+    thread.join(20)
+    assert done == ["first", "second"]
+    assert list(tmp_path.iterdir()) == []
