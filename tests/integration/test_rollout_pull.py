@@ -30,15 +30,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.agent
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import Device
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.fleet import (
     FleetSettings,
-    expiry_of,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.fleet import (
     Gateway as Entrance,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.orders import Order
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.polling import (
-    run as run_command,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.polling import trust_of
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.rollout import Rollouts
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
@@ -239,7 +235,7 @@ class Site:
         local = Local(
             lambda: Clock(time.time(), True),
             phone.metrics,
-            lambda: expiry_of(settings.certificate_file, run_command),
+            lambda: 0.0,
         )
         phone.agent = Agent(
             name,
