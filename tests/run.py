@@ -419,8 +419,8 @@ def main() -> int:
     whole = sum(taken for taken, _used, _name in times)
     print("\nWhere the time went, and how much of it a processor computed (hosts not counted)")
     for taken, used, name in sorted(times, reverse=True):
-        bar = "█" * round(40 * taken / max(whole, 1))
-        print(f"  {name:36} {taken:7.1f} s {used:7.1f} s  {bar}")
+        blocks = "█" * round(40 * taken / max(whole, 1))
+        print(f"  {name:36} {taken:7.1f} s {used:7.1f} s  {blocks}")
     used = sum(used for _taken, used, _name in times)
     print(f"  {'all, one after the other':36} {whole:7.1f} s {used:7.1f} s")
     busy, idle = (now - then for now, then in zip(processors(), (busy, idle), strict=True))

@@ -135,6 +135,7 @@ at:
 import base64
 import http.client
 import json
+import math
 import ssl
 import time
 import urllib.parse
@@ -283,7 +284,7 @@ def first_value(answer: Any) -> float | None:
         value = float(result[1])
     except (TypeError, ValueError):
         return None
-    return value if value == value else None  # NaN is no answer
+    return None if math.isnan(value) else value
 
 
 def main() -> None:

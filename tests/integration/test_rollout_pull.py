@@ -343,8 +343,8 @@ def begin(
         pytest.skip(str(reason))
     with fleet_gateway.running(tmp_path / "gateway", authority("Site")) as gateway:
 
-        def make(rings: dict[str, list[str]] = RINGS, push: tuple[str, ...] = ()) -> Site:
-            found = Site(tmp_path, gateway, run_module, rings, push)
+        def make(rings: dict[str, list[str]] | None = None, push: tuple[str, ...] = ()) -> Site:
+            found = Site(tmp_path, gateway, run_module, rings or RINGS, push)
             monkeypatch.setattr(rollout, "time", SimpleNamespace(time=found.now))
             monkeypatch.setattr(rollout_turn, "time", SimpleNamespace(sleep=found.wait))
             found.wait(0)

@@ -48,7 +48,8 @@ def install(folder: str = KEPT) -> None:
             with open(path, "rb") as stream:
                 return marshal.loads(stream.read())  # noqa: S302
         except (OSError, ValueError, EOFError, TypeError):
-            code = plain(pathname, source)
+            pass
+        code = plain(pathname, source)
         try:
             keep(path, code)
         except OSError:  # the disk is full, or whatever a test makes of it

@@ -15,7 +15,7 @@ from .orders import watch
 from .shapes import Gate, Look, Seen
 from .state import State
 
-Gates = Callable[[Look, Mapping[str, float]], "tuple[tuple[Gate, ...], dict[str, float]]"]
+Gates = Callable[[Look, Mapping[str, float]], tuple[tuple[Gate, ...], dict[str, float]]]
 Since = Callable[[Seen, Seen], Seen]
 
 

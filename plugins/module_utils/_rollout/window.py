@@ -92,7 +92,7 @@ def days_of(line: str, text: str) -> frozenset[int]:
         return frozenset(range(7))
     found: set[int] = set()
     for part in text.lower().split(","):
-        first, _, last = part.partition("-")
+        first, _dash, last = part.partition("-")
         try:
             begin, end = DAYS.index(first[:3]), DAYS.index((last or first)[:3])
         except ValueError:

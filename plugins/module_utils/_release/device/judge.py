@@ -158,6 +158,10 @@ def _flat(value: Any) -> list[Any]:
     return [value]
 
 
+def _no_number(value: Any) -> bool:
+    return isinstance(value, float) and math.isnan(value)
+
+
 def gap(found: Any, wanted: Any) -> float:
     """Say how far an answer is from the one expected, as the model server does.
 
@@ -169,12 +173,12 @@ def gap(found: Any, wanted: Any) -> float:
         return math.inf
     worst = 0.0
     for one, other in zip(ours, theirs):
-        nothing = [value is None or value != value for value in (one, other)]
+        nothing = [value is None or _no_number(value) for value in (one, other)]
         if any(nothing):
             worst = max(worst, 0.0 if all(nothing) else math.inf)
         elif isinstance(one, float) and isinstance(other, (int, float)):
             far = abs(one - other) / max(1.0, abs(other)) if one != other else 0.0
-            worst = max(worst, far if far == far else math.inf)
+            worst = max(worst, math.inf if math.isnan(far) else far)
         elif one != other:
             return math.inf
     return worst

@@ -19,7 +19,7 @@ NO_CONTROL = "Left out: no device serves the release before, so there is nothing
 
 
 def by_device(
-    counts: Sequence[tuple[str, int, int]], share: float, bar: float
+    counts: Sequence[tuple[str, int, int]], share: float, threshold: float
 ) -> tuple[float, str, list[str]]:
     """Evidence that a device is above a share, the most suspicious one, and those not cleared.
 
@@ -33,7 +33,7 @@ def by_device(
     open_ = [
         host
         for host, count, total in counts
-        if not total or evalues.below(count, total, BROKEN) < bar
+        if not total or evalues.below(count, total, BROKEN) < threshold
     ]
     return evalues.average(logs), counts[worst][0], open_
 
@@ -52,7 +52,7 @@ def judge(
 ) -> tuple[Gate, dict[str, float]]:
     """Judge the share of failed requests, of all devices together and of each by itself."""
     errors, requests = _sums(look.ring)
-    most, bar = settings.error_rate_max, settings.fail_bar
+    most, threshold = settings.error_rate_max, settings.fail_bar
     counts = [(one.host, one.errors, one.requests) for one in judged(look)]
     together = evalues.above(errors, requests, most)
     alone, worst, open_ = by_device(counts, most, settings.pass_bar)
@@ -69,19 +69,19 @@ def judge(
     wanted = {
         "error_share_max": most,
         "requests_min": float(settings.min_requests),
-        "log_evidence_fail": round(bar, 3),
+        "log_evidence_fail": round(threshold, 3),
     }
 
     def gate(verdict: str, said: str) -> tuple[Gate, dict[str, float]]:
         return Gate("errors", verdict, said, found, wanted), evidence
 
-    if max(together, memory.get("errors", 0.0)) >= bar:
+    if max(together, memory.get("errors", 0.0)) >= threshold:
         return gate(
             FAIL,
             f"{errors} of {requests} requests failed, more than the tolerable {most:.2%} can "
             "explain.",
         )
-    if max(alone, memory.get("errors.device", 0.0)) >= bar:
+    if max(alone, memory.get("errors.device", 0.0)) >= threshold:
         return gate(
             FAIL,
             f"{worst or 'One device'} fails more of its requests than the tolerable {most:.2%} "

@@ -90,14 +90,14 @@ def below(count: int, total: int, share: float) -> float:
     return _mixture(count, total, log_odds(share), True)
 
 
-def upper(count: int, total: int, bar: float) -> float:
+def upper(count: int, total: int, threshold: float) -> float:
     """The largest share that the counts do not refute, at every look (a confidence sequence)."""
-    return _edge(lambda share: below(count, total, share) >= bar, count, total, 1.0)
+    return _edge(lambda share: below(count, total, share) >= threshold, count, total, 1.0)
 
 
-def lower(count: int, total: int, bar: float) -> float:
+def lower(count: int, total: int, threshold: float) -> float:
     """The smallest share that the counts do not refute, at every look."""
-    return _edge(lambda share: above(count, total, share) >= bar, count, total, 0.0)
+    return _edge(lambda share: above(count, total, share) >= threshold, count, total, 0.0)
 
 
 def _edge(refuted: Callable[[float], bool], count: int, total: int, end: float) -> float:
@@ -120,11 +120,11 @@ def _edge(refuted: Callable[[float], bool], count: int, total: int, end: float) 
 Part = Callable[[float, float], float]
 
 
-def over_all(part: Part, bar: float) -> float:
+def over_all(part: Part, threshold: float) -> float:
     """A bound from below on the evidence, whatever share the control has.
 
     So it is an e-value against the claim, and several may be averaged. Parts are cut until it is
-    settled whether ``bar`` is reached.
+    settled whether ``threshold`` is reached.
     """
 
     def between(low: float, high: float) -> float:
@@ -137,17 +137,17 @@ def over_all(part: Part, bar: float) -> float:
     heapq.heapify(heap)
     for _cut in range(CUTS):
         least, low, high = heap[0]
-        if least >= bar or math.isinf(low) or math.isinf(high):
+        if least >= threshold or math.isinf(low) or math.isinf(high):
             return max(least, NONE)
         middle = (low + high) / 2
-        if between(middle, middle) < bar:
+        if between(middle, middle) < threshold:
             return max(least, NONE)
         heapq.heapreplace(heap, (between(low, middle), low, middle))
         heapq.heappush(heap, (between(middle, high), middle, high))
     return heap[0][0]
 
 
-def grew(ring: tuple[int, int], control: tuple[int, int], margin: float, bar: float) -> float:
+def grew(ring: tuple[int, int], control: tuple[int, int], margin: float, threshold: float) -> float:
     """Evidence against "the ring's share is at most the control's plus ``margin``".
 
     For every share c of the control: a bet against "the ring's is at most c + margin" times a bet
@@ -157,10 +157,12 @@ def grew(ring: tuple[int, int], control: tuple[int, int], margin: float, bar: fl
     """
     if ring[0] / ring[1] <= control[0] / control[1] + margin:
         return NONE
-    return over_all(lambda low, high: above(*ring, high + margin) + below(*control, low), bar)
+    return over_all(lambda low, high: above(*ring, high + margin) + below(*control, low), threshold)
 
 
-def grew_less(ring: tuple[int, int], control: tuple[int, int], margin: float, bar: float) -> float:
+def grew_less(
+    ring: tuple[int, int], control: tuple[int, int], margin: float, threshold: float
+) -> float:
     """Evidence against "the ring's share is at least the control's plus ``margin``".
 
     Half of the money bets on less than ``margin`` in the ring, which needs no control to be proved.
@@ -174,9 +176,9 @@ def grew_less(ring: tuple[int, int], control: tuple[int, int], margin: float, ba
     if ring[0] / ring[1] >= control[0] / control[1] + margin:
         return NONE
     alone = below(*ring, margin)
-    if alone + math.log(0.5) >= bar:
+    if alone + math.log(0.5) >= threshold:
         return alone + math.log(0.5)
-    both = over_all(part, bar + math.log(2))
+    both = over_all(part, threshold + math.log(2))
     most = max(alone, both)
     return most + math.log(0.5) + math.log(math.exp(alone - most) + math.exp(both - most))
 

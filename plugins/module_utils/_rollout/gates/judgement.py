@@ -21,9 +21,9 @@ def judge(
 ) -> tuple[tuple[Gate, ...], dict[str, float]]:
     """Judge a ring. ``memory`` is what the look before returned, empty at the first one.
 
-    Memory has the largest evidence so far by test: what once was above the bar stays there, even
-    where a device that restarted has forgotten its counters. And it says since when devices are
-    silent.
+    Memory has the largest evidence so far by test: what once was above the threshold stays there,
+    even where a device that restarted has forgotten its counters. And it says since when devices
+    are silent.
     """
     answering, of_answers = answers.judge(look, settings, memory)
     judged = [

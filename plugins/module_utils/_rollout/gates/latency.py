@@ -157,27 +157,27 @@ def _pairs(
 
 
 def _evidence(
-    ring: Histograms, control: Histograms, pairs: Sequence[tuple[float, float]], bar: float
+    ring: Histograms, control: Histograms, pairs: Sequence[tuple[float, float]], threshold: float
 ) -> tuple[float, float]:
     """The averaged evidence that the ring is slower, and the bound where it shows most."""
     logs = []
     for bound, scaled in pairs:
         surely, _perhaps, requests = slower_of(ring, scaled)
         _surely, perhaps, of_control = slower_of(control, bound)
-        logs.append(evalues.grew((surely, requests), (perhaps, of_control), SLACK, bar))
+        logs.append(evalues.grew((surely, requests), (perhaps, of_control), SLACK, threshold))
     worst = max(range(len(logs)), key=logs.__getitem__)
     return evalues.average(logs), pairs[worst][1]
 
 
 def _proved(
-    ring: Histograms, control: Histograms, pairs: Sequence[tuple[float, float]], bar: float
+    ring: Histograms, control: Histograms, pairs: Sequence[tuple[float, float]], threshold: float
 ) -> bool:
     """Whether at every bound the ring is proved not to be slower."""
     for bound, scaled in pairs:
         _surely, perhaps, requests = slower_of(ring, scaled)
         surely, _perhaps, of_control = slower_of(control, bound)
-        proof = evalues.grew_less((perhaps, requests), (surely, of_control), SLACK, bar)
-        if proof < bar:
+        proof = evalues.grew_less((perhaps, requests), (surely, of_control), SLACK, threshold)
+        if proof < threshold:
             return False
     return bool(pairs)
 
@@ -210,8 +210,8 @@ def compare(
         if math.isfinite(late):
             found.update({f"{prefix}p50_ms": middle * 1000, f"{prefix}p95_ms": late * 1000})
     failing, passing = _pairs(ring, control, factor)
-    bar = settings.fail_bar + math.log(max(1, len(failing)))
-    evidence, at = _evidence(ring, control, failing, bar) if failing else (0.0, 0.0)
+    threshold = settings.fail_bar + math.log(max(1, len(failing)))
+    evidence, at = _evidence(ring, control, failing, threshold) if failing else (0.0, 0.0)
     found["log_evidence"] = round(evidence, 3)
     halves = (
         f"half of {requests} requests took at most {_shown(quantile(ring, 0.5))}, of "

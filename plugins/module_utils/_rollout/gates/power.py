@@ -13,12 +13,12 @@ from .settings import GateSettings
 DEVICES, REQUESTS = "devices", "requests"
 
 
-def _first(total: int, share: float, bar: float) -> int:
-    """The smallest count whose evidence reaches the bar; more than ``total`` if none does."""
+def _first(total: int, share: float, threshold: float) -> int:
+    """The smallest count whose evidence reaches the threshold; more than ``total`` if none does."""
     low, high = 0, total + 1
     while low < high:
         middle = (low + high) // 2
-        if middle > total or evalues.above(middle, total, share) >= bar:
+        if middle > total or evalues.above(middle, total, share) >= threshold:
             high = middle
         else:
             low = middle + 1

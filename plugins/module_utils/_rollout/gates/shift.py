@@ -94,7 +94,7 @@ def _log_half(one: float, other: float) -> float:
     return evalues.average([one, other])
 
 
-def moved(ring: Pair, control: Pair, limit: float, bar: float) -> float:
+def moved(ring: Pair, control: Pair, limit: float, threshold: float) -> float:
     """Evidence against "the index of these two shares is at most ``limit``"."""
 
     if _between(ring, control) <= limit:
@@ -108,10 +108,10 @@ def moved(ring: Pair, control: Pair, limit: float, bar: float) -> float:
         of_control = _log_half(evalues.above(*control, high), evalues.below(*control, low))
         return of_ring + of_control
 
-    return evalues.over_all(part, bar)
+    return evalues.over_all(part, threshold)
 
 
-def stayed(ring: Pair, control: Pair, limit: float, bar: float) -> bool:
+def stayed(ring: Pair, control: Pair, limit: float, threshold: float) -> bool:
     """Whether the index of these two shares is proved to be below ``limit``, on both sides."""
 
     if _between(ring, control) >= limit:
@@ -124,7 +124,7 @@ def stayed(ring: Pair, control: Pair, limit: float, bar: float) -> bool:
         return evalues.above(*ring, reach(high, limit, False)) + evalues.below(*control, low)
 
     sides = (high_side, low_side)
-    return all(evalues.over_all(side, bar) >= bar for side in sides)
+    return all(evalues.over_all(side, threshold) >= threshold for side in sides)
 
 
 def _buckets(*histograms: Mapping[str, int]) -> list[str]:
@@ -159,8 +159,8 @@ def judge(
     index, chance = psi(ring, control), by_chance(ring, control)
     # Those that differ most come first: if one of them is not proved, no other needs to be.
     pairs = sorted(splits(ring, control), key=lambda pair: -_between(*pair))
-    bar = settings.fail_bar + math.log(max(1, len(pairs)))
-    evidence = evalues.average([moved(*pair, limit, bar) for pair in pairs]) if pairs else 0.0
+    threshold = settings.fail_bar + math.log(max(1, len(pairs)))
+    evidence = evalues.average([moved(*pair, limit, threshold) for pair in pairs]) if pairs else 0.0
     found.update(psi=index, psi_by_chance=chance, log_evidence=round(evidence, 3))
     numbers = f"the stability index of {n} predictions against {m} is {index:.3f}"
     if max(evidence, memory.get(name, 0.0)) >= settings.fail_bar:

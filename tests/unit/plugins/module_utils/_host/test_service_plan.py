@@ -258,7 +258,7 @@ def test_a_timer_is_what_is_enabled_and_its_service_ends_by_itself() -> None:
         "mlops-t.service",
         [JOB, TIMER],
     )
-    job, timer = TIMED.texts.values()
+    job, timer = TIMED.texts[JOB], TIMED.texts[TIMER]
     assert "Type=oneshot" in job
     assert "Restart=" not in job
     assert "[Install]" not in job

@@ -143,8 +143,12 @@ class Fleet:
     """Devices, a journal and a clock."""
 
     def __init__(
-        self, rings: Mapping[str, list[str]] = RINGS, previous: str = OLD, **request: Any
+        self,
+        rings: Mapping[str, list[str]] | None = None,
+        previous: str = OLD,
+        **request: Any,
     ) -> None:
+        rings = rings or RINGS
         names = [host for hosts in rings.values() for host in hosts]
         self.devices = {name: Device(name, previous) for name in names}
         self.journal: list[Entry] = []

@@ -48,10 +48,10 @@ def test_a_claim_that_allows_more_is_refuted_later(
 
 @given(COUNTS)
 def test_the_bounds_of_a_share_have_it_between_them(counts: tuple[int, int]) -> None:
-    bar = math.log(20)
-    low, high = evalues.lower(*counts, bar), evalues.upper(*counts, bar)
+    threshold = math.log(20)
+    low, high = evalues.lower(*counts, threshold), evalues.upper(*counts, threshold)
     assert 0 <= low <= counts[0] / counts[1] <= high <= 1
-    assert evalues.below(*counts, min(1.0, high + 1e-6)) >= bar or high == 1
+    assert evalues.below(*counts, min(1.0, high + 1e-6)) >= threshold or high == 1
 
 
 def test_no_failure_among_many_bounds_the_share_as_it_should() -> None:
@@ -63,13 +63,13 @@ def test_no_failure_among_many_bounds_the_share_as_it_should() -> None:
 @settings(max_examples=60, deadline=None)
 @given(COUNTS, COUNTS, st.floats(0.005, 0.2), SHARES, st.floats(1, 12))
 def test_of_two_groups_no_share_of_the_control_makes_the_evidence_smaller(
-    ring: tuple[int, int], control: tuple[int, int], margin: float, share: float, bar: float
+    ring: tuple[int, int], control: tuple[int, int], margin: float, share: float, threshold: float
 ) -> None:
-    told = evalues.grew(ring, control, margin, bar)
+    told = evalues.grew(ring, control, margin, threshold)
     bet = evalues.above(*ring, share + margin) + evalues.below(*control, share)
     assert told <= max(bet, evalues.NONE) + 1e-6
     assume(share + margin < 1)
-    less = evalues.grew_less(ring, control, margin, bar)
+    less = evalues.grew_less(ring, control, margin, threshold)
     both = evalues.below(*ring, share + margin) + evalues.above(*control, share)
     alone = evalues.below(*ring, margin)
     most = max(alone, both, evalues.NONE)
@@ -79,9 +79,9 @@ def test_of_two_groups_no_share_of_the_control_makes_the_evidence_smaller(
 @settings(max_examples=60, deadline=None)
 @given(COUNTS, COUNTS, SHARES, st.floats(1, 12))
 def test_no_shares_within_the_limit_make_the_evidence_of_a_shift_smaller(
-    ring: tuple[int, int], control: tuple[int, int], share: float, bar: float
+    ring: tuple[int, int], control: tuple[int, int], share: float, threshold: float
 ) -> None:
-    told = shift.moved(ring, control, 0.25, bar)
+    told = shift.moved(ring, control, 0.25, threshold)
     for moved in (shift.reach(share, 0.25, True), share, shift.reach(share, 0.25, False)):
         of_ring = [evalues.above(*ring, moved), evalues.below(*ring, moved)]
         of_control = [evalues.above(*control, share), evalues.below(*control, share)]
@@ -102,9 +102,9 @@ def test_no_shares_within_the_limit_make_the_evidence_of_a_shift_smaller(
 def test_two_groups_are_told_apart_by_more_than_the_margin(
     ring: tuple[int, int], control: tuple[int, int], grew: bool, less: bool
 ) -> None:
-    bar = math.log(20)
-    assert (evalues.grew(ring, control, 0.02, bar) >= bar) is grew
-    assert (evalues.grew_less(ring, control, 0.02, bar) >= bar) is less
+    threshold = math.log(20)
+    assert (evalues.grew(ring, control, 0.02, threshold) >= threshold) is grew
+    assert (evalues.grew_less(ring, control, 0.02, threshold) >= threshold) is less
 
 
 def test_an_average_of_evidence_is_that_of_what_the_bets_are_worth() -> None:
