@@ -314,7 +314,7 @@ class Site:
             assert set(done["orders"]) <= set(self.push)
             for host, told in done["orders"].items():
                 names = Order.__dataclass_fields__
-                order = Order(**{name: told[name] for name in names})
+                order = Order(**{name: told[name] for name in names if name in told})
                 self.hostvars[host]["__rollout_answer"] = (
                     self.phones[host].rollouts.do(order).to_json()
                 )

@@ -335,24 +335,6 @@ def _advanced(before: Ratchet, target: Target) -> Ratchet:
     return Ratchet(target.generation, max(before.counter, target.counter), minimum)
 
 
-def check_release(target: Target, counter: int, size: int) -> None:
-    """Refuse a release whose own signature says something else than the channel did.
-
-    To be asked before a release is fetched, with the counter of its signature and the size that
-    its manifest comes to.
-    """
-    if counter != target.counter:
-        raise RegistryError(
-            f"The release {target.digest} is signed with the counter {counter}, the channel "
-            f"document says {target.counter}."
-        )
-    if size > target.size:
-        raise RegistryError(
-            f"The release {target.digest} has {size} bytes, the channel document allows "
-            f"{target.size}."
-        )
-
-
 # -- both ------------------------------------------------------------------------------------
 
 

@@ -132,6 +132,8 @@ def order_of(target: Target, step: str) -> Order:
         limits=dict(target.limits),
         rate=target.rate,
         rollback=target.rollback,
+        counter=target.counter,
+        size=target.size,
     )
 
 

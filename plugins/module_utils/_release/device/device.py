@@ -69,6 +69,14 @@ class Done:
     moved: int
 
 
+Check = Callable[[Release, Verdict], None]
+"""Refuses what a trusted key has signed, for a reason of the one who asks for it."""
+
+
+def _any(_release: Release, _verdict: Verdict) -> None:
+    """Take whatever a trusted key has signed."""
+
+
 def plan(
     state: State,
     wanted: str,
@@ -269,31 +277,33 @@ class Device:
         """Whether a release is new to this device, so that its signature has to say everything."""
         return not self.store.has(digest) and digest not in self.store.all_linked()
 
-    def pull(self, digest: str, model: str) -> int:
+    def pull(self, digest: str, model: str, check: Check = _any) -> int:
         """Fetch and verify a release; return the bytes transferred. Goes on after a break.
 
         What is here and good is kept. What is here and damaged stays until what replaces it is
-        complete and verified.
+        complete and verified. ``check`` may refuse what is signed, before anything is fetched.
         """
         if not self.store.has(digest):
-            return self._fetch(digest, model)
+            return self._fetch(digest, model, check)
         try:
-            self.verified(digest, model)
-            self.store.give(digest)
-            return 0
+            release, verdict = self.verified(digest, model)
         except (DamagedError, UntrustedError, MistakenError) as error:
             try:
-                return self._fetch(digest, model)
+                return self._fetch(digest, model, check)
             except RegistryError as other:
                 raise type(error)(f"{error} It was left as it is: {other}") from None
+        check(release, verdict)
+        self.store.give(digest)
+        return 0
 
-    def _fetch(self, digest: str, model: str) -> int:
+    def _fetch(self, digest: str, model: str, check: Check) -> int:
         with self.store.fetching():
-            return self._fetched(digest, model)
+            return self._fetched(digest, model, check)
 
-    def _fetched(self, digest: str, model: str) -> int:
+    def _fetched(self, digest: str, model: str, check: Check) -> int:
         found = self._source.find(digest, model, self._fresh(digest))
         release = found.release
+        check(release, found.verdict)
         place = self.store.begin(digest)
         for name, layer in release.files.items():
             self.store.share(digest, name, layer)

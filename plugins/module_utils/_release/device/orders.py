@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import RegistryError
+from ..errors import MistakenError, RegistryError
 from ..oci import check_digest, shown
 
 PASS, FAIL, MISSING, LEFT_OUT = "PASS", "FAIL", "MISSING", "LEFT_OUT"
@@ -46,6 +46,24 @@ class Order:
     limits: Mapping[str, float] = field(default_factory=dict)
     rate: int = 0
     rollback: bool = False
+    counter: int = 0
+    size: int = 0
+
+    def check_release(self, counter: int, size: int) -> None:
+        """Refuse a release whose own signature says something else than the order did.
+
+        Where the order came in a signed channel document it says the counter of the release's
+        signature and the bytes that its manifest comes to; 0 is not said.
+        """
+        if self.counter and counter != self.counter:
+            raise MistakenError(
+                f"The release {self.digest} is signed with the counter {counter}, the order says "
+                f"{self.counter}."
+            )
+        if self.size and size > self.size:
+            raise MistakenError(
+                f"The release {self.digest} has {size} bytes, the order allows {self.size}."
+            )
 
     def check(self) -> None:
         """Refuse what nobody can have meant."""

@@ -16,6 +16,7 @@ import contextlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable
 
@@ -28,6 +29,8 @@ from ..errors import (
     RegistryError,
     UntrustedError,
 )
+from ..release import Release
+from ..signature import Verdict
 from ..web import WebTransport
 from .device import Device, State, open_device
 from .judge import Gauge, ServerGauge, failed_load, judge, memory_gate
@@ -177,7 +180,7 @@ class Rollouts:
             if self._staging(order) is None:
                 return
         try:
-            self.device.pull(order.digest, order.model)
+            self.device.pull(order.digest, order.model, partial(_as_ordered, order))
         except (DamagedError, UntrustedError, MistakenError) as error:
             gates.append(Gate("signature", FAIL, str(error)))
             raise
@@ -224,7 +227,8 @@ class Rollouts:
     def _judge_signature(self, order: Order, gates: list[Gate]) -> None:
         """Judge what is here as an activation would; raises where it would refuse."""
         try:
-            _release, verdict = self.device.verified(order.digest, order.model)
+            release, verdict = self.device.verified(order.digest, order.model)
+            _as_ordered(order, release, verdict)
             highest = self.device.highest(order.digest, verdict, order.model, order.rollback)
         except (DamagedError, UntrustedError, MistakenError) as error:
             gates.append(Gate("signature", FAIL, str(error)))
@@ -527,6 +531,12 @@ class Rollouts:
             REVERT: (STAGED, ACTIVATED, COMMITTED),
         }
         return phase in wanted.get(order.step, ())
+
+
+def _as_ordered(order: Order, release: Release, verdict: Verdict) -> None:
+    """Refuse a release of which the order said something else."""
+    claims = verdict.claims
+    order.check_release(claims.counter if claims is not None else 0, release.size)
 
 
 def open_rollouts(

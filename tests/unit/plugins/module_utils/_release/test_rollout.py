@@ -128,8 +128,10 @@ def verdicts(answer: orders.Answer) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["Order", "Gate", "Answer"])
 def test_the_words_are_those_of_the_controller(name: str) -> None:
     ours, theirs = getattr(orders, name), getattr(shapes, name)
+    more = ["counter", "size"] if name == "Order" else []  # said by channel documents alone
     assert [one.name for one in dataclasses.fields(ours)] == [
-        one.name for one in dataclasses.fields(theirs)
+        *(one.name for one in dataclasses.fields(theirs)),
+        *more,
     ]
     assert orders.STEPS == shapes.STEPS
     assert orders.PHASES == shapes.PHASES
@@ -449,6 +451,27 @@ def test_bytes_that_were_changed_after_signing_stop_the_release(
     answer = stage.do("stage", third)
     assert verdicts(answer) == {"signature": "FAIL"}
     assert "The file model.onnx was tampered with" in answer.failure
+
+
+@pytest.mark.parametrize(
+    ("said", "sentence"),
+    [
+        ({"counter": 7}, "is signed with the counter 2, the order says 7"),
+        ({"counter": 2, "size": 10}, "bytes, the order allows 10"),
+    ],
+)
+def test_a_release_is_what_the_channel_said(
+    stage: Stage, two: tuple[str, str], said: dict[str, int], sentence: str
+) -> None:
+    first, second = two
+    answer = stage.do("stage", second, **said)
+    assert verdicts(answer) == {"signature": "FAIL"}
+    assert sentence in answer.failure
+    assert answer.moved == 0, "it is refused before anything is fetched"
+    assert stage.do("stage", second, counter=2, size=10**6, generation=2).failure == ""
+    answer = stage.do("activate", second, generation=2, **said)
+    assert sentence in answer.failure
+    assert stage.served == first
 
 
 def test_an_older_release_wants_a_rollback(stage: Stage, two: tuple[str, str]) -> None:

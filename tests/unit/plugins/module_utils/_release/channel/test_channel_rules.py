@@ -330,11 +330,3 @@ def test_a_device_is_enrolled_with_a_root_that_is_whole_and_its_own() -> None:
         first(signed(good.data, [STRANGER]), world.SITE, world.verify)
     with pytest.raises(RegistryError, match="is of the site"):
         first(good, "other", world.verify)
-
-
-def test_a_release_is_what_the_channel_said() -> None:
-    rules.check_release(target(), 7, 1000)
-    with pytest.raises(RegistryError, match="signed with the counter 6, the channel"):
-        rules.check_release(target(), 6, 1000)
-    with pytest.raises(RegistryError, match="has 1001 bytes, the channel document allows 1000"):
-        rules.check_release(target(), 7, 1001)
