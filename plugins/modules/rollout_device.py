@@ -199,13 +199,22 @@ moved:
   returned: always
   type: int
   sample: 14352
+machine:
+  description:
+    - What kind of device this is, C(architecture), C(memory_mib) and C(accelerator), as measured.
+      The first ring is to have one of every kind.
+  returned: when O(step) is V(look)
+  type: dict
+  sample: {architecture: aarch64, memory_mib: 7812.4, accelerator: NVIDIA Jetson GPU}
 """
 
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.machine import machine
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.orders import (
+    LOOK,
     STEPS,
     Answer,
     Order,
@@ -273,15 +282,22 @@ def run(rollouts: Rollouts, order: Order, check_mode: bool) -> dict[str, Any]:
         changed = before != after
     return {
         **answer.to_json(),
+        **seen_of(order),
         "changed": changed,
         "diff": {"before": before, "after": after},
     }
 
 
+def seen_of(order: Order) -> dict[str, Any]:
+    """What a look tells besides: the kind of device this is."""
+    return {"machine": machine()} if order.step == LOOK else {}
+
+
 def uninstalled(order: Order, host: str, path: Path) -> dict[str, Any]:
     """What is said of a device without model serving."""
     failure = f"The file {path} is not there; apply the role model_serving to this device first."
-    return {"changed": False, **Answer(host, order.step, True, failure=failure).to_json()}
+    answer = Answer(host, order.step, True, failure=failure)
+    return {"changed": False, **answer.to_json(), **seen_of(order)}
 
 
 def main() -> None:

@@ -65,6 +65,7 @@ def devices_of(looked: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict
             "previous": served if online else "",
             "transport": PUSH,
             "online": online,
+            **((result or {}).get("machine") or {}),
         }
     return found
 

@@ -69,12 +69,18 @@ def test_the_same_command_begins_goes_on_or_reports(
 
 def test_devices_are_planned_by_what_they_said_at_first() -> None:
     looked: dict[str, dict[str, Any] | None] = {
-        "edge1": {"served": OLD},
+        "edge1": {"served": OLD, "machine": {"architecture": "aarch64", "memory_mib": 7812.4}},
         "edge2": {"unreachable": True},
         "edge3": None,
     }
     found = devices_of(looked)
-    assert found["edge1"] == {"previous": OLD, "transport": "push", "online": True}
+    assert found["edge1"] == {
+        "previous": OLD,
+        "transport": "push",
+        "online": True,
+        "architecture": "aarch64",
+        "memory_mib": 7812.4,
+    }
     assert found["edge2"] == {"previous": "", "transport": "push", "online": False}
     assert not found["edge3"]["online"]
 
