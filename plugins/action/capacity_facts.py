@@ -13,6 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_keys import host_key_state
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.clock import compare
 
+AGAIN = 2  # times more that a host is asked which closed the connection without a word
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]
     """Ansible's entry point."""
@@ -28,9 +30,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         facts: dict[str, Any]
         before = time.time()
         try:
-            answer: dict[str, Any] = self._execute_module(
-                "mlops.onprem.capacity_facts", module_args=args, task_vars=variables
-            )
+            answer = self._asked(args, variables)
         except AnsibleConnectionFailure as error:
             if not keep:
                 raise
@@ -62,6 +62,27 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "mlops_findings": [],
             }
         return result
+
+    def _asked(
+        self, args: dict[str, Any], variables: dict[str, Any], again: int = AGAIN
+    ) -> dict[str, Any]:
+        """Run the module. Where ssh ended before it was told anything, what it said is lost."""
+        try:
+            answer: dict[str, Any] = self._execute_module(
+                "mlops.onprem.capacity_facts", module_args=args, task_vars=variables
+            )
+        except AnsibleConnectionFailure as error:
+            if not again or not unsaid(str(error)):
+                raise
+            return self._asked(args, variables, again - 1)
+        if again and answer.get("unreachable") and unsaid(str(answer.get("msg"))):
+            return self._asked(args, variables, again - 1)
+        return answer
+
+
+def unsaid(text: str) -> bool:
+    """Whether a connection ended without a word of why."""
+    return "Broken pipe" in text and not host_key_state(text)
 
 
 def unreached(name: str, said: str) -> dict[str, Any]:
