@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 
 from testinfra.host import Host
 
 MAX_EXPOSURE = 4.0
 
 
-def our_units(remote: Host) -> list[str]:
-    """Services that run in mlops.slice, as systemd tells."""
+def loaded_units(remote: Host) -> dict[str, bool]:
+    """Services in mlops.slice, as systemd tells, and whether a timer starts them."""
     listing = json.loads(
         remote.check_output("systemctl list-units --type=service --all --output=json --no-pager")
     )
@@ -19,6 +20,14 @@ def our_units(remote: Host) -> list[str]:
         "systemctl show --property=Slice --value -- " + " ".join(names)
     ).split()
     found = [name for name, group in zip(names, slices, strict=True) if group == "mlops.slice"]
+    return {
+        name: ".timer" in properties(remote, name, "TriggeredBy")["TriggeredBy"] for name in found
+    }
+
+
+def our_units(remote: Host) -> list[str]:
+    """Our services that run all the time."""
+    found = [name for name, timed in loaded_units(remote).items() if not timed]
     assert found, "no service of ours runs on this host"
     return found
 
@@ -33,6 +42,19 @@ def test_every_service_is_active_and_enabled(remote: Host) -> None:
         shown = properties(remote, unit, "ActiveState", "UnitFileState", "Type")
         assert shown["ActiveState"] == "active", unit
         assert shown["UnitFileState"] in ("enabled", "enabled-runtime"), unit
+
+
+def test_what_a_timer_starts_ends_well_and_is_sandboxed(remote: Host) -> None:
+    for unit in [name for name, timed in loaded_units(remote).items() if timed]:
+        timer = unit.replace(".service", ".timer")
+        assert properties(remote, timer, "ActiveState")["ActiveState"] == "active", timer
+        assert properties(remote, timer, "UnitFileState")["UnitFileState"] == "enabled", timer
+        shown = properties(remote, unit, "Type", "Result")
+        assert (shown["Type"], shown["Result"]) == ("oneshot", "success"), unit
+        said = remote.check_output(f"systemd-analyze security --no-pager {unit}").splitlines()[-1]
+        found = re.search(r"exposure level for \S+: ([\d.]+)", said)
+        assert found, said
+        assert float(found[1]) <= MAX_EXPOSURE, said
 
 
 def test_no_service_runs_as_root(remote: Host) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import threading
-import time
 from collections import deque
 from pathlib import Path
 
@@ -47,14 +46,12 @@ def test_a_scenario_with_hosts_of_its_own_uses_and_destroys_them(
 
 
 def test_what_was_started_is_stopped() -> None:
-    begun = time.monotonic()
-    with run.started(["sleep", "60"]) as process:
+    with run.started(["sleep", "3600"]) as process:
         stopper = threading.Thread(target=run.stop_all)
         stopper.start()
-        status = process.wait()
+        status = process.wait(300)
     stopper.join()
     assert status < 0
-    assert time.monotonic() - begun < 15
 
 
 PLUGINS = "tests/unit/plugins"
