@@ -150,9 +150,11 @@ def publish_all(publisher: Publisher, stranger: Signer) -> dict[str, str]:
     }
 
 
-def main() -> None:
-    """Publish; print the digests."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def publish_by_command(
+    about: str | None, publish: Callable[[Publisher, Signer], dict[str, str]]
+) -> dict[str, str]:
+    """Read where to publish to and with which key, and publish; the digests by name."""
+    parser = argparse.ArgumentParser(description=about)
     for option in ("--url", "--ca-file", "--key", "--user", "--repository"):
         parser.add_argument(option, required=True)
     parser.add_argument("--password-file", type=Path, required=True)
@@ -166,8 +168,12 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory() as folder:
         stranger = Signer(fresh_key(Path(folder) / "stranger.key"))
-        digests = publish_all(Publisher(client_of, Signer(Path(options.key))), stranger)
-    print(json.dumps(digests, sort_keys=True))
+        return publish(Publisher(client_of, Signer(Path(options.key))), stranger)
+
+
+def main() -> None:
+    """Publish; print the digests."""
+    print(json.dumps(publish_by_command(__doc__, publish_all), sort_keys=True))
 
 
 if __name__ == "__main__":

@@ -13,14 +13,8 @@ take it away.
 
 from __future__ import annotations
 
-import argparse
 import json
 import struct
-import tempfile
-from pathlib import Path
-
-from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
-from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
 from tests.onnx_bytes import field
 from tests.releases import (
@@ -28,8 +22,8 @@ from tests.releases import (
     MODEL,
     Publisher,
     Signer,
-    fresh_key,
     golden_changed,
+    publish_by_command,
     wrong_label,
 )
 
@@ -166,21 +160,7 @@ def publish_all(publisher: Publisher, stranger: Signer) -> dict[str, str]:
 
 def main() -> None:
     """Publish; print the digests."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    for option in ("--url", "--ca-file", "--key", "--user", "--repository"):
-        parser.add_argument(option, required=True)
-    parser.add_argument("--password-file", type=Path, required=True)
-    options = parser.parse_args()
-    password = options.password_file.read_text(encoding="utf-8").strip()
-
-    def client_of(model: str) -> RegistryClient:
-        transport = WebTransport(options.ca_file)
-        repository = f"{options.repository}/{model}"
-        return RegistryClient(options.url, repository, transport, options.user, password)
-
-    with tempfile.TemporaryDirectory() as folder:
-        stranger = Signer(fresh_key(Path(folder) / "stranger.key"))
-        digests = publish_all(Publisher(client_of, Signer(Path(options.key))), stranger)
+    digests = publish_by_command(__doc__, publish_all)
     print(json.dumps({"model": MODEL, "digests": digests}, sort_keys=True))
 
 

@@ -36,14 +36,18 @@ _raw:
   elements: str
 """
 
-import multiprocessing
 import os
 from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.mlops.onprem.plugins.plugin_utils.ending import end, only_looks
+from ansible_collections.mlops.onprem.plugins.plugin_utils.ending import (
+    end,
+    facts_of_this_run,
+    is_of_this_run,
+    only_looks,
+)
 
 FACT = "mlops_rollouts"
 
@@ -67,15 +71,12 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
 def rollouts_of_this_run(variables: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """By model, how the rollouts of this very run ended; facts of another one may be cached."""
-    hostvars = variables.get("hostvars") or {}
-    here = (os.getpid(), os.getppid()) if multiprocessing.parent_process() else (os.getpid(),)
-    found: dict[str, Mapping[str, Any]] = {}
-    for host in variables.get("groups", {}).get("all", []):
-        facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
-        for model, one in (facts.get(FACT) or {}).items():
-            if one.get("run") in here:
-                found[model] = one
-    return found
+    return {
+        model: one
+        for by_model in facts_of_this_run(variables, FACT)
+        for model, one in by_model.items()
+        if is_of_this_run(one)
+    }
 
 
 def worst_of(rollouts: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:

@@ -37,7 +37,6 @@ _raw:
   elements: str
 """
 
-import multiprocessing
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -46,7 +45,12 @@ from ansible import context
 from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.mlops.onprem.plugins.lookup.secret import let_go
-from ansible_collections.mlops.onprem.plugins.plugin_utils.ending import end, only_looks
+from ansible_collections.mlops.onprem.plugins.plugin_utils.ending import (
+    end,
+    facts_of_this_run,
+    is_of_this_run,
+    only_looks,
+)
 
 FACT = "mlops_assessment"
 
@@ -72,18 +76,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
 
 
 def assessment_of_this_run(variables: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What this very run found; facts of another one can come from a cache.
-
-    A worker that reads the variables of another host asks again, as a child of the run.
-    """
-    hostvars = variables.get("hostvars") or {}
-    here = (os.getpid(), os.getppid()) if multiprocessing.parent_process() else (os.getpid(),)
-    for host in variables.get("groups", {}).get("all", []):
-        facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
-        found: Mapping[str, Any] | None = facts.get(FACT)
-        if found and found.get("run") in here:
-            return found
-    return None
+    """What this very run found."""
+    return next((one for one in facts_of_this_run(variables, FACT) if is_of_this_run(one)), None)
 
 
 def not_assessed(given: Mapping[str, Any]) -> str:

@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import multiprocessing
-from typing import NoReturn
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NoReturn
 
 from ansible import context
 from ansible.errors import AnsibleError
@@ -14,6 +16,24 @@ from ansible.utils.display import Display
 
 REFUSED = 1
 LOOKS = ("syntax", "listtasks", "listtags", "listhosts")
+
+
+def facts_of_this_run(variables: Mapping[str, Any], name: str) -> Iterator[Mapping[str, Any]]:
+    """A fact of each host that has it; whose it is stands in its C(run), see ``is_of_this_run``."""
+    hostvars = variables.get("hostvars") or {}
+    for host in variables.get("groups", {}).get("all", []):
+        facts = (hostvars.get(host) or {}).get("ansible_facts") or {}
+        if facts.get(name):
+            yield facts[name]
+
+
+def is_of_this_run(found: Mapping[str, Any]) -> bool:
+    """Whether this very run found it; facts of another one can come from a cache.
+
+    A worker that reads the variables of another host asks again, as a child of the run.
+    """
+    here = (os.getpid(), os.getppid()) if multiprocessing.parent_process() else (os.getpid(),)
+    return found.get("run") in here
 
 
 def only_looks() -> bool:
