@@ -54,6 +54,7 @@ from .state import (
     STOPPED,
     TRIES,
     WAITING,
+    Host,
     State,
     active,
     apply,
@@ -88,6 +89,17 @@ class Decision:
 
 def _answering(devices: int) -> str:
     return f"{counted(devices, 'device')} {'answers' if devices == 1 else 'answer'}"
+
+
+def _gone_back(hosts: Sequence[Host]) -> str:
+    """What devices serve that have gone back; a first release leaves nothing to go back to."""
+    answering = sum(1 for host in hosts if host.previous)
+    nothing = len(hosts) - answering
+    said = f"{_answering(answering)} from the release before." if answering or not nothing else ""
+    if nothing:
+        serve = "serves" if nothing == 1 else "serve"
+        said += f" {counted(nothing, 'device')} {serve} nothing, as before."
+    return said.strip()
 
 
 def verdict_of(gates: Sequence[Gate]) -> str:
@@ -560,8 +572,8 @@ def _reverting(state: State, now: float) -> Any:
     outcome = state.wanted_outcome
     if unproven and outcome == ROLLED_BACK:
         outcome = ROLLED_BACK_PARTIAL
-    proven = len(state.reverting) - len(unproven)
-    said = f"{state.reason} {_answering(proven)} from the release before."
+    proven = [state.hosts[host] for host in state.reverting if state.hosts[host].ok]
+    said = f"{state.reason} {_gone_back(proven)}"
     if unproven:
         said += (
             f" Not proved by {_names(state, unproven)}; a device that was not committed goes back "

@@ -9,6 +9,7 @@ that has just written it know the same.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,6 +26,8 @@ from .shapes import (
     MISSING,
     PARTIAL,
     REVERT,
+    ROLLED_BACK,
+    ROLLED_BACK_PARTIAL,
     STAGE,
     Answer,
 )
@@ -131,7 +134,7 @@ class State:
     reason: str = ""
     outcome: str = ""
     committed: dict[str, str] = field(default_factory=dict)  # over all rollouts of the model
-    release: str = ""  # that the fleet completed last
+    release: str = ""  # that the fleet was brought to last, or went back to
     counts: dict[str, int] = field(default_factory=dict)  # events, for the metrics
 
     @property
@@ -423,10 +426,21 @@ def _reverting(state: State, entry: Entry) -> None:
             record.state, record.ended = "reverted", entry.time
 
 
+TAKEN_BACK = (ROLLED_BACK, ROLLED_BACK_PARTIAL)
+
+
+def _before(state: State) -> str:
+    """What most devices served before the rollout, nothing where they served nothing."""
+    served = Counter(host.previous for host in state.hosts.values())
+    return max(served, key=lambda digest: (served[digest], digest), default="")
+
+
 def _finished(state: State, entry: Entry) -> None:
     state.mode, state.outcome, state.said = OVER, entry.data["outcome"], entry.data["said"]
     if state.outcome in (COMPLETED, PARTIAL):
         state.release = state.planned().digest
+    elif state.release in ("", state.planned().digest) and state.outcome in TAKEN_BACK:
+        state.release = _before(state)
     for record in state.records:
         if record.state == CATCHING:
             record.state, record.ended = "passed", entry.time

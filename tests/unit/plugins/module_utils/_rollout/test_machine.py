@@ -544,8 +544,28 @@ def test_a_rollback_takes_back_everything_also_afterwards() -> None:
     assert fleet.drive() == ROLLED_BACK
     assert fleet.on(NEW) == []
     assert fleet.state().committed == dict.fromkeys(HOSTS, OLD)
+    assert fleet.state().release == OLD, "so that nobody brings the other one back"
+    assert "answer from the release before" in fleet.state().said
     with pytest.raises(RolloutError, match="nothing to roll back"):
         words.rollback(fleet.state(), 3, "carl", "", fleet.now)
+
+
+def test_a_first_release_that_is_taken_back_leaves_nothing_and_says_so() -> None:
+    fleet = Fleet(previous="")
+    assert fleet.run() == COMPLETED
+    assert fleet.state().release == NEW
+    fleet.write(words.rollback(fleet.state(), 2, "carl", "", fleet.now))
+    assert fleet.drive() == ROLLED_BACK
+    assert fleet.state().release == ""
+    assert f"{len(HOSTS)} devices serve nothing, as before" in fleet.state().said
+    assert "release before" not in fleet.state().said
+
+
+def test_a_ring_that_fails_leaves_the_fleet_on_what_it_was_brought_to() -> None:
+    fleet = Fleet()
+    fleet.devices["a1"].ill = True
+    assert fleet.run() == ROLLED_BACK
+    assert fleet.state().release == OLD
 
 
 def test_a_rollback_that_was_not_proved_can_be_asked_for_again() -> None:
