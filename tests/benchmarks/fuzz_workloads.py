@@ -139,7 +139,7 @@ def facts(name: str) -> dict[str, Any]:
 
 def workload(rng: random.Random, number: int) -> dict[str, Any]:
     """A workload that is right."""
-    kind = rng.choice(("serving", "training", "dataset", "service", "user"))
+    kind = rng.choice(("serving", "training", "batch", "dataset", "service", "user"))
     requests: dict[str, Any] = {
         "cpu_cores": rng.choice((0.5, 1, 4)),
         rng.choice(("memory_mib", "memory_gib")): rng.randint(1, 64),

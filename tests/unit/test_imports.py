@@ -34,6 +34,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_serving_checks": ("_findings",),
     "_site": ("_demand", "_findings"),
     "_trust": ("_findings",),
+    "_workloads": ("_site", "_demand", "_findings"),
 }
 # The same within the planner; "" is its own floor, which joins the others.
 PLANNER = {
@@ -49,7 +50,16 @@ ELSEWHERE = {
     "_planner": {"numpy", "scipy"},
 }
 # Thinking has no task at hand: what a module of Ansible knows is handed in.
-PURE = ("_assess", "_capacity", "_demand", "_findings", "_planner", "_rollout", "_supply")
+PURE = (
+    "_assess",
+    "_capacity",
+    "_demand",
+    "_findings",
+    "_planner",
+    "_rollout",
+    "_supply",
+    "_workloads",
+)
 
 
 def name_of(path: Path) -> str:

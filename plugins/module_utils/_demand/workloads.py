@@ -35,15 +35,18 @@ from .quantities import (
     size,
     size_keys,
 )
+from .running import Run, parse_run
 from .words import NO_WORDS, countables, labels_of, meant, name_of, one_of, words
 
 SERVING, TRAINING, DATASET, SERVICE, USER = "serving", "training", "dataset", "service", "user"
-KINDS = (SERVING, TRAINING, DATASET, SERVICE, USER)
+BATCH = "batch"
+KINDS = (SERVING, TRAINING, BATCH, DATASET, SERVICE, USER)
 # What grows where nothing is said: more requests and people want more replicas; a dataset or a
 # service that exists once becomes larger.
 GROWS = {
     SERVING: REPLICAS,
     TRAINING: REPLICAS,
+    BATCH: REPLICAS,
     USER: REPLICAS,
     DATASET: REQUESTS,
     SERVICE: REQUESTS,
@@ -82,6 +85,7 @@ class Spec:
     ``replicas`` may be 0 while it is paused. ``spread`` is empty, or the name shared by workloads
     of whose replicas no two share a host; ``max_per_host`` is 0 where any number may share one.
     ``models`` of ``gpu`` are as written: ``A100`` means every model that has this word.
+    ``run`` says what is started where it is placed; None leaves that to others.
     """
 
     name: str
@@ -97,6 +101,7 @@ class Spec:
     growth: Growth = NO_GROWTH
     priority: int = 0
     max_per_host: int = 0
+    run: Run | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -259,6 +264,7 @@ WORKLOAD_KEYS = (
     "max_per_host",
     "growth",
     "priority",
+    "run",
 )
 
 
@@ -311,6 +317,7 @@ def parse_workload(data: object, known: Known) -> Spec:
             given, "growth", lambda value: growth(value, GROWS[kind]), Growth(of=GROWS[kind])
         ),
         priority=optional(given, "priority", counted(0, MOST_PRIORITY), 0),
+        run=optional(given, "run", lambda value: parse_run(value, kind), None),
     )
 
 

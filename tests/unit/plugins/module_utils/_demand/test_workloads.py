@@ -262,8 +262,8 @@ def test_gpus_are_asked_for_in_one_of_four_ways(gpu: Any, need: GpuNeed) -> None
         ),
         (
             {"kind": "servng"},
-            "kind: must be one of serving, training, dataset, service, user, but is 'servng'; "
-            "did you mean serving?",
+            "kind: must be one of serving, training, batch, dataset, service, user, but is "
+            "'servng'; did you mean serving?",
         ),
         (
             {"hosts": {"groups": ["gpus"]}},
