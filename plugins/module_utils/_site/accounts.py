@@ -9,10 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import SiteError
-from .provides import Account, Database
+from .provides import ACCOUNTING_DB, METADATA_DB, Account, Database
 from .site import Site
 
 Entry = dict[str, Any]
+BUNDLE_OF_HOSTS = "/etc/mlops/tls/ca.crt"
+"""The authorities that a host trusts: the platform's, and those in ``trust_extra_ca_files``."""
 
 
 def replaced(site: Site, role: str, name: str, computed: Iterable[Entry]) -> list[Entry]:
@@ -22,30 +24,40 @@ def replaced(site: Site, role: str, name: str, computed: Iterable[Entry]) -> lis
     return [dict(entry) for entry in [*base, *(site.of(role, f"extra_{name}") or ())]]
 
 
-def provided_databases(site: Site) -> list[Entry]:
+def provided_databases(site: Site, server: str = METADATA_DB) -> list[Entry]:
     """The databases that the roles of the site need, their names with the prefix asked for."""
-    prefix = _prefix(site)
+    prefix = _prefix(site, server)
     return [
         {
             "name": prefix + database.name,
             "owner": prefix + database.owner,
             "password": site.secret(database.secret),
             "connection_limit": database.connection_limit,
-            "extra_databases": [prefix + name for name in database.extra_databases],
-            "monitoring": database.monitoring,
+            **_of_kind(database, prefix),
         }
         for provides in site.provides.values()
         for database in provides.databases
+        if database.server == server
     ]
 
 
-def _prefix(site: Site) -> str:
-    return str(site.of("metadata_db", "prefix") or "")
+def _of_kind(database: Database, prefix: str) -> Entry:
+    """What the modules of one kind of server know, and those of the other do not."""
+    if database.server == ACCOUNTING_DB:
+        return {"tables": list(database.tables)}
+    return {
+        "extra_databases": [prefix + name for name in database.extra_databases],
+        "monitoring": database.monitoring,
+    }
 
 
-def databases(site: Site) -> list[Entry]:
+def _prefix(site: Site, server: str) -> str:
+    return str(site.of(server, "prefix") or "")
+
+
+def databases(site: Site, server: str = METADATA_DB) -> list[Entry]:
     """Every database that is to exist."""
-    return replaced(site, "metadata_db", "databases", provided_databases(site))
+    return replaced(site, server, "databases", provided_databases(site, server))
 
 
 def database_of(site: Site, database: Database, name: str) -> Entry:
@@ -54,21 +66,23 @@ def database_of(site: Site, database: Database, name: str) -> Entry:
     Raises:
         SiteError: The inventory's list of databases lacks it.
     """
-    if site.of("metadata_db", "databases") is None:
-        name = _prefix(site) + name
-    for entry in databases(site):
+    server = database.server
+    if site.of(server, "databases") is None:
+        name = _prefix(site, server) + name
+    for entry in databases(site, server):
         if name in (entry["name"], *entry.get("extra_databases", ())):
-            return {
-                **site.database,
-                "name": name,
-                "user": entry["owner"],
-                "password": entry["password"],
-                **_limit(entry, database),
-            }
+            return _told(site, database, entry, name)
     raise SiteError(
-        f"metadata_db_databases names no database {name}; add it there, or leave the list out and "
-        "put further databases into metadata_db_extra_databases"
+        f"{server}_databases names no database {name}; add it there, or leave the list out and "
+        f"put further databases into {server}_extra_databases"
     )
+
+
+def _told(site: Site, database: Database, entry: Entry, name: str) -> Entry:
+    account = {"user": entry["owner"], "password": entry["password"]}
+    if database.server == ACCOUNTING_DB:
+        return {**site.accounting, "database": name, **account, "ca_file": BUNDLE_OF_HOSTS}
+    return {**site.database, "name": name, **account, **_limit(entry, database)}
 
 
 def _limit(entry: Entry, database: Database) -> Entry:

@@ -16,6 +16,7 @@ from .accounts import (
     provided_databases,
 )
 from .errors import SiteError
+from .provides import ACCOUNTING_DB
 from .site import Site
 from .ways import ways
 
@@ -62,6 +63,9 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "object_store_site_id": lambda site, _host: site.identity,
     "trust_known_authority": lambda site, _host: site.authority,
     "metadata_db_databases": lambda site, _host: provided_databases(site),
+    "accounting_db_mode": lambda site, _host: "managed" if site.accounts_managed else "existing",
+    "accounting_db_site_id": lambda site, _host: site.identity,
+    "accounting_db_databases": lambda site, _host: provided_databases(site, ACCOUNTING_DB),
     "object_store_accounts": lambda site, _host: provided_accounts(site),
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
     "gateway_fleet": lambda site, _host: bool(fleet.pulling(site)),

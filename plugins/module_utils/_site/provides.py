@@ -28,13 +28,18 @@ from .errors import SiteError
 
 T = TypeVar("T")
 Conditions = Mapping[str, Any]
+METADATA_DB, ACCOUNTING_DB = "metadata_db", "accounting_db"
+SERVERS = (METADATA_DB, ACCOUNTING_DB)
 
 
 @dataclass(frozen=True)
 class Database:
-    """A database that the role needs in the metadata database, and its owner.
+    """A database that the role needs, and its owner.
 
-    ``handed_as`` maps variables of roles to the database, or extra database, that they are told.
+    ``server`` is the role that looks after the database server: ``metadata_db`` (PostgreSQL) or
+    ``accounting_db`` (MariaDB or MySQL). ``handed_as`` maps variables of roles to the database, or
+    extra database, that they are told. ``tables`` are patterns of the names that the role gives its
+    tables: what matches none was made by somebody else.
     """
 
     name: str
@@ -44,6 +49,8 @@ class Database:
     extra_databases: tuple[str, ...] = ()
     monitoring: bool = False
     handed_as: Mapping[str, str] = default(default_factory=dict)
+    server: str = METADATA_DB
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,12 @@ def _handed(value: object) -> dict[str, str]:
     return {variable: text(name) for variable, name in mapping(value).items()}
 
 
+def _server(value: object) -> str:
+    if value not in SERVERS:
+        raise ShapeError(f"{value!r} is not one of {', '.join(SERVERS)}")
+    return str(value)
+
+
 def _entry(parse: Callable[[Mapping[str, Any]], T], *keys: str) -> Callable[[object], T]:
     def read(value: object) -> T:
         given = mapping(value)
@@ -180,8 +193,11 @@ _database = _entry(
         extra_databases=optional(given, "extra_databases", _names, ()),
         monitoring=optional(given, "monitoring", bool, False),
         handed_as=optional(given, "handed_as", _handed, {}),
+        server=optional(given, "server", _server, METADATA_DB),
+        tables=optional(given, "tables", _names, ()),
     ),
     *("name", "owner", "secret", "connection_limit", "extra_databases", "monitoring", "handed_as"),
+    *("server", "tables"),
 )
 _account = _entry(
     lambda given: Account(

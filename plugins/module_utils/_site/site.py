@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import SiteError
-from .provides import Conditions, Provides
+from .provides import ACCOUNTING_DB, Conditions, Provides
 from .table import Groups, Row
 
 HTTPS = 443
@@ -111,6 +111,19 @@ class Site:
             "host": str(host or self.address(self.first("metadata_db"))),
             "port": int(self.of("metadata_db", "port") or 5432),
         }
+
+    @property
+    def accounts_managed(self) -> bool:
+        """Whether the accounting database is the platform's own: where its group has a host."""
+        given = self.of(ACCOUNTING_DB, "mode")
+        return bool(given == "managed" if given else self.groups.get(ACCOUNTING_DB))
+
+    @property
+    def accounting(self) -> dict[str, Any]:
+        """``host`` and ``port`` of the accounting database."""
+        host = None if self.accounts_managed else self.of(ACCOUNTING_DB, "host")
+        own = self.address(self.first(ACCOUNTING_DB)) if self.accounts_managed else ""
+        return {"host": str(host or own), "port": int(self.of(ACCOUNTING_DB, "port") or 3306)}
 
     @property
     def object_store(self) -> dict[str, str]:

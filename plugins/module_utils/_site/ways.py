@@ -10,9 +10,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import measured, receiver
+from .provides import ACCOUNTING_DB
 from .site import CONTROL, HTTPS, Site
 
 Way = dict[str, Any]
+SCHEDULER = "scheduler"
 LOOPBACK = ("localhost", "127.", "::1")
 
 
@@ -53,6 +55,8 @@ def _all(site: Site, host: str) -> Iterator[Way]:
         )
     if host in site.groups[CONTROL]:
         yield from _stores(site)
+    if host in (site.groups.get(SCHEDULER) or ()):
+        yield from _accounting(site)
 
 
 def _measured(site: Site) -> Iterator[Way]:
@@ -88,6 +92,20 @@ def _stores(site: Site) -> Iterator[Way]:
         own = site.managed("object_store")
         way = _of_url(site, endpoint, "object store", "" if own else "object_store_endpoint")
         yield {**way, "target": site.first("object_store") if own else ""}
+
+
+def _accounting(site: Site) -> Iterator[Way]:
+    """The scheduler keeps its accounts in a database of its own kind."""
+    database, managed = site.accounting, site.accounts_managed
+    if database["host"]:
+        yield _way(
+            database["host"],
+            database["port"],
+            "accounting database",
+            target=site.first(ACCOUNTING_DB) if managed else "",
+            there=not managed,
+            variable="" if managed else "accounting_db_host",
+        )
 
 
 def _of_url(site: Site, url: str, what: str, variable: str) -> Way:
