@@ -30,6 +30,7 @@ from .question import Earlier
 from .site_plan import Planning
 
 PLACEMENT_SCHEMA = 1
+SCHEDULERS = "scheduler"  # the group of the inventory
 MOST_SECONDS, MOST_YEARS = 86400.0, 20.0
 
 
@@ -112,6 +113,7 @@ def known_of(written: Written, hosts: Sequence[str]) -> tuple[Known, tuple[str, 
             frozenset(hosts).union(*written.groups.values()),
             frozenset(label for some in labels.values() for label in some),
             frozenset(name for some in resources.values() for name, _number in some),
+            bool(written.groups.get(SCHEDULERS)),
         ),
         (*problems, *wrong),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._findings.finding import DiskNeed
 from .._findings.shape import (
@@ -51,6 +51,10 @@ GROWS = {
     DATASET: REQUESTS,
     SERVICE: REQUESTS,
 }
+# Who manages the GPUs of each kind of work, where jobs have a scheduler: this site, by units that
+# serve, or the scheduler. A GPU has one owner.
+SERVED, SCHEDULED = "serving", "scheduler"
+OWNERS = {SERVING: SERVED, SERVICE: SERVED, TRAINING: SCHEDULED, BATCH: SCHEDULED, USER: SCHEDULED}
 PROFILE = re.compile(r"[1-8]g\.[0-9]+gb(\+[a-z.]+)*")
 COMPUTE_PROFILE = re.compile(r"[1-8]c\.[1-8]g\..*")
 MOST_REPLICAS, MOST_IN_ALL, MOST_PRIORITY = 1_000_000, 2_000_000, 10**6
@@ -111,12 +115,16 @@ class Spec:
 
 @dataclass(frozen=True)
 class Known:
-    """What the inventory has, to tell a slip of the pen from a wish."""
+    """What the inventory has, to tell a slip of the pen from a wish.
+
+    ``scheduled`` says that jobs have a scheduler there.
+    """
 
     groups: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     labels: frozenset[tuple[str, str]] = frozenset()
     resources: frozenset[str] = frozenset()
+    scheduled: bool = False
 
 
 def _request(value: object, known: Known) -> Request:
@@ -286,6 +294,8 @@ def parse_workload(data: object, known: Known) -> Spec:
                 f"limits.{key}",
             )
     gpu = optional(given, "gpu", _gpu, NO_GPU)
+    if known.scheduled and gpu.wanted and kind in OWNERS:
+        gpu = replace(gpu, owner=OWNERS[kind])
     if kind == DATASET and gpu.wanted:
         raise ShapeError("a dataset needs disks and no GPU; describe its reader by itself", "gpu")
     if kind == DATASET and not request.disks:

@@ -43,7 +43,8 @@ class GpuNeed:
 
     ``count`` whole devices of one host; ``share`` of one device, above 0 and below 1;
     ``memory_mib`` of one device, which counts as that share of its memory; ``profile`` one MIG
-    instance such as ``3g.40gb``. ``models`` are the models allowed; empty allows all.
+    instance such as ``3g.40gb``. ``models`` are the models allowed; empty allows all. ``owner`` is
+    who manages the device: replicas of different owners share none.
     """
 
     count: int = 0
@@ -51,6 +52,7 @@ class GpuNeed:
     memory_mib: float = 0.0
     profile: str = ""
     models: frozenset[str] = frozenset()
+    owner: str = ""
 
     @property
     def wanted(self) -> bool:

@@ -34,7 +34,8 @@ def verify(instance: Instance, placement: Iterable[Assignment]) -> tuple[str, ..
     """Everything wrong with the placement, one sentence each; nothing if all replicas are placed.
 
     Checked one by one: that each replica is placed exactly once, the allowed hosts, tags and
-    models, every resource of every host, every device, the MIG layout, and replicas to keep apart.
+    models, every resource of every host, every device and its one owner, the MIG layout, and
+    replicas to keep apart.
     """
     hosts = {host.name: host for host in instance.hosts}
     workloads = {workload.name: workload for workload in instance.workloads}
@@ -134,6 +135,7 @@ def _devices(host: Host, pairs: list[tuple[Assignment, Workload]]) -> list[str]:
     wrong: list[str] = []
     used: dict[int, Fraction] = defaultdict(Fraction)
     instances: dict[int, list[tuple[str, int]]] = defaultdict(list)
+    owners: dict[int, set[str]] = defaultdict(set)
     for one, workload in pairs:
         need = workload.gpu
         count = need.count or int(need.wanted)
@@ -149,6 +151,7 @@ def _devices(host: Host, pairs: list[tuple[Assignment, Workload]]) -> list[str]:
             device = host.devices[index]
             if need.models and device.model not in need.models:
                 wrong.append(f"{_who(one)}: may not use a {device.model}")
+            owners[index].add(need.owner)
             if need.profile:
                 instances[index].append((need.profile, one.slice))
                 continue
@@ -156,7 +159,7 @@ def _devices(host: Host, pairs: list[tuple[Assignment, Workload]]) -> list[str]:
             used[index] += part
             if problem:
                 wrong.append(f"{_who(one)}: {problem.format(f'device {index} of {host.name}')}")
-    return wrong + _full(host, used) + _cut_up(host, instances)
+    return wrong + _full(host, used) + _cut_up(host, instances) + _owned(host, owners)
 
 
 def _part(need: GpuNeed, device: Device) -> tuple[Fraction, str]:
@@ -177,6 +180,14 @@ def _full(host: Host, used: Mapping[int, Fraction]) -> list[str]:
         f"{host.name}: device {index} is used {_short(share)} times"
         for index, share in sorted(used.items())
         if share > MORE
+    ]
+
+
+def _owned(host: Host, owners: Mapping[int, set[str]]) -> list[str]:
+    return [
+        f"{host.name}: device {index} is shared by {' and '.join(sorted(names))}"
+        for index, names in sorted(owners.items())
+        if len(names) > 1
     ]
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from .._demand.workloads import SERVICE, SERVING
+from .._demand.workloads import OWNERS, SCHEDULED, SERVED
 from .placed import Placed
-
-SERVED, SCHEDULED = "serving", "scheduler"
 
 
 class OwnedTwice(Exception):
@@ -31,11 +29,11 @@ def owners(
     """
     found = {host: dict.fromkeys(names, SCHEDULED) for host, names in gpus.items()}
     for one in replicas:
-        if one.kind in (SERVING, SERVICE):
+        if OWNERS.get(one.kind) == SERVED:
             found.setdefault(one.host, {}).update(dict.fromkeys(one.gpu_ids, SERVED))
     for one in replicas:
         taken = [name for name in one.gpu_ids if found.get(one.host, {}).get(name) == SERVED]
-        if taken and one.kind not in (SERVING, SERVICE):
+        if taken and OWNERS.get(one.kind) != SERVED:
             others = sorted(
                 {other.workload for other in replicas if set(other.gpu_ids) & set(taken)}
                 - {one.workload}

@@ -105,6 +105,8 @@ class Exact:
             return
         part, part2 = packing.part[shape][kinds], packing.part2[shape][kinds]
         able = (dev >= part) & (packing.dev2[host] >= part2)
+        if packing.several_owners:
+            able &= ~packing.of_others(shape)[host]
         for device in np.flatnonzero(able).tolist():
             key = (int(kinds[device]), int(dev[device]), int(packing.dev2[host, device]))
             if problem.shapes[shape].gpu.profile or key not in seen:

@@ -30,6 +30,13 @@ class Packing:
         self.full = np.append(problem.full, -1)[kinds]
         self.dev = self.full.copy()
         self.dev2 = np.append(problem.full2, ANY)[kinds]
+        # Who manages each device that is in use; looked at only where there is more than one owner.
+        owners = sorted({shape.gpu.owner for shape in problem.shapes if shape.gpu.wanted})
+        self.several_owners = len(owners) > 1
+        self.owner_of = [
+            owners.index(shape.gpu.owner) if shape.gpu.wanted else -1 for shape in problem.shapes
+        ]
+        self.owner = np.full_like(self.dev, -1)
         self.free = problem.supply.copy()
         self.items: list[list[Item]] = [[] for _host in problem.instance.hosts]
         self.left = [stream.count for stream in problem.streams]
@@ -50,6 +57,7 @@ class Packing:
         other = Packing.__new__(Packing)
         other.__dict__.update(self.__dict__)
         other.dev, other.dev2, other.free = self.dev.copy(), self.dev2.copy(), self.free.copy()
+        other.owner = self.owner.copy()
         other.items = [list(row) for row in self.items]
         other.left, other.todo = list(self.left), self.todo.copy()
         other.kept_apart = defaultdict(lambda: np.zeros(len(self.items), dtype=bool))
@@ -80,6 +88,8 @@ class Packing:
                 if problem.part2[shape].any():
                     slices = np.maximum(self.part2[shape][kinds], 1)
                     fits = np.minimum(fits, self.dev2[hosts] // slices)
+                if self.several_owners:
+                    fits = np.where(self.of_others(shape)[hosts], 0, fits)
                 room = np.minimum(room, np.maximum(fits, 0).sum(axis=1))
         return np.maximum(room, 0)
 
@@ -95,6 +105,8 @@ class Packing:
             return tuple(idle[:wanted].tolist()) if len(idle) >= wanted else None
         part = self.part[shape][kinds]
         fits = (dev >= part) & (self.dev2[host] >= self.part2[shape][kinds])
+        if self.several_owners:
+            fits &= ~self.of_others(shape)[host]
         rest = np.where(fits, dev / np.maximum(self.full[host], 1), np.inf)
         for device in np.argsort(rest, kind="stable").tolist():
             if not fits[device]:
@@ -102,6 +114,11 @@ class Packing:
             if self.layout_allows(shape, host, device):
                 return (device,)
         return None
+
+    def of_others(self, shape: int) -> Bools:
+        """Which devices are in use by another owner than the shape's, by host and device."""
+        found: Bools = (self.owner >= 0) & (self.owner != self.owner_of[shape])
+        return found
 
     def layout_allows(self, shape: int, host: int, device: int) -> bool:
         """Whether MIG's geometry lets the instance in beside those on the device."""
@@ -201,6 +218,8 @@ class Packing:
                 kind = problem.device_kind[host, device]
                 self.dev[host, device] -= sign * problem.part[shape, kind]
                 self.dev2[host, device] -= sign * problem.part2[shape, kind]
+            idle = self.dev[host, device] == self.full[host, device]
+            self.owner[host, device] = -1 if idle else self.owner_of[shape]
         self.left[stream] -= sign
         self.todo[shape] -= sign
         if one.spread >= 0:

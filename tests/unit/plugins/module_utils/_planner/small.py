@@ -30,7 +30,10 @@ NEEDS = (
     GpuNeed(share=0.5),
     GpuNeed(share=0.7, models=frozenset({"A10"})),
     GpuNeed(memory_mib=8192.0),
+    GpuNeed(share=0.3, owner="jobs"),
+    GpuNeed(memory_mib=8192.0, owner="jobs"),
     GpuNeed(profile="1g.6gb"),
+    GpuNeed(profile="1g.6gb", owner="jobs"),
     GpuNeed(profile="2g.12gb"),
 )
 
@@ -93,6 +96,7 @@ def most_placed(instance: Instance) -> int:
     free = [[Fraction(str(x)) for x in host.supply] for host in instance.hosts]
     devices = [[Fraction(1) for _device in host.devices] for host in instance.hosts]
     layouts: list[list[dict[str, int]]] = [[{} for _d in host.devices] for host in instance.hosts]
+    owners: list[list[list[str]]] = [[[] for _d in host.devices] for host in instance.hosts]
     spread: list[set[str]] = [set() for _host in instance.hosts]
     best = 0
 
@@ -103,6 +107,7 @@ def most_placed(instance: Instance) -> int:
             for n, device in enumerate(host.devices)
             if (not need.models or device.model in need.models)
             and bool(device.mig) == bool(need.profile)
+            and set(owners[at][n]) <= {need.owner}
         ]
         if not need.wanted:
             yield (), Fraction(0), ""
@@ -142,6 +147,7 @@ def most_placed(instance: Instance) -> int:
                 free[at] = [have - want for have, want in zip(free[at], demand)]
                 for n in chosen:
                     devices[at][n] -= size
+                    owners[at][n].append(work.gpu.owner)
                     if profile:
                         layouts[at][n][profile] = layouts[at][n].get(profile, 0) + 1
                 before = set(spread[at])
@@ -151,6 +157,7 @@ def most_placed(instance: Instance) -> int:
                 spread[at] = before
                 for n in chosen:
                     devices[at][n] += size
+                    owners[at][n].pop()
                     if profile:
                         layouts[at][n][profile] -= 1
                 free[at] = [have + want for have, want in zip(free[at], demand)]

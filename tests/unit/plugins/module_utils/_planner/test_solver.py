@@ -74,6 +74,27 @@ def test_verdicts_are_those_of_trying_everything(instance: Instance) -> None:
     assert result.bound >= 0
 
 
+def owned(gpus: int, mig: bool = False) -> Instance:
+    """Six parts of GPUs of two owners; by their size all of them fit on one device."""
+    device = Device("A100", 40960.0, "A100_SXM4_40GB" if mig else "")
+    need = GpuNeed(profile="1g.5gb") if mig else GpuNeed(share=0.1)
+    work = tuple(
+        Workload(f"w{n}", (0.0,), 3, replace(need, owner=owner))
+        for n, owner in enumerate(("serving", "scheduler"))
+    )
+    return Instance(("cpu",), ("cores",), (Host("h", (1.0,), (device,) * gpus),), work)
+
+
+@pytest.mark.parametrize("mig", [False, True])
+def test_owners_share_no_device(mig: bool) -> None:
+    result = solve(owned(2, mig), steps_budget())
+    assert result.verdict == FEASIBLE
+    assert verify(owned(2, mig), result.placement) == ()
+    alone = solve(owned(1, mig), steps_budget())
+    assert alone.verdict != FEASIBLE
+    assert sum(alone.unplaced.values()) == 3
+
+
 @STEADY
 @given(instances())
 def test_small_questions_with_a_placement_get_it(instance: Instance) -> None:

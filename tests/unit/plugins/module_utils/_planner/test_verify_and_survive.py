@@ -52,6 +52,26 @@ def test_a_sound_placement_has_nothing_wrong() -> None:
     assert verify(PLAN, GOOD) == ()
 
 
+def test_a_device_has_one_owner() -> None:
+    work = (
+        Workload("chat", (0.0,), 1, GpuNeed(share=0.2, owner="serving")),
+        Workload("notebook", (0.0,), 1, GpuNeed(share=0.2, owner="scheduler")),
+        Workload("slice", (0.0,), 1, GpuNeed(profile="3g.20gb", owner="scheduler")),
+        Workload("small", (0.0,), 1, GpuNeed(profile="1g.5gb", owner="serving")),
+    )
+    plan = replace(PLAN, workloads=work)
+    placed = (
+        Assignment("chat", 0, "a", (0,)),
+        Assignment("notebook", 0, "a", (0,)),
+        Assignment("slice", 0, "a", (1,), 4),
+        Assignment("small", 0, "a", (1,), 0),
+    )
+    assert verify(plan, placed) == (
+        "a: device 0 is shared by scheduler and serving",
+        "a: device 1 is shared by scheduler and serving",
+    )
+
+
 @pytest.mark.parametrize(
     ("at", "instead", "sentence"),
     [
