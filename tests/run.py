@@ -54,6 +54,7 @@ LONG = {
     "object_store": 540,
     "company_host": 480,
     "model_registry": 370,
+    "compute": 330,
     "rollout": 330,
     "artifact_registry": 240,
     "common": 230,

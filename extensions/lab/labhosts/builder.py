@@ -23,7 +23,7 @@ from .errors import LabError
 from .machine import Machine, say
 from .podman import LOST, PROJECT_LABEL, Podman
 from .state import State
-from .topology import POSTGRESQL, SYSTEMS, Host, Topology
+from .topology import GPU, POSTGRESQL, SYSTEMS, Host, Topology
 
 OWNER_LABEL = "mlops.lab.topology"
 SPEC_LABEL = "mlops.lab.spec"
@@ -72,6 +72,8 @@ def spec_of(topology: Topology, host: Host) -> str:
     parts = [str(topology.network), host.name, host.ip, host.kind, CAPABILITIES]
     if host.system != SYSTEMS[0]:
         parts.append(host.system)
+    if host.gpus:
+        parts.append([path.name for path in host.gpus])
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
 
 
@@ -140,6 +142,7 @@ class Builder:
         apt_cache.harvest(self.machine)
         names = [c["Names"][0] for c in self.podman.inspect(project)]
         self.podman.remove(*names, image.BUILDER)
+        self._remove_cgroups()
         for network in self._networks():
             self.podman("network", "rm", "--force", network)
         self._remove_stray_bridge()
@@ -240,12 +243,18 @@ class Builder:
             *("--security-opt", "seccomp=unconfined"),
             *("--security-opt", "mask=/sys/block:/sys/class/block"),
             *self.machine.limits(),
+            *self._devices(host),
             *("--volume", f"{archives}:/var/cache/apt/archives"),
             image_name,
             "/sbin/init",
         )
         self.podman("cp", "-", f"{name}:/", data=tar_of(self.state.files_for(host)))
         self._start(host)
+
+    def _devices(self, host: Host) -> tuple[str, ...]:
+        """Where device filters are loaded, they let the numbers of NVIDIA's cards through."""
+        filtered = host.kind == GPU and self.machine.can_filter_devices
+        return ("--device-cgroup-rule", "c 195:* rwm") if filtered else ()
 
     def _start(self, host: Host) -> None:
         started = self.podman("start", self.topology.container(host), check=False)
@@ -302,6 +311,17 @@ class Builder:
         if made.code != 0:
             raise LabError(f"Cannot make the network {subnet}: {made.err.strip()}")
         return name
+
+    def _remove_cgroups(self) -> None:
+        """What Slurm makes in cgroups of version 1 is the machine's own and outlives its host."""
+        if self.machine.pure_cgroup2:
+            return
+        for host in self.topology.hosts:
+            script = (
+                f"find /sys/fs/cgroup/*/slurm_{host.name} -depth -type d -exec rmdir {{}} + "
+                "2>/dev/null"
+            )
+            self.machine.run(["sh", "-c", script], root=True, check=False)
 
     def _remove_stray_bridge(self) -> bool:
         """A bridge of podman's with our very address, left when a kill took our network."""

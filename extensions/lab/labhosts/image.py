@@ -16,7 +16,7 @@ from . import apt_cache
 from .errors import LabError
 from .machine import CACHE, Machine, say
 from .podman import Podman
-from .topology import BASE, POSTGRESQL, SYSTEMS, Host
+from .topology import BASE, GPU, POSTGRESQL, SYSTEMS, Host
 
 REPOSITORY = "localhost/mlops-lab-host"
 BUILDER = "mlops-lab-image-builder"
@@ -40,6 +40,22 @@ set -e
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d
 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql-17
 rm /usr/sbin/policy-rc.d
+"""
+GPU_STAND_IN = Path(__file__).resolve().parents[1] / "gpu_stand_in"
+_GPU_FILES = ("nvml.c", "stand_in.py", "boot.sh", "stand-in-gpus.service", "nvidia-smi")
+# Compiled there, so that nothing on the machine itself is needed. (What tcc makes wants a
+# stack that can be executed, which glibc refuses.)
+_INSTALL_GPU = """
+set -e
+DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends gcc libc6-dev
+install -D -m 0644 -t /usr/local/lib/stand-in-gpus /stand-in/stand_in.py /stand-in/nvml.c
+install -m 0755 -t /usr/local/lib/stand-in-gpus /stand-in/boot.sh
+install -m 0755 -t /usr/local/bin /stand-in/nvidia-smi
+install -m 0644 -t /etc/systemd/system /stand-in/stand-in-gpus.service
+gcc -shared -fPIC -Wl,-soname=libnvidia-ml.so.1 -o /usr/local/lib/libnvidia-ml.so.1 /stand-in/nvml.c
+DEBIAN_FRONTEND=noninteractive apt-get purge -y -q --auto-remove gcc libc6-dev
+ldconfig
+systemctl -q enable stand-in-gpus.service
 """
 _HOOKS = (
     'rm -f "$1"/etc/ssh/ssh_host_*',
@@ -128,6 +144,11 @@ def ensure(machine: Machine, podman: Podman, hosts: Iterable[Host]) -> dict[tupl
             names[system, kind] = f"{REPOSITORY}-{POSTGRESQL}:{recipe.tag}"
             if not _usable(podman, names[system, kind]):
                 _build_postgresql(machine, podman, recipe.name, names[system, kind])
+        if kind == GPU:
+            recipe = recipes[system]
+            names[system, kind] = gpu_name(recipe.tag)
+            if not _usable(podman, names[system, kind]):
+                _build_gpu(machine, podman, recipe.name, names[system, kind])
     return names
 
 
@@ -150,11 +171,16 @@ def keep(podman: Podman, container: str, name: str) -> None:
     """Make a stopped host the image of those like it; older ones go once no host uses them."""
     started = time.monotonic()
     podman("commit", "--quiet", container, name)
+    _remove_older(podman, name)
+    say(f"Kept {container} as {name}, {_since(started)}")
+
+
+def _remove_older(podman: Podman, name: str) -> None:
+    """What the image of that name has taken the place of; not what a host still uses."""
     kept = podman("images", "--quiet", "--no-trunc", name).out.split()
     for image in podman("images", "--quiet", "--no-trunc", name.rpartition(":")[0]).out.split():
         if image not in kept:
             podman("rmi", image, check=False)
-    say(f"Kept {container} as {name}, {_since(started)}")
 
 
 def remove_all(podman: Podman) -> None:
@@ -183,20 +209,47 @@ def _build_base(machine: Machine, podman: Podman, recipe: Recipe) -> None:
     )
 
 
+def gpu_name(tag: str) -> str:
+    """The image of hosts that play GPUs; another one whenever the stand-in changes."""
+    texts = [tag, _INSTALL_GPU, *((GPU_STAND_IN / name).read_text("utf-8") for name in _GPU_FILES)]
+    return f"{REPOSITORY}-{GPU}:{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]}"
+
+
 def _build_postgresql(machine: Machine, podman: Podman, base: str, name: str) -> None:
     """Debian's PostgreSQL with its empty cluster, installed but never started."""
     started = time.monotonic()
-    archives = apt_cache.directory_of("images", POSTGRESQL)
+    _build_on(machine, podman, base, name, POSTGRESQL, _INSTALL_POSTGRESQL)
+    say(f"Built the image of a PostgreSQL server on top of it, {_since(started)}")
+
+
+def _build_gpu(machine: Machine, podman: Podman, base: str, name: str) -> None:
+    """A server with the stand-in for NVIDIA's driver, whose compiler is gone again."""
+    started = time.monotonic()
+    files = ("--volume", f"{GPU_STAND_IN}:/stand-in:ro")
+    _build_on(machine, podman, base, name, GPU, _INSTALL_GPU, files)
+    say(f"Built the image of a server that plays GPUs on top of it, {_since(started)}")
+
+
+def _build_on(
+    machine: Machine,
+    podman: Podman,
+    base: str,
+    name: str,
+    kind: str,
+    script: str,
+    more: Sequence[str] = (),
+) -> None:
+    archives = apt_cache.directory_of("images", kind)
     apt_cache.fill(machine, archives)
     podman(
         *("run", "--name", BUILDER, "--replace", "--network", "host", "--pids-limit", "0"),
         *("--annotation", "mlops.lab=host", "--runtime", "crun", *machine.limits()),
-        *("--volume", f"{archives}:/var/cache/apt/archives"),
-        *(base, "sh", "-c", _INSTALL_POSTGRESQL),
+        *("--volume", f"{archives}:/var/cache/apt/archives", *more),
+        *(base, "sh", "-c", script),
     )
     podman("commit", "--quiet", BUILDER, name)
     podman("rm", "--force", BUILDER)
-    say(f"Built the image of a PostgreSQL server on top of it, {_since(started)}")
+    _remove_older(podman, name)
 
 
 def _usable(podman: Podman, name: str) -> bool:

@@ -8,8 +8,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from gpu_stand_in import stand_in
+
 from .machine import Machine
-from .topology import Host, Topology
+from .topology import BASE, GPU, Host, Topology
 
 # Set by what runs the tests, so that the hosts of `make site` are as they come from Debian.
 FOR_TESTS = "MLOPS_LAB_FOR_TESTS"
@@ -38,6 +40,13 @@ def compiled_once() -> dict[str, tuple[str, int]]:
         f"{BESIDE_PACKAGES}/{BYTECODE}.py": (text, 0o644),
         f"{BESIDE_PACKAGES}/{BYTECODE}.pth": (f"import {BYTECODE}\n", 0o644),
     }
+
+
+def recorded_gpus(host: Host) -> dict[str, tuple[str, int]]:
+    """The cards that a host plays, as its stand-in for the driver reads them."""
+    root = stand_in.combined([path.read_text(encoding="utf-8") for path in host.gpus], host.name)
+    place = str(stand_in.PLACE).lstrip("/")
+    return {f"{place}/{name}": (text, 0o644) for name, text in stand_in.files_of(root).items()}
 
 
 class State:
@@ -73,6 +82,7 @@ class State:
             "etc/ssh/ssh_host_ed25519_key.pub": (self._read(public), 0o644),
             "etc/hosts": (self.topology.etc_hosts(host), 0o644),
             **(compiled_once() if os.environ.get(FOR_TESTS) else {}),
+            **(recorded_gpus(host) if host.gpus else {}),
         }
 
     def ssh_command(self, host: Host) -> list[str]:
@@ -90,7 +100,7 @@ class State:
             "  hosts:",
         ]
         for host in self.topology.hosts:
-            if host.kind == "base":
+            if host.kind in (BASE, GPU):
                 lines += [f"    {host.name}:", f"      ansible_host: {host.ip}"]
         return "\n".join(lines) + "\n"
 

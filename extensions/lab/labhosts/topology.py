@@ -15,7 +15,8 @@ from .errors import LabError
 
 BASE = "base"
 POSTGRESQL = "postgresql"
-KINDS = (BASE, POSTGRESQL)
+GPU = "gpu"
+KINDS = (BASE, POSTGRESQL, GPU)
 SYSTEMS = ("trixie", "bookworm")  # suites of Debian; the first is what a host has by default
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
@@ -27,6 +28,7 @@ class Host:
     kind: str = BASE
     system: str = SYSTEMS[0]
     prepared: str = ""  # name of the image that one such host was kept as
+    gpus: tuple[Path, ...] = ()  # what nvidia-smi said of the cards that a host of tests plays
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,8 @@ def parse(data: Mapping[str, Any], path: Path) -> Topology:
     tables = data.get("hosts")
     if not isinstance(tables, Mapping) or not tables:
         raise LabError(f"{where}: wants at least one table [hosts.NAME].")
-    hosts = tuple(_host(name, table, network, where) for name, table in tables.items())
+    beside = path.parent
+    hosts = tuple(_host(name, table, network, where, beside) for name, table in tables.items())
     taken: dict[str, str] = {}
     for host in hosts:
         if host.ip in taken:
@@ -124,7 +127,7 @@ def _prepared(data: Mapping[str, Any], beside: Path, where: str) -> dict[str, tu
     found = {}
     for name, table in tables.items():
         place = f"{where}: prepared.{name}"
-        if not _NAME.fullmatch(name) or name == POSTGRESQL:
+        if not _NAME.fullmatch(name) or name in KINDS:
             raise LabError(f"{place}: the name is not a lower-case name that is free.")
         files = table.get("files") if isinstance(table, Mapping) else None
         if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
@@ -134,13 +137,15 @@ def _prepared(data: Mapping[str, Any], beside: Path, where: str) -> dict[str, tu
     return found
 
 
-def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) -> Host:
+def _host(
+    name: str, table: object, network: ipaddress.IPv4Network, where: str, beside: Path
+) -> Host:
     place = f"{where}: hosts.{name}"
     if not _NAME.fullmatch(name):
         raise LabError(f"{place}: the name is not a lower-case host name.")
     if not isinstance(table, Mapping):
         raise LabError(f"{place}: is not a table.")
-    _only(table, {"ip", "kind", "system", "prepared"}, place)
+    _only(table, {"ip", "kind", "system", "prepared", "gpus"}, place)
     ip = _text(table, "ip", place)
     try:
         address = ipaddress.IPv4Address(ip)
@@ -155,14 +160,24 @@ def _host(name: str, table: object, network: ipaddress.IPv4Network, where: str) 
     system = table.get("system", SYSTEMS[0])
     if system not in SYSTEMS:
         raise LabError(f"{place}: system {system!r} is not one of {', '.join(SYSTEMS)}.")
-    if kind == POSTGRESQL and system != SYSTEMS[0]:
+    if kind != BASE and system != SYSTEMS[0]:
         raise LabError(f"{place}: a host of kind {kind!r} is made of {SYSTEMS[0]} only.")
     prepared = table.get("prepared", "")
-    if not isinstance(prepared, str) or (prepared and kind != BASE):
+    if not isinstance(prepared, str) or (prepared and kind not in (BASE, GPU)):
         raise LabError(
-            f"{place}: prepared is not an image's name, for hosts of kind {BASE!r} only."
+            f"{place}: prepared is not an image's name, for hosts of kind {BASE!r} or {GPU!r} only."
         )
-    return Host(name, ip, kind, system, prepared)
+    return Host(name, ip, kind, system, prepared, _gpus(table, kind, place, beside))
+
+
+def _gpus(table: Mapping[str, Any], kind: str, place: str, beside: Path) -> tuple[Path, ...]:
+    """The recordings of a host's cards."""
+    files = table.get("gpus", [])
+    if not isinstance(files, list) or not all(isinstance(file, str) for file in files):
+        raise LabError(f"{place}: gpus is not a list of recordings of nvidia-smi -q -x.")
+    if bool(files) != (kind == GPU):
+        raise LabError(f"{place}: gpus names the cards of a host of kind {GPU!r}, and only there.")
+    return tuple((beside / file).resolve() for file in files)
 
 
 def _text(data: Mapping[str, Any], key: str, where: str) -> str:

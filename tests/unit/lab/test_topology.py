@@ -37,6 +37,21 @@ def test_the_inventory_stands_beside_the_file_by_default() -> None:
     assert topology.parse(given(), FILE).inventory == Path("/somewhere/site")
 
 
+def test_a_host_plays_the_cards_that_were_recorded() -> None:
+    table = {"ip": "10.9.0.11", "kind": "gpu", "gpus": ["../t4.xml"], "prepared": "node"}
+    prepared = {"node": {"files": ["create.yml"]}}
+    (host,) = topology.parse(given(hosts={"a": table}, prepared=prepared), FILE).hosts
+    assert host.gpus == (Path("/t4.xml"),)
+
+
+@pytest.mark.parametrize(
+    "table", [{"kind": "gpu"}, {"kind": "gpu", "gpus": []}, {"gpus": ["t4.xml"]}]
+)
+def test_cards_and_their_kind_of_host_go_together(table: dict[str, Any]) -> None:
+    with pytest.raises(LabError, match=r"hosts\.a: gpus names the cards of a host of kind 'gpu'"):
+        topology.parse(given(hosts={"a": {"ip": "10.9.0.11", **table}}), FILE)
+
+
 def test_every_host_knows_every_other_by_name() -> None:
     parsed = topology.parse(given(), FILE)
     assert "10.9.0.11 a\n10.9.0.12 db\n" in parsed.etc_hosts(parsed.hosts[0])
@@ -64,7 +79,7 @@ def test_every_host_knows_every_other_by_name() -> None:
         ),
         (
             {"hosts": {"a": {"ip": "10.9.0.2", "kind": "mysql"}}},
-            "hosts.a: kind 'mysql' is not one of base, postgresql.",
+            "hosts.a: kind 'mysql' is not one of base, postgresql",
         ),
         (
             {"hosts": {"a": {"ip": "10.9.0.2", "system": "sid"}}},
@@ -80,7 +95,7 @@ def test_every_host_knows_every_other_by_name() -> None:
         ),
         (
             {"hosts": {"a": {"ip": "10.9.0.2", "prepared": "x", "kind": "postgresql"}}},
-            "hosts.a: prepared is not an image's name, for hosts of kind 'base' only.",
+            "hosts.a: prepared is not an image's name, for hosts of kind 'base' or 'gpu' only.",
         ),
         (
             {"prepared": {"device": {"files": "x.txt"}}},

@@ -1,0 +1,164 @@
+"""The stand-in for NVIDIA's driver answers what its recording says, and what a test changed."""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import nvml
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
+    Gpu,
+    GpuReport,
+    parse_nvidia_smi,
+)
+from gpu_stand_in import stand_in
+
+ROOT = Path(__file__).resolve().parents[3]
+SOURCE = ROOT / "extensions" / "lab" / "gpu_stand_in" / "nvml.c"
+RECORDINGS = sorted((ROOT / "tests" / "fixtures" / "nvidia_smi").glob("*.xml"))
+A100 = next(path for path in RECORDINGS if path.stem.startswith("a100"))
+T4 = next(path for path in RECORDINGS if path.stem == "tesla-t4")
+# Told in words that differ by way: why something is unknown, and that nothing needs to be done.
+BY_WAY = {"unknown", "recovery_action"}
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        pytest.skip("no C compiler here; the scenario `compute` builds it on its hosts")
+    built = tmp_path_factory.mktemp("nvml") / "libnvidia-ml.so.1"
+    strict = ["-Wall", "-Wextra", "-Werror"]
+    subprocess.run(
+        [compiler, *strict, "-shared", "-fPIC", "-o", str(built), str(SOURCE)], check=True
+    )
+    return ctypes.CDLL(str(built))
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("STAND_IN_GPUS_AT", str(tmp_path))
+    monkeypatch.setenv("STAND_IN_GPUS", str(tmp_path / "answers"))
+    return tmp_path
+
+
+def played(library: Any, place: Path, *recordings: Path) -> GpuReport:
+    assert stand_in.main(["set", *map(str, recordings)]) == 0
+    return nvml.read_nvml(library)
+
+
+def facts(gpu: Gpu) -> dict[str, Any]:
+    return {
+        field.name: getattr(gpu, field.name)
+        for field in dataclasses.fields(gpu)
+        if field.name not in BY_WAY
+    }
+
+
+@pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.stem)
+def test_the_library_answers_what_was_recorded(
+    library: Any, place: Path, recording: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = played(library, place, recording)
+    stand_in.main(["smi", "-q", "-x"])
+    shown = parse_nvidia_smi(capsys.readouterr().out)
+    recorded = parse_nvidia_smi(recording.read_text("utf-8"))
+    first = dataclasses.replace(recorded.gpus[0], index=0)
+    assert [facts(gpu) for gpu in told.gpus] == [facts(first)]
+    assert shown.gpus == (first,)
+    assert (told.driver_version, told.cuda_version) == (
+        recorded.driver_version,
+        recorded.cuda_version,
+    )
+    assert told.problem is shown.problem is None
+
+
+def test_two_cards_of_one_recording_are_two_cards(library: Any, place: Path) -> None:
+    one, other = played(library, place, T4, T4).gpus
+    assert one.model == other.model
+    assert one.uuid != other.uuid
+    assert one.pci_bus_id != other.pci_bus_id
+
+
+def test_hosts_have_different_cards() -> None:
+    texts = [T4.read_text("utf-8")]
+    uuids = {stand_in.combined(texts, name).findtext("gpu/uuid") for name in ("a", "b", "a")}
+    assert len(uuids) == 2
+
+
+def test_nobody_uses_the_cards_of_a_new_host(library: Any, place: Path) -> None:
+    (used,) = played(library, place, T4).gpus
+    assert used.processes
+    assert used.memory_used_mib
+    stand_in.keep(stand_in.combined([T4.read_text("utf-8")], "a"), place)
+    (idle,) = nvml.read_nvml(library).gpus
+    assert (idle.processes, idle.memory_used_mib) == (0, 0)
+
+
+def test_a_lost_card_is_lost_at_once(
+    library: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert len(played(library, place, T4, A100).gpus) == 2
+    stand_in.main(["lose", "1"])
+    report = nvml.read_nvml(library)
+    assert [gpu.model for gpu in report.gpus] == ["Tesla T4"]
+    assert report.problem == "card 1: the card is lost; reboot the host"
+    with pytest.raises(SystemExit) as ended:
+        stand_in.main(["smi", "-q", "-x"])
+    assert ended.value.code == 15
+    assert "GPU is lost" in capsys.readouterr().out
+
+
+def test_another_memory_is_told(library: Any, place: Path) -> None:
+    played(library, place, T4)
+    stand_in.main(["memory", "0", "8192"])
+    (card,) = nvml.read_nvml(library).gpus
+    assert (card.memory_mib, card.memory_free_mib) == (8192, 8192)
+
+
+def test_a_card_is_split_and_made_whole(
+    library: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    played(library, place, A100)
+    stand_in.main(["mig", "0", "off"])
+    (card,) = nvml.read_nvml(library).gpus
+    assert (card.mig_mode, card.mig_instances) == ("Disabled", ())
+    stand_in.main(["mig", "0", "1x40192x42", "2x9728x14"])
+    (card,) = nvml.read_nvml(library).gpus
+    assert card.mig_mode == "Enabled"
+    assert [one.memory_mib for one in card.mig_instances] == [40192, 9728, 9728]
+    capsys.readouterr()
+    stand_in.main(["smi", "-L"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("(UUID: ")[1][:4] for line in lines] == ["GPU-", "MIG-", "MIG-", "MIG-"]
+    assert len(set(lines)) == 4
+
+
+@pytest.mark.parametrize(
+    ("code", "sentence"),
+    [("9", "the driver is not loaded"), ("18", "library and driver are of different versions")],
+)
+def test_a_driver_that_does_not_start_says_why(
+    library: Any, place: Path, code: str, sentence: str
+) -> None:
+    played(library, place, T4)
+    stand_in.main(["fail", code])
+    with pytest.raises(nvml.NvmlError, match=sentence):
+        nvml.read_nvml(library)
+    with pytest.raises(SystemExit) as ended:
+        stand_in.main(["smi", "-L"])
+    assert ended.value.code == int(code)
+
+
+def test_a_table_of_cards(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.main(["set", str(T4)])
+    words = ["smi", "--query-gpu=index,name,memory.total", "--format=csv,noheader,nounits"]
+    stand_in.main(words)
+    assert capsys.readouterr().out == "0, Tesla T4, 15360\n"
+    with pytest.raises(SystemExit, match="colour"):
+        stand_in.main(["smi", "--query-gpu=colour"])
