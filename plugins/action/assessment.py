@@ -11,7 +11,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks i
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import judge
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.language import ENGLISH
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.lost import (
+    left_out,
+    mistakes,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.page import as_html
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.reaching import (
     check_reached,
@@ -40,6 +44,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.systems import is_device
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.lost import Lost, lost_hosts
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     ERROR,
     FAIL,
@@ -65,6 +70,7 @@ ARGUMENTS = {
     "rules": {"type": "dict", "required": True},
     "max_age": {"type": "float", "required": True},
     "deferred_max": {"type": "float", "default": 0.0},
+    "lost": {"type": "raw", "default": []},
     "findings": {"type": "list", "elements": "dict", "default": []},
     "hints": {"type": "dict", "default": {}},
     "waivers": {"type": "raw", "default": []},
@@ -174,32 +180,35 @@ def assess(
     rules = HostRules(**_numbers(HostRules, args["rules"]))
     margins = Margins(**_numbers(Margins, {**args["margins"], "max_age_seconds": args["max_age"]}))
     findings = [parse_finding(row) for row in args["findings"]]
+    lost = lost_hosts(args.get("lost"), variables["groups"])
+    findings += mistakes(lost) + left_out(lost)
     supply: dict[str, Mapping[str, Any]] = {}
     demand = {}
-    entries = {host: hostvars[host] for host in args["hosts"]}
+    entries = {host: hostvars[host] for host in args["hosts"] if host not in lost.hosts}
     for host, entry in entries.items():
         facts = entry.get("ansible_facts") or {}
         measured = facts.get("mlops_supply")
         limited = bool(variables.get("ansible_limit"))
-        lost = check_reached(host, measured, way_to(entry, host, limited))
-        if lost is None and measured is not None:
+        silent = check_reached(host, measured, way_to(entry, host, limited))
+        if silent is None and measured is not None:
             supply[host] = measured
             demand[host] = each(facts.get("mlops_demand") or [], parse_demand)
             device = is_device(variables["groups"], host)
             findings.extend(check_host(host, measured, rules, device))
-        elif lost is not None:
-            findings.append(lost)
+        elif silent is not None:
+            findings.append(silent)
         for row in facts.get("mlops_findings") or []:
             findings.append(parse_finding({key: row[key] for key in FINDING_KEYS if key in row}))
     findings, deferred = defer(findings, variables["groups"], args.get("deferred_max", 0.0))
     here = {host: entry for host, entry in entries.items() if host not in deferred}
-    everyone = [host for host in variables["groups"]["all"] if host not in deferred]
+    away = {*deferred, *lost.hosts}
+    everyone = [host for host in variables["groups"]["all"] if host not in away]
     findings.extend(check_twins(supply, rules))
     planned = plan(supply, demand, margins, now, args["hints"])
     findings.extend(planned.findings)
     workloads, placement, said = workloads_of(
         args,
-        here,
+        Hosts(here, {host: hostvars[host] for host in lost.hosts}, lost),
         {**variables["groups"], "all": everyone},
         supply,
         demand,
@@ -233,6 +242,7 @@ def assess(
         "margins": {item.name: getattr(margins, item.name) for item in fields(Margins)},
         "hosts": [host_row(host, facts) for host, facts in supply.items()],
         "deferred": deferred,
+        "lost": list(lost.hosts),
         "supply": dict(supply),
     }
     if workloads is not None:
@@ -240,9 +250,18 @@ def assess(
     return report, placement
 
 
+@dataclass(frozen=True)
+class Hosts:
+    """The variables of the hosts that are looked at, and of those that are declared lost."""
+
+    here: Mapping[str, Mapping[str, Any]]
+    gone: Mapping[str, Mapping[str, Any]]
+    lost: Lost
+
+
 def workloads_of(
     args: Mapping[str, Any],
-    entries: Mapping[str, Mapping[str, Any]],
+    hosts: Hosts,
     groups: Mapping[str, Sequence[str]],
     supply: Mapping[str, Mapping[str, Any]],
     demand: Mapping[str, Sequence[Demand]],
@@ -253,9 +272,9 @@ def workloads_of(
 ) -> tuple[dict[str, Any] | None, Mapping[str, Any], list[Finding]]:
     """The plan of the workloads, what is placed on each host, and findings.
 
-    ``entries`` are the variables of each host that is looked at, ``groups`` those of the inventory.
-    Without workloads nothing of the planner is loaded.
+    ``groups`` are those of the inventory. Without workloads nothing of the planner is loaded.
     """
+    entries = hosts.here
     findings = [
         Finding(
             "inventory.workloads",
@@ -287,6 +306,10 @@ def workloads_of(
         return None, rows_by_host(earlier), findings
     try:
         # Here, since only a site with workloads needs numpy and scipy.
+        from ansible_collections.mlops.onprem.plugins.module_utils._assess.lost_work import (  # noqa: PLC0415
+            kept,
+            told,
+        )
         from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: PLC0415
             with_verdict,
         )
@@ -316,7 +339,7 @@ def workloads_of(
         )
         return None, rows_by_host(earlier), findings
     labels, resources = (
-        {host: entry.get(name) or {} for host, entry in entries.items()}
+        {host: entry.get(name) or {} for host, entry in {**entries, **hosts.gone}.items()}
         for name in ("mlops_host_labels", "mlops_host_resources")
     )
     planned = plan_workloads(
@@ -328,6 +351,7 @@ def workloads_of(
             args["what_if"],
             earlier,
             resources,
+            hosts.lost.hosts,
         ),
         list(entries),
         supply,
@@ -342,7 +366,11 @@ def workloads_of(
     findings.extend(planned.findings)
     if planned.plan is None:
         return None, {}, findings
-    return planned.plan.as_dict(), by_host(planned.plan), findings
+    moves, lost_rows = told(hosts.lost, planned)
+    workloads = planned.plan.as_dict()
+    if hosts.lost.hosts:
+        workloads.update(lost=lost_rows, waiting=kept(planned.waiting))
+    return workloads, by_host(planned.plan), [*findings, *moves]
 
 
 def read_placement(directory: Path) -> Any:
@@ -382,6 +410,7 @@ def keep_placement(directory: Path, report: Mapping[str, Any], asked: bool) -> N
         "planned_at": report["assessed_at"],
         "verdict": plan["verdict"],
         "placement": plan["placement"],
+        **({"waiting": plan["waiting"]} if plan.get("waiting") else {}),
     }
     replace_file(directory / PLACEMENT, json.dumps(kept, indent=1, sort_keys=True) + "\n")
 

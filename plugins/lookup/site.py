@@ -42,11 +42,16 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleLookupError
+from ansible.errors import AnsibleError, AnsibleLookupError
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.mlops.onprem.plugins.filter.host_address import host_address
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.lost import (
+    PLACE,
+    lost_hosts,
+    without,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
     Description,
@@ -144,10 +149,12 @@ class LookupModule(LookupBase):  # type: ignore[misc]
         try:
             known = description()
             values = Values(variables, self._templar, known.defaults)
+            lost = lost_hosts(self._declared(variables), variables["groups"]).hosts
             site = Site(
                 table=known.table,
                 provides=known.provides,
-                groups=variables["groups"],
+                groups=without(variables["groups"], lost) if lost else variables["groups"],
+                lost=lost,
                 value=values.of,
                 secret=lambda name, kind="password", length=32: self._secret(
                     variables, name, kind, length
@@ -160,6 +167,13 @@ class LookupModule(LookupBase):  # type: ignore[misc]
             return [handed(site, str(term), str(variables["inventory_hostname"])) for term in terms]
         except (SiteError, ShapeError) as error:
             raise AnsibleLookupError(f"{error}.") from error
+
+    def _declared(self, variables: Mapping[str, Any]) -> Any:
+        """What the inventory declares lost; the check of the inventory tells what has no value."""
+        try:
+            return self._templar.template(variables.get(PLACE))
+        except AnsibleError:
+            return None
 
     def _secret(self, variables: dict[str, Any], name: str, kind: str, length: int) -> str:
         lookup = lookup_loader.get(

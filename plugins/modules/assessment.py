@@ -57,6 +57,12 @@ options:
         site, as long as one answers. V(0) is for none.
     type: float
     default: 0.0
+  lost:
+    description:
+      - Hosts that are declared lost, as C(mlops_lost_hosts) has them. They are left out, and what
+        was placed on them is placed again; what cannot move is a finding and waits.
+    type: raw
+    default: []
   max_age:
     description: Seconds after which facts are too old.
     type: float

@@ -63,11 +63,24 @@ def test_a_playbook_names_every_role_in_the_order_of_the_table(name: str) -> Non
     assert plays(name) == wanted(APPLIED)
 
 
-@pytest.mark.parametrize("name", ["site", "selfcheck", "pipeline_check"])
-def test_no_play_waits_for_a_device_that_is_switched_off(name: str) -> None:
+@pytest.mark.parametrize("name", ["site", "selfcheck", "pipeline_check", "assess", "remove"])
+def test_no_play_waits_for_a_host_that_is_switched_off_or_lost(name: str) -> None:
     written = yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
     hosts = [play["hosts"] for play in written if "hosts" in play]
-    assert [one for one in hosts if one.startswith(("all", "edge")) and not one.endswith(OFF)] == []
+    # A host of the control plane cannot be lost, nor the last one of a group that others need.
+    needed = ("control", "{{ groups[")
+    answered = ("all:&mlops_reachable",)
+    assert [
+        one
+        for one in hosts
+        if not one.startswith(needed) and one not in answered and not one.endswith(OFF)
+    ] == []
+
+
+@pytest.mark.parametrize("name", ["assess", "selfcheck", "pipeline_check", "remove", "rollout"])
+def test_a_playbook_sets_lost_hosts_apart_before_it_connects_to_any(name: str) -> None:
+    written = yaml.safe_load((ROOT / "playbooks" / f"{name}.yml").read_text(encoding="utf-8"))
+    assert written[0]["tasks"][0]["ansible.builtin.import_tasks"] == "tasks/lost.yml"
 
 
 def test_removal_goes_the_other_way() -> None:

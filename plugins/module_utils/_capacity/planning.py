@@ -34,6 +34,7 @@ from .._planner.purchase import purchase as buy
 from .._planner.solver import solve
 from .._planner.survival import survive
 from .horizon import Horizon, last_day, lasts, runouts
+from .leaving import strand
 from .margins import Margins, check_facts
 from .question import Earlier, Place, Problem, measured, offered
 from .request import Written, parse_earlier, read_request
@@ -50,6 +51,8 @@ class Planned:
 
     plan: SitePlan | None
     findings: tuple[Finding, ...]
+    # What finds no place while the hosts are lost that it was on.
+    waiting: tuple[Earlier, ...] = ()
 
 
 def _unreadable(problem: str) -> Finding:
@@ -107,11 +110,16 @@ def plan_workloads(
 
     site = replace(site, offers=tuple((shape, new_host(shape)) for shape in shapes))
     findings += misplaced(site.places, specs)
+    budget = Budget(planning.seconds, clock, cancelled, tell)
+    waiting: tuple[Earlier, ...] = ()
+    if written.lost:
+        site, waiting = strand(site, written.lost, planning, budget.part(0.5))
+        budget = budget.part(1.0)
     change = None
     if what_if.wanted:
         change = what_if, changed_site(site, what_if, new_host)
-    plan = plan_site(site, planning, Budget(planning.seconds, clock, cancelled, tell), change)
-    return Planned(plan, tuple(findings))
+    plan = plan_site(site, planning, budget, change)
+    return Planned(plan, tuple(findings), waiting)
 
 
 def site_of(

@@ -36,7 +36,10 @@ MOST_SECONDS, MOST_YEARS = 86400.0, 20.0
 
 @dataclass(frozen=True)
 class Written:
-    """Plain data as people and earlier runs wrote it. ``groups`` has the hosts of each group."""
+    """Plain data as people and earlier runs wrote it. ``groups`` has the hosts of each group.
+
+    ``lost`` are hosts that may be named and carry nothing.
+    """
 
     workloads: object
     offers: object = None
@@ -45,6 +48,7 @@ class Written:
     what_if: object = None
     earlier: object = None
     resources: Mapping[str, object] = field(default_factory=dict)
+    lost: Sequence[str] = ()
 
 
 def _earlier(value: object) -> Earlier:
@@ -99,8 +103,11 @@ def parse_earlier(value: object) -> tuple[Earlier, ...]:
     given = mapping(value)
     if given.get("schema") != PLACEMENT_SCHEMA:
         raise ShapeError(f"must be {PLACEMENT_SCHEMA}", "schema")
-    known_keys(given, ("schema", "planned_at", "verdict", "placement"))
-    return required(given, "placement", lambda rows: each(rows, _earlier))
+    known_keys(given, ("schema", "planned_at", "verdict", "placement", "waiting"))
+    placed: tuple[Earlier, ...] = required(given, "placement", lambda rows: each(rows, _earlier))
+    # What waited for a lost host counts as being there, and goes back to it.
+    waited: tuple[Earlier, ...] = optional(given, "waiting", lambda rows: each(rows, _earlier), ())
+    return (*placed, *waited)
 
 
 def known_of(written: Written, hosts: Sequence[str]) -> tuple[Known, tuple[str, ...]]:

@@ -213,6 +213,7 @@ def summary(site: Site) -> dict[str, Any]:
         "gateway": site.gateway_url,
         "devices": [one for one in devices(site) if one["name"] not in deferred(site)],
         "deferred": deferred(site),
+        "lost": list(site.lost),
         "language": str(site.value(site.control, "mlops_language") or "en"),
         "commands": commands(
             site.value(site.control, "ansible_inventory_sources") or [],

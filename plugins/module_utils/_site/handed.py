@@ -87,6 +87,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "pipeline_registry": lambda site, _host: account_of_the_registry(site, "push"),
     "pipeline_prometheus": lambda site, _host: _prometheus(site),
     # For playbooks.
+    "lost_hosts": lambda site, _host: list(site.lost),
     "roles_to_ask": fleet.roles_to_ask,
     "ways": ways,
     "endpoints_to_ask": fleet.endpoints_to_ask,

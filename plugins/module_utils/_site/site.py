@@ -34,6 +34,7 @@ class Site:
     ``secret(name, kind=, length=)`` returns a secret, created on first use.
     ``address(host)`` is where other hosts reach a host, ``root`` where the collection lies;
     ``subject(file)`` is that of a certificate on the controller, empty if it cannot be read.
+    ``lost`` are hosts that are declared lost, which ``groups`` no longer has.
     ``identity`` is the random one that its hosts bear, ``adopts`` whether it was made before there
     were any, ``authority`` the certificate that its hosts trust and whose key is at hand.
     """
@@ -45,6 +46,7 @@ class Site:
     secret: Callable[..., str]
     address: Callable[[str], str]
     root: str = ""
+    lost: Sequence[str] = ()
     subject: Callable[[str], str] = str
     identity: str = ""
     adopts: bool = False

@@ -30,6 +30,7 @@ SUMMARY = {
     "gateway": "https://ctl1.example",
     "devices": [{"name": "edge1", "url": "https://edge1.example"}],
     "deferred": ["edge2"],
+    "lost": ["gpu2"],
     "commands": {verb: f"type {verb}" for verb in ("pipeline", "check", "assess", "remove")},
 }
 

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 from ansible_collections.mlops.onprem.plugins.action import assessment
@@ -23,6 +24,9 @@ VARIABLES, GROUPS, LABELS = example_site.inventory()
 PROFILE = yaml.safe_load(
     (example_site.ROOT / "roles" / "assess" / "vars" / "main.yml").read_text(encoding="utf-8")
 )["__assess_profiles"]["production"]
+SCHEMA = json.loads(
+    (example_site.ROOT / "docs" / "schema" / "capacity_plan.schema.json").read_text()
+)
 MORE_TRAINING = example_site.with_changes(nightly_training={"replicas": 2})
 
 
@@ -212,8 +216,9 @@ def test_without_workloads_the_planner_is_not_even_loaded() -> None:
     program = (
         "import sys\n"
         "from ansible_collections.mlops.onprem.plugins.action import assessment\n"
+        "hosts = assessment.Hosts({'a': {}}, {}, assessment.Lost())\n"
         "found = assessment.workloads_of("
-        "{'workloads': []}, {'a': {}}, {'all': ['a']}, {}, {}, None, 0.0, print, None)\n"
+        "{'workloads': []}, hosts, {'all': ['a']}, {}, {}, None, 0.0, print, None)\n"
         "assert found == (None, {}, []), found\n"
         "print(sorted(name for name in sys.modules if name in ('numpy', 'scipy')))\n"
     )
@@ -225,3 +230,130 @@ def test_without_workloads_the_planner_is_not_even_loaded() -> None:
         env={"PYTHONPATH": str(example_site.ROOT / ".collections"), "PATH": "/usr/bin:/bin"},
     )
     assert done.stdout.strip() == "[]"
+
+
+# -- a host that is lost ------------------------------------------------------------------------
+
+# Two servers as the example has them, and work of which not all finds room on one of them.
+SERVED = {"name": "chat", "kind": "serving", "requests": {"memory": "4GiB"}, "gpu": {"count": 1}}
+
+
+def told(report: dict[str, Any], check: str) -> list[str]:
+    return [f"{row['host']}: {row['found']}" for row in report["findings"] if row["id"] == check]
+
+
+def on(report: dict[str, Any]) -> list[tuple[str, int, str]]:
+    return [
+        (row["workload"], row["replica"], row["host"]) for row in report["workloads"]["placement"]
+    ]
+
+
+def test_a_lost_host_is_left_out_and_its_work_is_placed_again(tmp_path: Path) -> None:
+    rows = [{**SERVED, "replicas": 2, "anti_affinity": True, "hosts": {"groups": ["gpu"]}}]
+    apart = [{**rows[0], "anti_affinity": False}]
+    first, _placement = assess(tmp_path, workloads=rows)
+    assert sorted(host for _name, _number, host in on(first)) == ["gpu1", "gpu2"]
+    staying = next(row for row in on(first) if row[2] == "gpu1")
+    report, placement = assess(tmp_path, site(without="gpu2"), workloads=apart, lost=["gpu2"])
+    assert report["exit_code"] == 0
+    assert set(placement) == {"gpu1"}
+    assert staying in on(report)
+    assert report["lost"] == ["gpu2"]
+    assert "declared lost in mlops_lost_hosts" in told(report, "assess.lost")[0]
+    assert told(report, "capacity.moved") == [
+        "gpu2: 1 replica that was on it goes elsewhere: chat to gpu1"
+    ]
+    assert told(report, "assess.measure") == []
+    assert "declared lost" in as_text(report)
+    assert "declared lost" in as_html(report)
+
+
+def test_what_cannot_move_waits_and_is_told_in_every_run_until_the_host_is_back(
+    tmp_path: Path,
+) -> None:
+    rows = [
+        {**SERVED, "name": "pinned", "hosts": {"names": ["gpu2"]}},
+        {**SERVED, "name": "wide", "replicas": 5, "hosts": {"groups": ["gpu"]}},
+    ]
+    assess(tmp_path, workloads=rows)
+    for _run in range(2):
+        report, placement = assess(tmp_path, site(without="gpu2"), workloads=rows, lost=["gpu2"])
+        assert report["exit_code"] == 0
+        assert report["workloads"]["verdict"] == "FEASIBLE"
+        assert set(placement) == {"gpu1"}
+        assert len(on(report)) == 4
+        assert told(report, "capacity.waiting") == [
+            "gpu2: 1 replica of pinned cannot move and waits until it is back: pinned may run on"
+            " gpu2 only",
+            "gpu2: 1 replica of wide cannot move and waits until it is back: wide finds no room on"
+            " the hosts that are left",
+        ]
+        jsonschema.validate(report["workloads"], SCHEMA)
+    back, _placement = assess(tmp_path, workloads=rows)
+    assert ("pinned", 0, "gpu2") in on(back)
+    assert len(on(back)) == 6
+    assert told(back, "capacity.waiting") == []
+    assert "waiting" not in json.loads((tmp_path / "placement.json").read_text())
+
+
+def test_work_of_high_priority_moves_first(tmp_path: Path) -> None:
+    rows = [
+        {**SERVED, "name": name, "replicas": 2, "priority": priority, "hosts": {"groups": ["gpu"]}}
+        for name, priority in (("a", 0), ("b", 9), ("c", 0))
+    ]
+    before = [
+        {"workload": name, "replica": number, "host": host, "gpus": [first + number]}
+        for name, host, first in (("a", "gpu1", 0), ("b", "gpu1", 2), ("c", "gpu2", 0))
+        for number in range(2)
+    ]
+    (tmp_path / "placement.json").write_text(json.dumps({"schema": 1, "placement": before}))
+    report, _placement = assess(tmp_path, site(without="gpu1"), workloads=rows, lost=["gpu1"])
+    assert report["exit_code"] == 0
+    assert report["workloads"]["lost"] == [
+        {
+            "host": "gpu1",
+            "moved": [{"workload": "b", "to": "gpu2"}, {"workload": "b", "to": "gpu2"}],
+            "waiting": {"a": 2},
+        }
+    ]
+    assert report["workloads"]["kept"] == 2  # those of c
+
+
+def test_a_dataset_that_moves_leaves_its_data_behind(tmp_path: Path) -> None:
+    rows = [
+        {
+            "name": "images",
+            "kind": "dataset",
+            "requests": {"disks": [{"path": "/", "size": "1GiB"}]},
+            "hosts": {"groups": ["gpu"]},
+        }
+    ]
+    first, _placement = assess(tmp_path, workloads=rows)
+    was = on(first)[0][2]
+    report, _placement = assess(tmp_path, site(without=was), workloads=rows, lost=[was])
+    assert report["exit_code"] == 0
+    assert told(report, "capacity.lost_data") == [
+        f"{was}: holds the data of images; the directory at the new place begins empty"
+    ]
+
+
+def test_demand_that_does_not_fit_for_another_reason_is_refused_as_always(tmp_path: Path) -> None:
+    rows = [{**SERVED, "replicas": 3, "hosts": {"groups": ["gpu"]}}]
+    assess(tmp_path, workloads=rows)
+    more = [*rows, {**SERVED, "name": "new", "replicas": 9, "hosts": {"groups": ["gpu"]}}]
+    report, _placement = assess(tmp_path, site(without="gpu2"), workloads=more, lost=["gpu2"])
+    assert report["exit_code"] == 1
+    assert stopping(report)[0].startswith("the workloads do not fit: ")
+
+
+@pytest.mark.parametrize(
+    ("lost", "said"),
+    [
+        (["mlops1"], "mlops_lost_hosts names mlops1, the host of the control plane"),
+        (["gpu9"], "mlops_lost_hosts names 'gpu9', which is no host of the inventory"),
+    ],
+)
+def test_what_cannot_be_lost_refuses_the_site(tmp_path: Path, lost: list[str], said: str) -> None:
+    report, _placement = assess(tmp_path, lost=lost)
+    assert report["exit_code"] == 1
+    assert stopping(report)[0].startswith(said)

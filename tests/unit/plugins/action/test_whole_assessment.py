@@ -108,3 +108,17 @@ def test_a_site_without_control_host_is_one_cause_and_no_consequences(
     errors = [row["id"] for row in findings if row["severity"] == "error"]
     assert errors == ["assess.roles"]
     assert_clean(said)
+
+
+def test_a_host_that_is_declared_lost_is_not_even_looked_at(tmp_path: Path) -> None:
+    gpu = {"hosts": {"gpu1": {**NOBODY, "ansible_host": "127.0.0.7"}}}
+    _code, said, findings = assess(
+        tmp_path, {**EXISTING, "mlops_lost_hosts": ["gpu1", "gpu7"]}, gpu=gpu
+    )
+    told: dict[str, list[str]] = {row["host"]: [] for row in findings}
+    for row in findings:
+        told[row["host"]].append(row["id"])
+    assert told["gpu1"] == ["assess.lost"]
+    assert "assess.unreachable" in told["edge1"]
+    assert "mlops_lost_hosts names 'gpu7', which is no host of the inventory" in said
+    assert "unknown_group" not in said
