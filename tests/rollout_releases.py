@@ -41,9 +41,12 @@ VERSIONS = {
     "shifted": "7",
     "stranger": "8",
     "tampered": "9",
+    "unloadable": "14",
+    "wrong": "15",
     "third": "10",
     "fourth": "11",
     "fifth": "12",
+    "seventh": "16",
     "sixth": "13",
 }
 TAMPERED = b'{"input": "features", "model_name": "iris", "tolerance": 0.0002}'
@@ -148,6 +151,8 @@ def publish_all(publisher: Publisher, stranger: Signer) -> dict[str, str]:
         "slow": {"model.onnx": before_the_model(model, [640, 640], 4)},
         "large": {"model.onnx": before_the_model(model, [60_000_000], 0)},
         "broken": {"model.onnx": b"this is no model"},
+        "unloadable": {"model.onnx": b"this is no model either"},
+        "wrong": {"golden.json": golden_changed(wrong_label)},
         "shifted": {"model.onnx": shifted(model), "golden.json": golden_changed(always_first)},
         "tampered": {"config.json": TAMPERED},
     }

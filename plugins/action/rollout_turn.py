@@ -24,7 +24,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels import alike
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels import PROBE, alike
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.page import as_html
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import PUSH
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.report import report, row
@@ -45,14 +45,16 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import 
 
 FACT = "mlops_rollouts"
 LEAST_WAIT = 0.2
-# Polls that a device may miss before it counts as silent, and seconds where nothing is awaited.
+# Contacts that a device may miss before it counts as silent: of those of a ring under way, and of
+# those that come every so many seconds where nothing is awaited.
 MISSED_POLLS = 4
-IDLE_SILENT = 900.0
+MISSED_IDLE = 3
+IDLE_SECONDS = 300.0
 CLASSES = {"x86_64", "aarch64"}
 # What a channel says of one model.
 SAID = (
     "model", "digest", "size", "counter", "step", "rollout", "generation", "deadline", "limits",
-    "rate", "rollback",
+    "rate", "rollback", "probes", "probe_until",
 )  # fmt: skip
 ARGUMENTS: dict[str, Any] = {
     "asked": {"type": "dict", "required": True},
@@ -236,14 +238,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if ring:
             digest = watch["ring"][ring[0]]
             polls = [one["next_poll"] for one in told["channels"] if set(one["hosts"]) & set(ring)]
-            within = MISSED_POLLS * float(max(polls, default=IDLE_SILENT / MISSED_POLLS))
+            within = MISSED_POLLS * float(max(polls, default=self._idle_silent() / MISSED_POLLS))
             found["ring"] = found["ring"] + seen_of_ring(self._states(ring, digest, within=within))
         beside: dict[str, list[str]] = {}
         for host, digest in watch["control"].items():
             if host in self._channels:
                 beside.setdefault(digest, []).append(host)
         for digest, hosts in beside.items():
-            said = self._states(hosts, digest, within=IDLE_SILENT)
+            said = self._states(hosts, digest, within=self._idle_silent())
             found["control"] = found["control"] + seen_of_control(said)
         return found
 
@@ -280,6 +282,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     # -- devices that fetch their orders -------------------------------------------------------
 
+    def _idle_silent(self) -> float:
+        """Seconds after which a device of which nothing is awaited counts as silent."""
+        return MISSED_IDLE * float(self._args["limits"].get("idle_seconds") or IDLE_SECONDS)
+
     def _states(self, hosts: list[str], digest: str, **more: Any) -> dict[str, Any]:
         about = {"rollout": "look", "step": "look", **more}
         return self._module("fleet_states", hosts=hosts, model=self._model, digest=digest, **about)
@@ -302,7 +308,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "make it with playbooks/fleet_keys.yml."
             )
         digest = str(self._args["release"].get("digest") or "")
-        return told_devices(self._states(hosts, digest, within=IDLE_SILENT), self._channels, hosts)
+        said = self._states(hosts, digest, within=self._idle_silent())
+        return told_devices(said, self._channels, hosts)
 
     def _publish(self, found: Mapping[str, Any]) -> None:
         """Tell by channel what is to be told, where that has not been done yet."""
@@ -313,12 +320,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             before = self._published.get(wanted["channel"])
             if before and alike(before, wanted):
                 continue
+            about = {"ring": wanted["channel"], "only": self._model}
+            if wanted["step"] == PROBE:
+                about.update({name: wanted[name] for name in ("probes", "probe_until")})
+                self._module(
+                    "rollout_channel", step=PROBE, site=self._args["fleet"]["site"], **about
+                )
+                self._published[wanted["channel"]] = wanted
+                continue
             self._module(
                 "rollout_channel",
                 step="publish",
                 site=self._args["fleet"]["site"],
-                ring=wanted["channel"],
-                only=self._model,
+                **about,
                 device_classes=sorted(CLASSES | classes),
                 models=[{key: wanted[key] for key in SAID}] if wanted["step"] else [],
                 next_poll=wanted["next_poll"],

@@ -155,6 +155,7 @@ def result(collected: Collected, model: str) -> dict[str, Any]:
         "devices": {
             one.host: {
                 **{name: getattr(one, name) for name in ABOUT},
+                "machine": dict(one.machine),
                 "certificate_expires": one.certificate_expires,
                 "served": one.models[model].answer.served if model in one.models else "",
             }

@@ -133,6 +133,12 @@ options:
       probe_requests:
         description: Golden requests that are sent to each device at each look.
         type: int
+      contact_seconds:
+        description: Seconds between contacts of devices that fetch orders, in a ring under way.
+        type: float
+      idle_seconds:
+        description: Seconds between their contacts at other times.
+        type: float
   answers:
     description:
       - What came of RV(orders). Each has the fields C(host), C(step), C(reached), C(phase),
@@ -324,6 +330,8 @@ REQUEST: dict[str, Any] = {
     "failed_share": {"type": "float"},
     "min_requests": {"type": "int"},
     "probe_requests": {"type": "int"},
+    "contact_seconds": {"type": "float"},
+    "idle_seconds": {"type": "float"},
 }
 
 

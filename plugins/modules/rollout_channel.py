@@ -24,9 +24,10 @@ options:
       - V(key) makes the online key, if there is none, and returns its public half.
       - V(root) publishes a root document, and under it every channel anew.
       - V(publish) tells the devices of a ring what to be on.
+      - V(probe) has devices of a ring that stay where they are send golden requests to themselves.
       - V(renew) publishes anew every channel that has used up half of its time.
     type: str
-    choices: [key, root, publish, renew]
+    choices: [key, root, publish, probe, renew]
     required: true
   site:
     description: Identity of the site.
@@ -43,7 +44,7 @@ options:
     description: The signatures of O(root), as they lie beside it.
     type: str
   ring:
-    description: Name of the ring, with O(step=publish).
+    description: Name of the ring, with O(step=publish) and O(step=probe).
     type: str
   device_classes:
     description: The kinds of machine that the devices of the ring are, with O(step=publish).
@@ -107,12 +108,29 @@ options:
         description: Whether the release is older than one that was ordered before.
         type: bool
         default: false
+      probes:
+        description:
+          - Golden requests that a device sends to itself at each contact, serving the release.
+        type: int
+        default: 0
+      probe_until:
+        description: When it stops doing so, in seconds since 1970.
+        type: int
+        default: 0
   only:
     description:
-      - Name of the one model that O(step=publish) is about. What the channel says of other models
-        stays. Without it the channel says nothing but O(models).
+      - Name of the one model that O(step=publish) or O(step=probe) is about. What the channel says
+        of other models stays. Without it the channel says nothing but O(models).
     type: str
     default: ""
+  probes:
+    description: Golden requests at each contact, with O(step=probe).
+    type: int
+    default: 0
+  probe_until:
+    description: When they end, in seconds since 1970, with O(step=probe).
+    type: int
+    default: 0
   next_poll:
     description: Seconds after which a device of the ring is to ask again.
     type: int
@@ -208,8 +226,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.publ
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
+STEPS = ["key", "root", "publish", "probe", "renew"]
 OPTIONS: dict[str, Any] = {
-    "step": {"type": "str", "choices": ["key", "root", "publish", "renew"], "required": True},
+    "step": {"type": "str", "choices": STEPS, "required": True},
     "site": {"type": "str", "required": True},
     "fresh": {"type": "bool", "default": False},
     "root": {"type": "str"},
@@ -237,9 +256,13 @@ OPTIONS: dict[str, Any] = {
             "limits": {"type": "dict", "default": {}},
             "rate": {"type": "int", "default": 0},
             "rollback": {"type": "bool", "default": False},
+            "probes": {"type": "int", "default": 0},
+            "probe_until": {"type": "int", "default": 0},
         },
     },
     "only": {"type": "str", "default": ""},
+    "probes": {"type": "int", "default": 0},
+    "probe_until": {"type": "int", "default": 0},
     "next_poll": {"type": "int", "default": 300},
     "valid_days": {"type": "int", "default": 30},
     "directory": {"type": "path", "default": "/var/lib/mlops/fleet"},
@@ -272,6 +295,10 @@ def answer(publisher: Publisher, options: dict[str, Any], write: bool) -> dict[s
     if step == "renew":
         done = publisher.renew(write=write)
         return {"changed": bool(done), "rings": done, **roots(publisher)}
+    if step == "probe":
+        asked = options["probes"], options["probe_until"]
+        told = publisher.probe(options["ring"], options["only"], *asked, write)
+        return {"changed": told is not None and told.changed}
     targets = [
         read_target(row, 0, f"model {number}")
         for number, row in enumerate(options["models"], start=1)
@@ -323,7 +350,11 @@ def main() -> None:
     module = AnsibleModule(
         OPTIONS,
         supports_check_mode=True,
-        required_if=[("step", "root", ["root", "signatures"]), ("step", "publish", ["ring"])],
+        required_if=[
+            ("step", "root", ["root", "signatures"]),
+            ("step", "publish", ["ring"]),
+            ("step", "probe", ["ring"]),
+        ],
     )
     options = module.params
     if module.check_mode and not Path(options["directory"]).is_dir():

@@ -82,6 +82,9 @@ class Idle:
     def ask(self, _model: str, _question: Any) -> tuple[int, Any]:
         return 404, {}
 
+    def probe(self, _model: str, _question: Any) -> tuple[int, Any]:
+        return 404, {}
+
 
 class Shelf:
     """Releases on the disk of the registry."""

@@ -61,6 +61,9 @@ class ServesCurrent:
     def ask(self, model: str, question: Any) -> tuple[int, Any]:
         return (200 if self._store.linked(model, "current") else 404), {"echo": question}
 
+    def probe(self, model: str, question: Any) -> tuple[int, Any]:
+        return self.ask(model, question)
+
 
 def find_registry(cache: Path) -> str | None:
     """Return docker-registry: installed, or unpacked from its package without installing it."""

@@ -198,7 +198,7 @@ def test_the_protocol_passes_and_nothing_else(front: Front) -> None:
     for path in ("/v2", "/v2/models/iris/versions/2", "/openapi.json", "/release"):
         assert front.ask("GET", path)[0] == 200
     assert front.ask("POST", "/v2/models/iris/versions/2/infer", serving.document(1))[0] == 200
-    inner = ("/v2/repository/models/iris/load", "/v2/repository/models/iris/infer")
+    inner = tuple(f"/v2/repository/models/iris/{one}" for one in ("load", "infer", "probe"))
     for path in ("/metrics", *inner, "/v2/models/a/b/c", "/docs"):
         assert "nothing at this path" in error(front.ask("GET", path))
 

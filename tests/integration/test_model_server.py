@@ -132,6 +132,22 @@ def test_the_device_itself_asks_without_being_counted(server: serving.Server) ->
     assert server.ask("POST", "/v2/repository/models/nobody/infer", question)[0] == 404
 
 
+def test_what_the_device_asks_in_place_of_clients_is_counted(server: serving.Server) -> None:
+    """A ring without clients is judged by what its devices ask themselves."""
+    question = serving.document(1)
+
+    def counted(outcome: str) -> float:
+        found = series(server, "mlops_model_requests_total")
+        rows = [value for row, value in found.items() if "iris" in row and f'"{outcome}"' in row]
+        return float(rows[0]) if rows else 0.0
+
+    before = counted("ok"), counted("invalid")
+    assert server.ask("POST", "/v2/repository/models/iris/probe", question)[0] == 200
+    wrong = server.ask("POST", "/v2/repository/models/iris/probe", b'{"inputs": []}')
+    assert "lacks the input" in told(wrong, 400)
+    assert (counted("ok"), counted("invalid")) == (before[0] + 1, before[1] + 1)
+
+
 def test_the_metadata_name_what_works(server: serving.Server) -> None:
     about = json.loads(server.ask("GET", "/v2")[2])
     assert about["extensions"] == ["binary_tensor_data"]

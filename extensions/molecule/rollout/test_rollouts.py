@@ -30,8 +30,11 @@ HERE = ROOT / "extensions" / "molecule" / "rollout"
 STATE = HERE / "inventory" / ".state"
 SCHEMA = json.loads((ROOT / "docs" / "schema" / "rollout.schema.json").read_text("utf-8"))
 CANARY, EARLY = ("rdev1", "rdev2"), ("rdev3", "rdev4")
-FLEET = ("rdev5", "rdev6", "rdev7", "rdev8")
-DEVICES = (*CANARY, *EARLY, *FLEET)
+FLEET = ("rdev5", "rdev6")
+PULL = ("rdev7", "rdev8")  # these fetch their orders; no connection of a rollout is made to them
+DEVICES = (*CANARY, *EARLY, *FLEET, *PULL)
+RINGS = ("ring_canary", "ring_early", "ring_fleet", "ring_pull")
+PULL_FIRST = {"rollout_rings": ["ring_pull", "ring_canary", "ring_early", "ring_fleet"]}
 VERSIONS = {
     "good": 1,
     "better": 2,
@@ -41,9 +44,12 @@ VERSIONS = {
     "shifted": 7,
     "stranger": 8,
     "tampered": 9,
+    "unloadable": 14,
+    "wrong": 15,
     "third": 10,
     "fourth": 11,
     "fifth": 12,
+    "seventh": 16,
     "sixth": 13,
 }
 LONGEST = 600
@@ -177,6 +183,22 @@ def switched_off(host: str) -> Iterator[None]:
     wait_until(lambda: bool(served(host)), f"{host} serves")
 
 
+def told(host: str) -> dict[str, Any]:
+    """What a device that fetches its orders has told the gateway."""
+    found: dict[str, Any] = json.loads(
+        on("rctl", f"cat /var/lib/mlops/nginx/fleet/state/{host}.json")
+    )
+    return found
+
+
+def silent_for(host: str, seconds: float) -> bool:
+    age = on(
+        "rctl",
+        f"echo $(($(date +%s) - $(stat -c %Y /var/lib/mlops/nginx/fleet/state/{host}.json)))",
+    )
+    return float(age) > seconds
+
+
 def journal_lines() -> int:
     return int(on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl"))
 
@@ -188,19 +210,30 @@ def test_the_first_release_goes_through_the_same_gates() -> None:
     assert gates["answers"] == gates["errors"] == "PASS"
     assert gates["latency:control"] == gates["shift"] == "LEFT_OUT"
     all_serve("good")
+    # Devices that fetch their orders were judged by requests that they were ordered to make.
+    last = found["rings"][-1]
+    assert (last["name"], last["state"]) == ("ring_pull", "passed")
+    assert {gate["name"]: gate["verdict"] for gate in last["gates"]}["errors"] == "PASS"
+    for host in PULL:
+        model = told(host)["models"]["iris"]
+        assert model["probes"] >= 250
+        assert model["answer"]["phase"] == "committed"
 
 
 def test_a_good_release_gets_through_with_a_killed_controller_and_a_device_that_is_off() -> None:
     with switched_off("rdev8"):
+        wait_until(lambda: silent_for("rdev8", 16), "rdev8 is silent", 60)
         run = start("better", rollout_deferred_share=0.5)
         run.wait_for("ring_early begins")
         run.kill()
         all_serve("better", CANARY)
-        all_serve("good", FLEET[:-1])
+        all_serve("good", (*FLEET, "rdev7"))
         code, found = roll_out("better", rollout_deferred_share=0.5)
         assert (code, found["outcome"], found["deferred"]) == (12, "PARTIAL", ["rdev8"])
         all_serve("better", DEVICES[:-1])
-    all_serve("good", ("rdev8",))
+    # It catches up by itself, and the next run of the same command writes that down.
+    wait_until(lambda: served("rdev8") == digests()["better"], "rdev8 has caught up", 120)
+    wait_until(lambda: told("rdev8")["models"]["iris"]["answer"]["phase"] == "committed", "said")
     code, found = roll_out("better")
     assert (code, found["outcome"], found["deferred"]) == (0, "COMPLETED", [])
     all_serve("better")
@@ -215,7 +248,7 @@ def test_a_good_release_gets_through_with_a_killed_controller_and_a_device_that_
         # In the order in which they were signed: a device takes no older one.
         pytest.param("worse", "golden", marks=pytest.mark.soak),
         pytest.param("slow", "latency:control", marks=pytest.mark.soak),
-        ("broken", "load"),
+        pytest.param("broken", "load", marks=pytest.mark.soak),
         ("shifted", "shift"),
         pytest.param("tampered", "signature", marks=pytest.mark.soak),
     ],
@@ -227,10 +260,29 @@ def test_a_bad_release_is_stopped_in_the_first_ring_and_undone(name: str, gate: 
     assert (stopped["ring"], stopped["name"], stopped["verdict"]) == ("ring_canary", gate, "FAIL")
     page = (STATE / "rollouts" / f"rollout-{found['id']}.html").read_text("utf-8")
     assert "What stopped it" in page
-    assert [ring["state"] for ring in found["rings"]] == ["failed", "not begun", "not begun"]
+    assert [ring["state"] for ring in found["rings"]] == ["failed", *["not begun"] * 3]
     all_serve("better")
     digest = digests()[name].partition(":")[2]
-    assert [host for host in (*EARLY, *FLEET) if digest in had(host)] == []
+    assert [host for host in (*EARLY, *FLEET, *PULL) if digest in had(host)] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "gate"),
+    [("unloadable", "load"), pytest.param("wrong", "golden", marks=pytest.mark.soak)],
+)
+def test_devices_that_fetch_their_orders_stop_a_bad_release(name: str, gate: str) -> None:
+    code, found = roll_out(name, **PULL_FIRST)
+    assert (code, found["outcome"]) == (10, "ROLLED_BACK")
+    stopped = found["stopped_by"]
+    assert (stopped["ring"], stopped["name"], stopped["verdict"]) == ("ring_pull", gate, "FAIL")
+    assert [ring["state"] for ring in found["rings"]] == ["failed", *["not begun"] * 3]
+    all_serve("better")
+    digest = digests()[name].partition(":")[2]
+    assert [host for host in (*CANARY, *EARLY, *FLEET) if digest in had(host)] == []
+    assert all(
+        digest in had(host) or told(host)["models"]["iris"]["answer"]["phase"] == "reverted"
+        for host in PULL
+    )
 
 
 @pytest.mark.soak
@@ -273,6 +325,28 @@ def test_of_two_controllers_one_leads_and_the_other_says_so() -> None:
     assert "is led by another controller" in " ".join(said.split())
     code, said = second.end()
     assert code == 0, said[-3000:]
+    all_serve("fifth")
+
+
+@pytest.mark.soak
+def test_a_device_without_a_network_goes_back_by_itself_and_its_ring_fails() -> None:
+    """It fetches its orders and has switched; then no packet of it reaches the gateway."""
+    gateway = "10.208.0.10"
+    run = start("seventh", **PULL_FIRST, rollout_bake_seconds=40, rollout_bake_limit_seconds=60)
+    run.wait_for("2 looked at beside")
+    on("rdev7", f"ip route add blackhole {gateway}")
+    try:
+        code, said = run.end()
+        assert code in (10, 12), said[-3000:]
+        found = report()
+        assert found["outcome"] in ("ROLLED_BACK", "ROLLED_BACK_PARTIAL"), found["said"]
+        assert found["rings"][0]["state"] == "failed"
+        wait_until(lambda: served("rdev7") == digests()["fifth"], "rdev7 is back", 300)
+    finally:
+        on("rdev7", f"ip route del blackhole {gateway}")
+    wait_until(
+        lambda: told("rdev7")["models"]["iris"]["answer"]["phase"] == "reverted", "it says so", 60
+    )
     all_serve("fifth")
 
 

@@ -14,13 +14,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from .orders import watch
 from .plan import PUSH, next_poll
 from .shapes import ACTIVATE, COMMIT, REVERT, STAGE
 from .state import BAKING, CATCH_UP, CATCHING, FAILED, STAGING, WAITING, State, active
 
-IDLE_SECONDS = 300
 PASSED, REVERTED = "passed", "reverted"
 UNDER_WAY = {STAGING: STAGE, BAKING: ACTIVATE}
+PROBE = "probe"
+# A device takes no more at one contact (_release.channel.documents).
+MOST_PROBES = 1000
 # A deadline in a document is not made anew for every second that passes.
 DEADLINE_SLACK = 60.0
 
@@ -28,16 +31,27 @@ DEADLINE_SLACK = 60.0
 def wanted(state: State, now: float) -> list[dict[str, Any]]:
     """What each channel is to say of the model; one that it says nothing new to is not named.
 
-    ``step`` is empty where nothing is to be said of the model any more.
+    ``step`` is empty where nothing is to be said of the model any more. With ``probe`` a channel
+    goes on saying what it says, and its devices, which the ring under way is compared with, ask
+    themselves.
     """
     if not state.rollout:
         return []
+    beside = _beside(state)
     found = []
     for channel, hosts in sorted(_followers(state).items()):
         step = _step(state, _ring_state(state, hosts), hosts)
+        if step is None and beside & set(hosts):
+            step = PROBE
         if step is not None:
             found.append(_row(state, channel, hosts, step, now))
     return found
+
+
+def _beside(state: State) -> set[str]:
+    """The devices that the ring under way is compared with, if they are to be asked anything."""
+    watched = watch(state)
+    return set(watched.control) if watched and state.planned().limits.probe_requests else set()
 
 
 def _followers(state: State) -> dict[str, list[str]]:
@@ -87,8 +101,23 @@ def _row(state: State, channel: str, hosts: Sequence[str], step: str, now: float
         "limits": dict(plan.local),
         "rate": _rate(state, hosts, step),
         "rollback": step == REVERT,
-        "next_poll": next_poll(len(hosts)) if _awaited(state, hosts) else IDLE_SECONDS,
+        **_probes(state, step),
+        "next_poll": _next_poll(state, hosts),
     }
+
+
+def _probes(state: State, step: str) -> dict[str, int]:
+    """Golden requests that devices send themselves at each contact while the ring is watched."""
+    limits = state.planned().limits
+    number = min(limits.probe_requests, MOST_PROBES) if step in (ACTIVATE, PROBE) else 0
+    until = int(state.activated_at + limits.deadline) if number else 0
+    return {"probes": number, "probe_until": until}
+
+
+def _next_poll(state: State, hosts: Sequence[str]) -> int:
+    limits = state.planned().limits
+    awaited = _awaited(state, hosts)
+    return next_poll(len(hosts), limits.contact) if awaited else int(limits.idle)
 
 
 def _awaited(state: State, hosts: Sequence[str]) -> bool:

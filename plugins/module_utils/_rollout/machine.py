@@ -21,7 +21,7 @@ from .._findings.sentence import count, counted, listing
 from . import journal as j
 from .codec import as_dict
 from .journal import Entry
-from .orders import Watch, orders, wait, watch
+from .orders import IDLE_SPREAD, Watch, least_bake, orders, wait, watch
 from .plan import ALL, PUSH
 from .shapes import (
     ABORTED,
@@ -184,6 +184,8 @@ def _given_up(state: State, hosts: Sequence[str], step: str, now: float) -> dict
             found[name] = f"It refused to {step}: {host.refused}"
         elif step == STAGE and _offline(state, name):
             found[name] = "It was offline when its ring began."
+        elif step == STAGE and _stays_away(state, name, now - since):
+            found[name] = "It was not heard of before the rollout, and did not come since."
         elif step == STAGE and now - since >= limits.bake_limit:
             found[name] = f"It did not stage the release within {limits.bake_limit:g} s."
     return found
@@ -197,6 +199,14 @@ def _offline(state: State, name: str) -> bool:
     host, device = state.hosts[name], state.planned().devices.get(name)
     tries = 1 if device is not None and not device.online else 2
     return host.transport == PUSH and host.tries >= tries and not host.served
+
+
+def _stays_away(state: State, name: str, seconds: float) -> bool:
+    """Whether a device that asks by itself, and was away before, would have come by now."""
+    host, device = state.hosts[name], state.planned().devices.get(name)
+    limits = state.planned().limits
+    away = host.transport != PUSH and device is not None and not device.online
+    return away and not host.served and seconds >= IDLE_SPREAD * limits.idle + limits.poll
 
 
 def _names(state: State, hosts: Sequence[str]) -> str:
@@ -355,7 +365,7 @@ def silent(state: State) -> list[str]:
 def _bake_on(state: State) -> Any:
     """The verdict of the last look, once the ring has baked long enough."""
     limits, ring = state.planned().limits, state.records[state.ring].name
-    if not state.looked or state.seconds < limits.bake:
+    if not state.looked or state.seconds < least_bake(state):
         return None
     gone = silent(state)
     if gone:

@@ -13,6 +13,8 @@ from .rings import place_of
 from .shapes import ACTIVATE, REVERT, STAGE, Order
 from .state import BAKING, REVERTING, Host, State, active
 
+# A device comes up to a fifth later than it was told (_release.device.agent.wait).
+IDLE_SPREAD = 1.2
 CONTROL_HOSTS = 100  # of the rings to come are looked at beside a ring; more tell little more
 
 
@@ -22,6 +24,31 @@ class Watch:
 
     ring: tuple[str, ...]
     control: tuple[str, ...]
+
+
+def pace(state: State) -> float:
+    """Seconds between two looks. Where a ring has devices that fetch their orders, theirs."""
+    limits = state.planned().limits
+    pull = any(state.hosts[host].transport != PUSH for host in state.members)
+    return limits.poll if pull or not limits.pace else limits.pace
+
+
+def least_bake(state: State) -> float:
+    """Seconds that a ring is watched at least.
+
+    Nothing is known of a device that fetches its orders before it has come again; where all that
+    a ring is compared with are such, they come at their idle pace to hear that they are to ask
+    themselves.
+    """
+    limits = state.planned().limits
+    found = limits.bake
+    if any(state.hosts[host].transport != PUSH for host in state.members):
+        found = max(found, limits.poll)
+    beside = control(state)
+    fetching = all(state.hosts[host].transport != PUSH for host in beside)
+    if limits.probe_requests and beside and fetching:
+        found = max(found, IDLE_SPREAD * limits.idle + limits.poll)
+    return min(found, limits.bake_limit)
 
 
 def outstanding(state: State) -> list[str]:
@@ -42,7 +69,7 @@ def outstanding(state: State) -> list[str]:
 def orders(state: State, now: float) -> dict[str, Order]:
     """What to tell devices now. One that was just asked in vain is left alone for a poll."""
     found = outstanding(state)
-    poll = state.planned().limits.poll if found else 0.0
+    poll = pace(state) if found else 0.0
     due = [
         host for host in found if not state.hosts[host].last or now - state.hosts[host].last >= poll
     ]
@@ -111,16 +138,15 @@ def wait(state: State, now: float) -> float:
     due = orders(state, now)
     if any(state.hosts[host].transport == PUSH for host in due):
         return 0.0
-    times = [limits.poll]
+    poll = pace(state)
+    times = [poll]
     times += [
-        state.hosts[host].last + limits.poll - now
-        for host in outstanding(state)
-        if state.hosts[host].last
+        state.hosts[host].last + poll - now for host in outstanding(state) if state.hosts[host].last
     ]
     if state.mode == BAKING:
         if not state.baseline and watch(state):
             return 0.0  # the first look only says from where to count
-        for moment in (limits.bake, limits.bake_limit):
+        for moment in (least_bake(state), limits.bake_limit):
             times.append(state.activated_at + moment - now)
     opens = state.planned().when().opens_in(now)
     if opens and not outstanding(state):

@@ -36,7 +36,9 @@ SCHEMA = 1
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 MODEL = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 TRANSPORTS = PUSH, PULL = "push", "pull"
-ACTIVE_SECONDS, CONTACTS_A_SECOND = 15, 100
+CONTACTS_A_SECOND = 100
+# What a channel document can say (_release.channel.documents).
+LEAST_CONTACT, MOST_CONTACT = 5.0, 86400.0
 RING, ALL = "ring", "all"
 NOTHING: Mapping[str, Any] = {}
 
@@ -54,6 +56,11 @@ class Limits:
     failed_share: float = 0.0  # of a ring; above it the ring fails
     min_requests: int = 0
     probe_requests: int = 0
+    # Of devices that fetch their orders: seconds between two contacts while something is awaited of
+    # them, and else. ``pace`` is the poll of rings without such devices; 0 is ``poll``.
+    contact: float = 15.0
+    idle: float = 300.0
+    pace: float = 0.0
 
     @property
     def deadline(self) -> float:
@@ -135,7 +142,7 @@ KEYS = (
     "version", "digest", "counter", "size", "devices", "groups", "rings", "shares", "gates",
     "local", "approval", "window", "on_failure", "bake_seconds", "bake_limit_seconds",
     "poll_seconds", "concurrent_downloads", "bandwidth_mbit", "deferred_share", "failed_share",
-    "min_requests", "probe_requests",
+    "min_requests", "probe_requests", "contact_seconds", "idle_seconds",
 )  # fmt: skip
 DEVICE_KEYS = (
     "previous", "transport", "channel", "online", "architecture", "memory_mib", "accelerator",
@@ -197,13 +204,13 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
     )
 
 
-def next_poll(devices: int) -> int:
+def next_poll(devices: int, contact: float = 15.0) -> int:
     """Seconds after which devices that fetch their orders ask again while something is awaited.
 
     A contact takes the gateway 2 ms of one core (tests/benchmarks/fleet.py), so that a hundred a
     second leave most of it to others.
     """
-    return max(ACTIVE_SECONDS, -(-devices // CONTACTS_A_SECOND))
+    return max(int(contact), -(-devices // CONTACTS_A_SECOND))
 
 
 def pulling(devices: Mapping[str, Planned]) -> int:
@@ -303,6 +310,13 @@ def positive(value: object) -> float:
     return found
 
 
+def _contact(value: object) -> float:
+    found = number(value)
+    if not LEAST_CONTACT <= found <= MOST_CONTACT:
+        raise ShapeError(f"must be from {LEAST_CONTACT:g} to {MOST_CONTACT:g} seconds")
+    return found
+
+
 def _limits(request: Mapping[str, Any], pull: int = 0) -> Limits:
     default = Limits()
     # A gate that tolerates failed devices means those that fail before it can look, too.
@@ -319,10 +333,13 @@ def _limits(request: Mapping[str, Any], pull: int = 0) -> Limits:
         failed_share=optional(request, "failed_share", share, share(failed)),
         min_requests=optional(request, "min_requests", whole, default.min_requests),
         probe_requests=optional(request, "probe_requests", whole, default.probe_requests),
+        contact=optional(request, "contact_seconds", _contact, default.contact),
+        idle=optional(request, "idle_seconds", _contact, default.idle),
     )
     if pull:
         # Twice the time in which one asks: also the last look before a deadline hears of it.
-        limits = replace(limits, poll=max(limits.poll, 2.0 * next_poll(pull)))
+        slow = max(limits.poll, 2.0 * next_poll(pull, limits.contact))
+        limits = replace(limits, poll=slow, pace=limits.poll)
     if limits.concurrent_downloads < 1:
         raise ShapeError("must be at least 1", "concurrent_downloads")
     if limits.bake > limits.bake_limit:

@@ -70,6 +70,7 @@ class Told:
     certificate_expires: float = 0.0
     models: Mapping[str, Model] = field(default_factory=dict)
     metrics: str = ""
+    machine: Mapping[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 
@@ -154,6 +155,15 @@ def _model(host: str, value: object) -> Model:
     )
 
 
+def _machine(value: object) -> dict[str, Any]:
+    data = mapping(value)
+    return {
+        "architecture": optional(data, "architecture", _line, ""),
+        "memory_mib": float(optional(data, "memory_mib", number, 0.0)),
+        "accelerator": optional(data, "accelerator", _line, ""),
+    }
+
+
 def _flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ShapeError("must be true or false")
@@ -185,6 +195,7 @@ def read(data: bytes, host: str, at: float) -> Told:
                 for name, row in wanted(value, "models", mapping).items()
             },
             metrics=str(value.get("metrics") or ""),
+            machine=optional(value, "machine", _machine, {}),
         )
     except (ShapeError, ValueError, RecursionError) as error:
         return Told(host, at, problem=f"The state of {host} cannot be read: {error}.")

@@ -84,6 +84,7 @@ def told_devices(
             "transport": PULL,
             "channel": str(channels[host]["channel"]),
             "online": online,
+            **(about.get("machine") or {}),
         }
     return found
 

@@ -33,6 +33,8 @@ MAX_KEYS = 16
 MAX_MODELS = 32
 MAX_CLASSES = 64
 MAX_LIMITS = 16
+MAX_PROBES = 1000
+"""The most golden requests that a device sends itself at one contact."""
 MAX_NUMBER = 2**53 - 1
 """The largest whole number that every reader of JSON takes for the same."""
 
@@ -260,6 +262,10 @@ class Target:
     ``size`` is that of all files of the release, in bytes: nothing beyond it is fetched.
     ``counter`` is that of the release's own signature. ``minimum_counter`` only ever grows; what
     lies below is never installed again, not even by a rollback.
+
+    ``probes`` golden requests are sent by the device to itself at each contact while it serves the
+    release, until ``probe_until``: nobody else may be able to ask it. They are left out of the
+    document where there are none, as readers of version 0.3 and older know nothing of them.
     """
 
     model: str
@@ -274,6 +280,8 @@ class Target:
     limits: Mapping[str, float] = field(default_factory=dict)
     rate: int = 0
     rollback: bool = False
+    probes: int = 0
+    probe_until: int = 0
 
     def order(self) -> Order:
         """Return what the device is told, in the words of a rollout."""
@@ -304,6 +312,7 @@ class Target:
             "limits": dict(self.limits),
             "rate": self.rate,
             "rollback": self.rollback,
+            **({"probes": self.probes, "probe_until": self.probe_until} if self.probes else {}),
         }
 
 
@@ -394,6 +403,8 @@ def parse_target(row: Any, where: str) -> Target:
         limits={name: float(number) for name, number in limits.items()},
         rate=fields.whole("rate"),
         rollback=fields.flag("rollback"),
+        probes=fields.whole("probes", 0, MAX_PROBES) if "probes" in row else 0,
+        probe_until=fields.whole("probe_until") if "probes" in row else 0,
     )
 
 

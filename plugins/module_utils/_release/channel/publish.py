@@ -257,6 +257,23 @@ class Publisher:
         half = channel.issued + (channel.expires - channel.issued) / 2
         return channel.root_version != state.root.version or self._now >= half
 
+    def probe(
+        self, ring: str, model: str, probes: int, until: int, write: bool = True
+    ) -> Published | None:
+        """Have devices that stay on their release ask themselves; None where nobody told them."""
+        before = self.channels().get(ring)
+        named = before is not None and any(target.model == model for target in before.models)
+        if before is None or not named:
+            return None
+        targets = tuple(
+            replace(target, probes=probes, probe_until=until) if target.model == model else target
+            for target in before.models
+        )
+        valid = before.expires - before.issued
+        return self.publish(
+            Wanted(ring, before.device_classes, targets, before.next_poll, valid), write
+        )
+
     def publish(self, wanted: Wanted, write: bool = True) -> Published:
         """Tell the devices of a ring; nothing is signed where they were told the same."""
         state = self.trusted()
@@ -378,6 +395,8 @@ def read_target(row: dict[str, Any], minimum: int, where: str) -> Target:
             "limits": {},
             "rate": 0,
             "rollback": False,
+            "probes": 0,
+            "probe_until": 0,
             **{name: value for name, value in row.items() if value is not None},
         },
         where,

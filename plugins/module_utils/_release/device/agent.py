@@ -31,6 +31,7 @@ from ..channel.rules import MAX_CHAIN, STALE, UNSIGNED, Clock, Judgement, State
 from ..client import Interrupted
 from ..errors import BusyError, RegistryError
 from .fleet import MAX_STATE_BYTES, Page
+from .machine import machine
 from .orders import (
     ACTIVATE,
     ACTIVATED,
@@ -93,6 +94,9 @@ class Steps(Protocol):
     def locked(self) -> str:
         """Why the operator or the device refuses; nothing where it does not."""
 
+    def probe(self, model: str, digest: str, number: int) -> int:
+        """Send golden requests to the release that is served; how many were sent."""
+
 
 @dataclass(frozen=True)
 class Local:
@@ -101,6 +105,7 @@ class Local:
     clock: Callable[[], Clock]
     metrics: Callable[[], str]
     certificate_expires: Callable[[], float]
+    machine: Callable[[], Mapping[str, Any]] = machine
 
 
 def next_step(wanted: str, phase: str) -> str:
@@ -177,6 +182,7 @@ class Agent:
         steps: Steps,
         local: Local,
         directory: Path,
+        idle: float = IDLE_SECONDS,
     ) -> None:
         self._name = name
         self._ring = ring
@@ -188,7 +194,8 @@ class Agent:
         self._lock = directory / LOCK
         self._page = Page(0)
         self._signatures = b""
-        self.next_poll = IDLE_SECONDS
+        self._idle = idle
+        self.next_poll = idle
 
     # -- a poll -----------------------------------------------------------------------------
 
@@ -222,14 +229,16 @@ class Agent:
         with self._contact() as talk:
             judgement = self._fetched(talk)
             work = self._work(judgement.channel)
-            if not work:
+            probes = self._probes(judgement.channel)
+            if not work and not probes:
                 return self._tell(talk, judgement)
             # A step may end the process or the power: what is ordered stands on the disk by now.
-            if {step for _target, step in work} <= {COMMIT, REVERT}:
+            if not probes and {step for _target, step in work} <= {COMMIT, REVERT}:
                 self._converge(work)
                 with contextlib.suppress(Interrupted):
                     return self._tell(talk, judgement)
         self._converge(work)
+        self._probe(probes)
         with self._contact() as talk:
             return self._tell(talk, judgement)
 
@@ -242,7 +251,7 @@ class Agent:
             self._page = Page(0)
             judgement = self._judged([], self._channel(talk))
         channel = judgement.channel
-        self.next_poll = float(channel.next_poll) if channel is not None else IDLE_SECONDS
+        self.next_poll = float(channel.next_poll) if channel is not None else self._idle
         return judgement
 
     def _judged(self, roots: Sequence[Signed], channel: Signed | None) -> Judgement:
@@ -314,6 +323,38 @@ class Agent:
             if answer.failure or answer.refused or answer.phase == before:
                 return
 
+    # -- asking itself ----------------------------------------------------------------------
+
+    def _probes(self, channel: Channel | None) -> list[Target]:
+        """The models of which golden requests are ordered now."""
+        if channel is None:
+            return []
+        now = self._local.clock().now
+        return [one for one in channel.models if one.probes and now < one.probe_until]
+
+    def _probe(self, targets: Iterable[Target]) -> None:
+        """Send golden requests where the device is on what it was ordered, and count them.
+
+        That it could not is nothing to say: the requests that are not counted say it.
+        """
+        for target in targets:
+            answer = self._look(target)
+            if answer.served != target.digest or answer.phase not in (ACTIVATED, COMMITTED):
+                continue
+            sent = 0
+            with contextlib.suppress(Interrupted, RegistryError, OSError):
+                sent = self._steps.probe(target.model, target.digest, target.probes)
+            known = self._recall()
+            last = known.get(target.model) or {}
+            if (last.get("rollout"), last.get("digest")) != (target.rollout, target.digest):
+                last = {
+                    "rollout": target.rollout,
+                    "digest": target.digest,
+                    "answer": answer.to_json(),
+                }
+            known[target.model] = {**last, "probes": int(last.get("probes") or 0) + sent}
+            self._keep(known)
+
     # -- what came of it --------------------------------------------------------------------
 
     def _recall(self) -> dict[str, Any]:
@@ -328,7 +369,8 @@ class Agent:
         known = self._recall()
         value = answer.to_json()
         last = known.get(target.model) or {}
-        if last.get("rollout") == target.rollout and last.get("digest") == target.digest:
+        same = last.get("rollout") == target.rollout and last.get("digest") == target.digest
+        if same:
             # Gates of earlier steps stay; of two with one name the later one counts.
             gates = {gate["name"]: gate for gate in last["answer"]["gates"]}
             gates.update({gate["name"]: gate for gate in value["gates"]})
@@ -338,7 +380,11 @@ class Agent:
             "rollout": target.rollout,
             "digest": target.digest,
             "answer": value,
+            **({"probes": last["probes"]} if same and "probes" in last else {}),
         }
+        self._keep(known)
+
+    def _keep(self, known: Mapping[str, Any]) -> None:
         fresh = self._memory.with_name(f".{MEMORY}.new")
         fresh.write_text(json.dumps(known, sort_keys=True), encoding="utf-8")
         fresh.replace(self._memory)
@@ -360,6 +406,7 @@ class Agent:
             "digest": target.digest,
             "step": target.step,
             "answer": answer,
+            "probes": int(last.get("probes") or 0) if same else 0,
         }
 
     def document(self, judgement: Judgement) -> dict[str, Any]:
@@ -382,6 +429,7 @@ class Agent:
             "certificate_expires": self._local.certificate_expires(),
             "models": {target.model: self._told(target) for target in targets},
             "metrics": self._metrics([target.model for target in targets]),
+            "machine": dict(self._local.machine()),
         }
 
     def _metrics(self, models: Sequence[str]) -> str:

@@ -435,6 +435,10 @@ class Device:
         """Ask what is served one question. May raise ``Interrupted``."""
         return self._serving.ask(model, question)
 
+    def probe(self, model: str, question: Any) -> tuple[int, Any]:
+        """Ask what is served one question that counts. May raise ``Interrupted``."""
+        return self._serving.probe(model, question)
+
     # -- whole runs -------------------------------------------------------------------------
 
     def release(

@@ -36,6 +36,7 @@ class FleetSettings:
     ``name`` is that in its certificate. ``device_class`` is what kind of machine it is, measured
     where it is empty. ``root_file`` is the root document that a person brought, with its
     signatures beside it. ``directory`` is where it remembers what it believed and what came of it.
+    ``idle_seconds`` is how often it asks before a channel says it.
     """
 
     gateway: str
@@ -48,6 +49,7 @@ class FleetSettings:
     root_file: str
     directory: str
     device_class: str = ""
+    idle_seconds: float = 300.0
 
     @classmethod
     def parse(cls, data: bytes, where: str) -> FleetSettings:
@@ -58,8 +60,11 @@ class FleetSettings:
             raise RegistryError(f"{where}: this is not JSON ({error}).") from None
         if not isinstance(value, dict):
             raise RegistryError(f"{where}: wanted a mapping.")
-        fields = {}
+        fields: dict[str, Any] = {}
         for name in cls.__annotations__:
+            if name == "idle_seconds":
+                fields[name] = _seconds(value.get(name, 300.0), where)
+                continue
             found = value.get(name, "")
             if not isinstance(found, str) or (not found and name != "device_class"):
                 raise RegistryError(f"{where}: {name} is missing or not text.")
@@ -73,6 +78,14 @@ class FleetSettings:
         if urllib.parse.urlsplit(fields["gateway"]).scheme != "https":
             raise RegistryError(f"{where}: found the gateway {fields['gateway']!r}, wanted https.")
         return cls(**fields)
+
+
+def _seconds(found: Any, where: str) -> float:
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or not 5 <= found <= 86400:
+        raise RegistryError(
+            f"{where}: found the idle_seconds {found!r}, wanted a number from 5 to 86400."
+        )
+    return float(found)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ class Opened:
         """Why the operator or the device refuses."""
         return open_rollouts(self._settings(), self._host, timeout=self._timeout).locked()
 
+    def probe(self, model: str, digest: str, number: int) -> int:
+        """Send golden requests to the release that is served."""
+        rollouts = open_rollouts(self._settings(), self._host, timeout=self._timeout)
+        return rollouts.probe(model, digest, number)
+
     def metrics(self) -> str:
         """The metrics page of the model server."""
         url = self._settings().serving_url.rstrip("/") + "/metrics"
@@ -126,6 +131,7 @@ def open_agent(fleet: FleetSettings, settings_file: str, timeout: float) -> Agen
         steps,
         local,
         Path(fleet.directory),
+        fleet.idle_seconds,
     )
 
 

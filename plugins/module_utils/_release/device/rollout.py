@@ -33,7 +33,7 @@ from ..release import Release
 from ..signature import Verdict
 from ..web import WebTransport
 from .device import Device, State, open_device
-from .judge import Gauge, ServerGauge, failed_load, judge, memory_gate
+from .judge import Gauge, ServerGauge, failed_load, judge, memory_gate, read_golden
 from .memory import with_failed
 from .orders import (
     ACTIVATE,
@@ -63,6 +63,7 @@ MOST_REASON = 500
 PAUSE_SECONDS = 0.2
 BUSY = (429, 503)
 BUSY_TRIES = 10
+PROBE_SECONDS = 20.0
 
 
 class Rollouts:
@@ -494,6 +495,25 @@ class Rollouts:
             except RegistryError as error:
                 found[model] = {"failure": str(error)}
         return found
+
+    def probe(self, model: str, digest: str, number: int) -> int:
+        """Ask the model server golden questions, as a client would; how many were asked.
+
+        What comes of them is in what the server counts. Only where the release is the one that is
+        served; and no longer than the gateway is kept waiting for a word of this device.
+        """
+        if self.device.look(patient=False).of(model).digest != digest:
+            return 0
+        try:
+            cases = read_golden(self.store.path(digest)).cases
+        except (OSError, ValueError, TypeError, KeyError):
+            return 0
+        until = self._clock.uptime() + PROBE_SECONDS
+        asked = 0
+        while cases and asked < number and self._clock.uptime() < until:
+            self.device.probe(model, cases[asked % len(cases)]["request"])
+            asked += 1
+        return asked
 
     # -- check mode -------------------------------------------------------------------------
 

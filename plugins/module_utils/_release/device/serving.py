@@ -56,6 +56,9 @@ class Serving(Protocol):
     def ask(self, model: str, question: Any) -> tuple[int, Any]:
         """Ask a model one question of the protocol: the HTTP status and what came."""
 
+    def probe(self, model: str, question: Any) -> tuple[int, Any]:
+        """The same, and the server counts it as a request of a client."""
+
 
 def _served(value: Any) -> Served:
     given = value if isinstance(value, dict) else {}
@@ -118,6 +121,15 @@ class HttpServing:
         if status in (200, 404):
             return ""
         return str(value.get("error") or f"the model server answered HTTP {status}")
+
+    def probe(self, model: str, question: Any) -> tuple[int, Any]:
+        # Counted as a client's request is, and nobody has to say who asks.
+        body = json.dumps(question).encode()
+        status, value = self._ask("POST", f"/v2/repository/models/{model}/probe", body)
+        if status in (404, 405):
+            # A server of an earlier version has none.
+            return self._ask("POST", f"/v2/models/{model}/infer", body)
+        return status, value
 
     def ask(self, model: str, question: Any) -> tuple[int, Any]:
         # The server's way for the device itself: nobody has to say who asks, and nothing counts.

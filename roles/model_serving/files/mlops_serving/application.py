@@ -268,8 +268,16 @@ class Service:
     # -- the routes ---------------------------------------------------------------------------
 
     async def infer(self, request: Request, name: str, version: str | None = None) -> Response:
-        """Answer a prediction."""
-        client = self.client(request)
+        """Answer a prediction of a client."""
+        return await self._predict(request, name, version, self.client(request))
+
+    async def probe(self, request: Request, name: str) -> Response:
+        """Answer the device itself, which asks in place of clients: it counts as theirs do."""
+        return await self._predict(request, name, None, None)
+
+    async def _predict(
+        self, request: Request, name: str, version: str | None, client: str | None
+    ) -> Response:
         model = self.repository.find(name, version)
         outcome, took, heavy, bucket = "error", None, False, ""
         try:
@@ -308,7 +316,7 @@ class Service:
                 asyncio.get_running_loop().call_later(0.1, admission.trim)
             if outcome:
                 self.repository.metrics.count(model.name, model.version, outcome, took, bucket)
-                if self.clients.required:
+                if self.clients.required and client is not None:
                     metrics.CLIENTS.labels(client, outcome).inc()
 
     async def rehearse(self, request: Request, name: str) -> Response:
@@ -446,6 +454,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
     async def rehearse(request: Request, model_name: str) -> Response:
         return await service.rehearse(request, model_name)
 
+    async def probe(request: Request, model_name: str) -> Response:
+        return await service.probe(request, model_name)
+
     async def release() -> Any:
         return service.repository.describe()
 
@@ -507,6 +518,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
     inner.add_api_route("/{model_name}/load", load, methods=["POST"])
     inner.add_api_route("/{model_name}/unload", unload, methods=["POST"])
     inner.add_api_route("/{model_name}/infer", rehearse, methods=["POST"], response_model=None)
+    inner.add_api_route("/{model_name}/probe", probe, methods=["POST"], response_model=None)
     app.include_router(inner)
     describe(app, parts)
 

@@ -141,6 +141,7 @@ class FakeServing:
     answers: dict[str, list[float]] = field(default_factory=dict)
     silent: int = 0
     loads: int = 0
+    probes: int = 0
     old: bool = False
 
     @property
@@ -192,6 +193,11 @@ class FakeServing:
             return 404, {"error": "There is no model of this name here."}
         data = self.answers.get(served, question["echo"])
         return 200, {"outputs": [{"name": "y", "data": data}]}
+
+    def probe(self, model: str, question: Any) -> tuple[int, Any]:
+        """The same, counted."""
+        self.probes += 1
+        return self.ask(model, question)
 
 
 @dataclass(frozen=True)

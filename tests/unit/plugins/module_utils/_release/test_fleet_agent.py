@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import Target
+from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import (
+    Target,
+    parse_channel,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.rules import Clock, Own
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.state import (
     Folder,
@@ -120,11 +123,14 @@ class Device:
     failing: str = ""
     gives_up: str = ""
     lock: str = ""
+    serves: str = "sha256:served"
+    probed: list[tuple[str, str, int]] = field(default_factory=list)
+    away: bool = False
 
     def do(self, order: Order) -> Answer:
         phase = self.phases.get(order.rollout, NONE)
         if order.step == "look":
-            return Answer("edge1", order.step, True, phase, "sha256:served")
+            return Answer("edge1", order.step, True, phase, self.serves)
         order.check()
         self.done.append(order)
         if self.lock and order.step in (STAGE, ACTIVATE):
@@ -143,6 +149,12 @@ class Device:
 
     def locked(self) -> str:
         return self.lock
+
+    def probe(self, model: str, digest: str, number: int) -> int:
+        if self.away:
+            raise Interrupted("the model server is away")
+        self.probed.append((model, digest, number))
+        return number
 
     @property
     def steps(self) -> list[str]:
@@ -181,6 +193,44 @@ def test_an_order_is_done_step_by_step_and_told(tmp_path: Path) -> None:
     assert [gate["name"] for gate in answer["gates"]] == ["signature"]
     assert told["metrics"].splitlines() == [METRICS.splitlines()[1]]
     assert (told["certificate_expires"], told["stale"], told["refusal"]) == (5.0, False, "")
+
+
+def test_golden_requests_are_sent_as_ordered_and_counted(tmp_path: Path) -> None:
+    gateway, device = Gateway(), Device(serves=world.target().digest)
+    until = int(world.NOW) + 60
+    target = world.target(step=ACTIVATE, deadline=60.0, probes=40, probe_until=until)
+    gateway.publish(1, target, next_poll=15)
+    one = agent(tmp_path, gateway, device)
+    one.poll()
+    one.poll()
+    assert device.probed == [("defects", target.digest, 40)] * 2
+    assert gateway.left[-1]["models"]["defects"]["probes"] == 80
+    # Not while nothing answers, not from another release, and not beyond the time that was signed.
+    device.away = True
+    one.poll()
+    device.away, device.serves = False, "sha256:other"
+    one.poll()
+    device.serves = target.digest
+    late = agent(tmp_path, gateway, device, Clock(until, True))
+    late.poll()
+    assert len(device.probed) == 2
+    assert gateway.left[-1]["models"]["defects"]["probes"] == 80
+    # One that is compared with the ring asks itself as well; another rollout counts anew.
+    gateway.publish(2, replace(target, step=COMMIT, rollout="defects-8", generation=2))
+    one.poll()
+    assert gateway.left[-1]["models"]["defects"]["probes"] == 40
+
+
+@pytest.mark.parametrize("changed", [{}, {"probes": 5, "probe_until": 9}])
+def test_golden_requests_stand_in_the_document_where_there_are_any(
+    changed: dict[str, int],
+) -> None:
+    channel = world.channel(1, world.target(**changed))
+    data = channel.to_bytes()
+    assert (b"probe" in data) is bool(changed)
+    assert parse_channel(data) == channel
+    with pytest.raises(RegistryError, match="probes"):
+        world.channel(1, world.target(probes=1001, probe_until=9)).to_bytes()
 
 
 def test_the_connection_is_not_held_while_there_is_work(tmp_path: Path) -> None:
@@ -441,9 +491,10 @@ def test_settings_read_back() -> None:
         ({"ring": ""}, "ring is missing"),
         ({"name": "../edge1"}, "found the name '../edge1'"),
         ({"gateway": "http://ctl1"}, "wanted https"),
+        ({"idle_seconds": 1}, "found the idle_seconds 1"),
     ],
 )
-def test_settings_say_what_is_wrong(changed: dict[str, str], said: str) -> None:
+def test_settings_say_what_is_wrong(changed: dict[str, Any], said: str) -> None:
     data = json.dumps(vars(replace(SETTINGS, **changed))).encode()
     with pytest.raises(RegistryError, match=said):
         FleetSettings.parse(data, "fleet.json")

@@ -752,3 +752,31 @@ def test_a_damaged_file_is_not_shared(stage: Stage, bench: Bench) -> None:
     answer = stage.do("stage", second)
     assert answer.moved > 50_000
     assert bench.device.verify(second).digest == second
+
+
+def test_golden_requests_in_place_of_clients_go_to_the_release_that_is_served(
+    stage: Stage, two: tuple[str, str]
+) -> None:
+    first, second = two
+    assert stage.rollouts.probe(MODEL, first, 7) == 7
+    assert stage.bench.serving.probes == 7
+    # Another one is served, or there is none: nothing is asked, and nothing fails.
+    assert stage.rollouts.probe(MODEL, second, 7) == 0
+    assert stage.rollouts.probe("nobody", first, 7) == 0
+    stage.bench.serving.digest = None
+    assert stage.rollouts.probe(MODEL, first, 7) == 0
+    assert stage.bench.serving.probes == 7
+
+
+def test_a_slow_release_keeps_the_gateway_waiting_no_longer_than_its_time(
+    stage: Stage, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving, clock = stage.bench.serving, stage.clock
+    ask = serving.ask
+
+    def slow(model: str, question: Any) -> tuple[int, Any]:
+        clock.pass_(6.0)
+        return ask(model, question)
+
+    monkeypatch.setattr(serving, "ask", slow)
+    assert stage.rollouts.probe(MODEL, two[0], 1000) == 4

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout import words
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels import (
-    IDLE_SECONDS,
+    PROBE,
     alike,
     wanted,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.errors import RolloutError
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.machine import decide
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import next_poll
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import Limits, next_poll
 
 from .fleet import NEW, OLD, RINGS, Fleet
 
@@ -75,7 +75,7 @@ def test_all_that_an_order_says_is_there() -> None:
     row = wanted(fleet.state(), fleet.now)[0]
     assert (row["digest"], row["size"], row["counter"], row["generation"]) == (NEW, 1000, 7, 1)
     assert (row["rate"], row["limits"], row["rollback"]) == (1_000_000, {"memory_mib": 100}, False)
-    assert row["next_poll"] == next_poll(1) < IDLE_SECONDS
+    assert row["next_poll"] == next_poll(1) < Limits().idle
 
 
 def test_while_it_is_paused_nothing_is_said_of_the_release_to_the_ring_under_way() -> None:
@@ -143,3 +143,43 @@ def test_without_devices_that_fetch_there_is_no_channel() -> None:
     assert wanted(fleet.state(), fleet.now) == []
     fleet.run()
     assert wanted(fleet.state(), fleet.now) == []
+
+
+def test_devices_ask_themselves_while_their_ring_is_watched_and_those_beside_it_too() -> None:
+    fleet = fleet_of(probe_requests=60)
+    told: dict[str, float] = {}
+    rows: dict[str, list[dict[str, Any]]] = {"activate": [], PROBE: [], "else": []}
+
+    def note(one: Fleet) -> None:
+        for row in wanted(one.state(), one.now):
+            if row["step"] == "activate":
+                told.setdefault(row["channel"], one.now)
+            rows[row["step"] if row["step"] in rows else "else"].append(row)
+
+    fleet.on_step = note
+    assert fleet.run() == "COMPLETED"
+    asked = [*rows["activate"], *rows[PROBE]]
+    assert {row["probes"] for row in asked} == {60}
+    # No longer than until the ring's deadline, whatever becomes of the controller.
+    first, began = rows["activate"][0], told["ring_canary"]
+    assert first["probe_until"] == int(began + first["deadline"])
+    assert {row["channel"] for row in rows[PROBE]} == {"ring_early", "ring_fleet"}
+    assert {(row["probes"], row["probe_until"]) for row in rows["else"]} == {(0, 0)}
+
+
+def test_where_nothing_is_to_be_asked_channels_beside_a_ring_say_nothing_new() -> None:
+    assert PROBE not in {step for row in followed(fleet_of()) for step in row.values()}
+
+
+def test_how_often_devices_come_is_a_limit_of_the_plan() -> None:
+    fleet = fleet_of(contact_seconds=5, idle_seconds=60, poll_seconds=1)
+    fleet.begin()
+    fleet.write(decide(fleet.state(), (), None, fleet.now).entries)
+    assert wanted(fleet.state(), fleet.now)[0]["next_poll"] == 5
+    limits = fleet.state().planned().limits
+    assert (limits.poll, limits.pace, limits.deadline) == (10.0, 1.0, limits.bake_limit + 20.0)
+    fleet = fleet_of(contact_seconds=5, idle_seconds=60, poll_seconds=1)
+    fleet.run()
+    assert {row["next_poll"] for row in wanted(fleet.state(), fleet.now)} == {60}
+    with pytest.raises(RolloutError, match="contact_seconds"):
+        fleet_of(contact_seconds=4).begin()

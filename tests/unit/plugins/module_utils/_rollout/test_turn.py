@@ -107,10 +107,12 @@ CHANNELS = {"edge1": {"channel": "ring_a"}, "edge2": {"channel": "ring_a"}}
 
 
 def test_devices_that_fetch_are_planned_by_what_they_told() -> None:
-    said = {"silent": ["edge2"], "devices": {"edge1": {"served": OLD}, "edge2": {"served": OLD}}}
+    kind = {"machine": {"architecture": "aarch64"}}
+    devices = {"edge1": {"served": OLD, **kind}, "edge2": {"served": OLD, "machine": {}}}
+    said = {"silent": ["edge2"], "devices": devices}
     found = told_devices(said, CHANNELS, ["edge1", "edge2"])
     same = {"transport": "pull", "channel": "ring_a"}
-    assert found["edge1"] == {**same, "previous": OLD, "online": True}
+    assert found["edge1"] == {**same, "previous": OLD, "online": True, "architecture": "aarch64"}
     assert found["edge2"] == {**same, "previous": "", "online": False}
 
 
