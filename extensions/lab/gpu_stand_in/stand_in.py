@@ -8,26 +8,32 @@ A test changes the recording, never the answers.
     stand_in.py set RECORDING...          cards as recorded, the first of each file named
     stand_in.py lose INDEX                the card is lost, as after an Xid 79
     stand_in.py memory INDEX MIB          a card with other memory
-    stand_in.py mig INDEX off | COUNTxMIBxMULTIPROCESSORS...
+    stand_in.py mig INDEX off|PROFILE...  MIG off, or a card that is split: 3g.40gb 1g.20gb:6
     stand_in.py fail CODE                 NVML does not start: 9 no driver, 18 other version
-    stand_in.py smi ...                   nvidia-smi: -L, -q -x, --query-gpu=... --format=...
+    stand_in.py smi ...                   nvidia-smi: -L, -q -x, --query-gpu=... --format=...,
+                                          -i CARD -mig|-pm|-e|-pl ..., mig -lgi|-cgi|-dci|-dgi
 
-Needs nothing but Python 3.9.
+Needs nothing but Python 3.10.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 PLACE = Path("/etc/stand-in-gpus")
+_ME = Path(__file__).resolve()
+# What NVIDIA's library reports of cards with MIG: beside this file on a host, else of the tests.
+GEOMETRY = ("geometry.json", "../../../tests/fixtures/mig/geometry.json")
 ARCHITECTURES = (
     "Kepler",
     "Maxwell",
@@ -105,10 +111,13 @@ def _another(card: Element, host_name: str, index: int) -> None:
 
 
 def _idle(card: Element) -> None:
-    """Without the processes of those who recorded it."""
+    """Without the processes and the MIG instances of those who recorded it."""
     processes = card.find("processes")
     if processes is not None and len(processes):
         processes.clear()
+    instances = card.find("mig_devices")
+    if instances is not None and len(instances):
+        instances.clear()  # nobody has divided the card yet
     for memory in card.iter("fb_memory_usage"):
         total, reserved = figure(memory, "total"), figure(memory, "reserved") or 0
         if total is not None:
@@ -136,33 +145,83 @@ def set_memory(root: Element, index: int, mib: int) -> None:
         _put(card, f"fb_memory_usage/{name}", f"{value} MiB")
 
 
-def set_mig(root: Element, index: int, words: Sequence[str]) -> None:
-    """Split a card into instances, ``2x19968x14`` are two of 19968 MiB; or ``off``."""
-    card = cards(root)[index]
-    state = "Disabled" if list(words) == ["off"] else "Enabled"
-    _put(card, "mig_mode/current_mig", state)
-    _put(card, "mig_mode/pending_mig", state)
+def switch_mig(card: Element, on: bool) -> None:
+    """MIG on or off; either way nothing is left of its instances."""
+    for name in ("current_mig", "pending_mig"):
+        _put(card, f"mig_mode/{name}", "Enabled" if on else "Disabled")
     devices = card.find("mig_devices")
     if devices is not None:
         card.remove(devices)
-    devices = ElementTree.SubElement(card, "mig_devices")
-    number = 0
-    for word in [] if state == "Disabled" else words:
-        count, mib, multiprocessors = (int(part) for part in word.split("x"))
-        for _each in range(count):
-            one = ElementTree.SubElement(devices, "mig_device")
-            for path, value in (
-                ("index", str(number)),
-                ("gpu_instance_id", str(number + 1)),
-                ("compute_instance_id", "0"),
-                ("device_attributes/shared/multiprocessor_count", str(multiprocessors)),
-                ("fb_memory_usage/total", f"{mib} MiB"),
-                ("fb_memory_usage/reserved", "0 MiB"),
-                ("fb_memory_usage/used", "0 MiB"),
-                ("fb_memory_usage/free", f"{mib} MiB"),
-            ):
-                _put(one, path, value)
-            number += 1
+    ElementTree.SubElement(card, "mig_devices")
+
+
+def profiles(card: Element) -> dict[str, dict[str, Any]]:
+    """The MIG profiles of a card by the names that people write, of what the library reports."""
+    memory = figure(card, "fb_memory_usage/total")
+    file = next(path for name in GEOMETRY if (path := _ME.parent / name).exists())
+    for one in json.loads(file.read_text("utf-8")).values():
+        if one["name"] == said(card, "product_name") and one["memory_mib"] == memory:
+            return {
+                _profile(one, row): row
+                for name, row in one["profiles"].items()
+                if not name.endswith("_REV1")  # with media extensions
+            }
+    return {}
+
+
+def _profile(card: dict[str, Any], row: dict[str, Any]) -> str:
+    """``3g.40gb``: compute slices, and its part of the card's memory as it is sold."""
+    whole = 4 if max(one["slices"] for one in card["profiles"].values()) == 4 else 8
+    takes = round(row["memory_mib"] * whole / card["memory_mib"])
+    return f"{row['slices']}g.{int(card['memory_mib'] / 1024 * takes / whole + 0.5)}gb"
+
+
+def set_mig(root: Element, index: int, words: Sequence[str]) -> None:
+    """Split a card into instances, ``3g.40gb 1g.10gb``; or ``off``."""
+    card = cards(root)[index]
+    switch_mig(card, list(words) != ["off"])
+    for word in [] if list(words) == ["off"] else words:
+        divide(card, word)
+
+
+def divide(card: Element, word: str) -> None:
+    """Make a GPU instance with its compute instance: ``1g.20gb``, or ``1g.20gb:6`` at its place."""
+    name, _colon, place = word.partition(":")
+    known = profiles(card)
+    devices = card.find("mig_devices")
+    if not _switch(card, "mig_mode/current_mig") or devices is None or name not in known:
+        raise SystemExit("Unable to create a GPU instance: Invalid Argument")
+    row = known[name]
+    taken = [
+        range(start, start + int(one.get("size", "1")))
+        for one in devices
+        for start in [int(one.get("start", "0"))]
+    ]
+    for where in row["placements"]:
+        span = range(where["start"], where["start"] + where["size"])
+        if (not place or where["start"] == int(place)) and not any(
+            set(span) & set(other) for other in taken
+        ):
+            break
+    else:
+        raise SystemExit("Unable to create a GPU instance: Insufficient Resources")
+    number = 1 + max((int(said(one, "gpu_instance_id") or "0") for one in devices), default=0)
+    one = ElementTree.SubElement(
+        devices,
+        "mig_device",
+        {"profile": name, "start": str(span.start), "size": str(len(span))},
+    )
+    for path, value in (
+        ("index", str(len(devices) - 1)),
+        ("gpu_instance_id", str(number)),
+        ("compute_instance_id", "0"),
+        ("device_attributes/shared/multiprocessor_count", str(row["multiprocessors"])),
+        ("fb_memory_usage/total", f"{row['memory_mib']} MiB"),
+        ("fb_memory_usage/reserved", "0 MiB"),
+        ("fb_memory_usage/used", "0 MiB"),
+        ("fb_memory_usage/free", f"{row['memory_mib']} MiB"),
+    ):
+        _put(one, path, value)
 
 
 def mig_uuid(card: Element, instance: Element) -> str:
@@ -343,12 +402,13 @@ def _whole(value: float | None) -> int | None:
 def xml_of(root: Element) -> str:
     """As nvidia-smi writes it; without what only this file wrote into it."""
     clean = copy.deepcopy(root)
-    for name in ("fail", "lost"):
+    for name in ("fail", "lost", "profile", "start", "size"):
         for one in clean.iter():
             one.attrib.pop(name, None)
     return '<?xml version="1.0" ?>\n' + ElementTree.tostring(clean, encoding="unicode") + "\n"
 
 
+POWER = "gpu_power_readings/"
 QUERIES = {
     "index": None,
     "name": "product_name",
@@ -366,8 +426,12 @@ QUERIES = {
     "persistence_mode": "persistence_mode",
     "compute_mode": "compute_mode",
     "temperature.gpu": "temperature/gpu_temp",
-    "power.limit": "gpu_power_readings/current_power_limit",
+    "ecc.mode.pending": "ecc_mode/pending_ecc",
+    "power.limit": POWER + "current_power_limit",
+    "power.min_limit": POWER + "min_power_limit",
+    "power.max_limit": POWER + "max_power_limit",
 }
+OLDER_POWER = {"current_power_limit": "enforced_power_limit"}
 
 
 def query(root: Element, names: Sequence[str], form: Sequence[str]) -> str:
@@ -382,10 +446,17 @@ def query(root: Element, names: Sequence[str], form: Sequence[str]) -> str:
                 raise SystemExit(f'Field "{name}" is not a valid field to query.')
             else:
                 path = QUERIES[name]
-                value = str(index) if path is None else said(card, path) or "[N/A]"
+                value = str(index) if path is None else _value(card, path)
             row.append(value.split(" ")[0] if "nounits" in form and name != "name" else value)
         lines.append(", ".join(row))
     return "\n".join(lines) + "\n"
+
+
+def _value(card: Element, path: str) -> str:
+    """What a table shows; before 535 the readings of power lay in another place."""
+    name = path.rpartition("/")[2]
+    older = f"power_readings/{OLDER_POWER.get(name, name)}"
+    return said(card, path, *([older] if path.startswith(POWER) else [])) or "[N/A]"
 
 
 def listed(root: Element) -> str:
@@ -426,7 +497,61 @@ def smi(root: Element, words: Sequence[str]) -> str:
     if "--query-gpu" in options:
         form = options.get("--format", "").split(",")
         return query(root, options["--query-gpu"].split(","), form)
-    raise SystemExit(f"The stand-in of nvidia-smi does not know: {' '.join(words)}")
+    if words[:1] == ["mig"] and "-lgi" in words:
+        return instances(root)
+    return change(root, words)
+
+
+def instances(root: Element) -> str:
+    """The table of GPU instances of ``mig -lgi``."""
+    rows = [
+        f"|{index:>4}  MIG {one.get('profile', '?'):<12}{0:>6}{said(one, 'gpu_instance_id'):>9}"
+        f"{one.get('start', '0'):>10}:{one.get('size', '1'):<7} |"
+        for index, card in enumerate(cards(root))
+        for one in card.findall("mig_devices/mig_device")
+    ]
+    if not rows:
+        print("No GPU instances found: Not Found")
+        raise SystemExit(6)
+    head = "| GPU   Name             Profile  Instance   Placement  |"
+    return "\n".join([head, *rows]) + "\n"
+
+
+def change(root: Element, words: Sequence[str]) -> str:
+    """What alters a card: its instances and its modes. All of it is kept in the recording."""
+    given = dict(zip(words, [*words[1:], ""], strict=True))
+    aim = given.get("-i", "")
+    chosen = [
+        card for at, card in enumerate(cards(root)) if aim in ("", str(at), said(card, "uuid"))
+    ]
+    if not chosen:
+        print("No devices were found")
+        raise SystemExit(6)
+    switches = {"-pm": ("persistence_mode",), "-e": ("ecc_mode/pending_ecc",)}
+    done = []
+    for card in chosen:
+        for flag, paths in switches.items():
+            for path in paths if flag in given else ():
+                _put(card, path, "Enabled" if given[flag] == "1" else "Disabled")
+                done.append(flag)
+        if "-pl" in given:
+            _put(card, f"{POWER}current_power_limit", f"{float(given['-pl']):.2f} W")
+            done.append("-pl")
+        if "-mig" in given:
+            if _switch(card, "mig_mode/current_mig") is None:
+                raise SystemExit("Unable to set MIG mode: Not Supported")
+            switch_mig(card, given["-mig"] == "1")
+            done.append("-mig")
+        for word in given["-cgi"].split(",") if "-cgi" in given else ():
+            divide(card, word)
+            done.append("-cgi")
+        if "-dgi" in given:
+            switch_mig(card, on=True)
+        done += [flag for flag in ("-dci", "-dgi") if flag in given]
+    if not done:
+        raise SystemExit(f"The stand-in of nvidia-smi does not know: {' '.join(words)}")
+    keep(root, _place_of_all())
+    return f"{', '.join(done)}: done for {len(chosen)} card(s)\n"
 
 
 # ------------------------------------------------------------------ the place on a host
@@ -449,9 +574,13 @@ def keep(root: Element, place: Path) -> None:
         new.replace(place / name)
 
 
+def _place_of_all() -> Path:
+    return Path(os.environ.get("STAND_IN_GPUS_AT", str(PLACE)))
+
+
 def main(words: Sequence[str]) -> int:
     """Do what the command line says."""
-    place = Path(os.environ.get("STAND_IN_GPUS_AT", str(PLACE)))
+    place = _place_of_all()
     verb, rest = (words[0], list(words[1:])) if words else ("", [])
     if verb == "set":
         keep(combined([Path(name).read_text("utf-8") for name in rest]), place)

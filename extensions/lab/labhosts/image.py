@@ -42,6 +42,7 @@ DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends pos
 rm /usr/sbin/policy-rc.d
 """
 GPU_STAND_IN = Path(__file__).resolve().parents[1] / "gpu_stand_in"
+MIG = Path(__file__).resolve().parents[3] / "tests" / "fixtures" / "mig"
 _GPU_FILES = ("nvml.c", "stand_in.py", "boot.sh", "stand-in-gpus.service", "nvidia-smi")
 # Compiled there, so that nothing on the machine itself is needed. (What tcc makes wants a
 # stack that can be executed, which glibc refuses.)
@@ -49,6 +50,7 @@ _INSTALL_GPU = """
 set -e
 DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends gcc libc6-dev
 install -D -m 0644 -t /usr/local/lib/stand-in-gpus /stand-in/stand_in.py /stand-in/nvml.c
+install -m 0644 -t /usr/local/lib/stand-in-gpus /geometry/geometry.json
 install -m 0755 -t /usr/local/lib/stand-in-gpus /stand-in/boot.sh
 install -m 0755 -t /usr/local/bin /stand-in/nvidia-smi
 install -m 0644 -t /etc/systemd/system /stand-in/stand-in-gpus.service
@@ -225,7 +227,7 @@ def _build_postgresql(machine: Machine, podman: Podman, base: str, name: str) ->
 def _build_gpu(machine: Machine, podman: Podman, base: str, name: str) -> None:
     """A server with the stand-in for NVIDIA's driver, whose compiler is gone again."""
     started = time.monotonic()
-    files = ("--volume", f"{GPU_STAND_IN}:/stand-in:ro")
+    files = ("--volume", f"{GPU_STAND_IN}:/stand-in:ro", "--volume", f"{MIG}:/geometry:ro")
     _build_on(machine, podman, base, name, GPU, _INSTALL_GPU, files)
     say(f"Built the image of a server that plays GPUs on top of it, {_since(started)}")
 

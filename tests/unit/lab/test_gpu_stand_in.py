@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig import geometry
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig.cards import CARDS
 from ansible_collections.mlops.onprem.plugins.module_utils._supply import nvml
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
     Gpu,
@@ -128,15 +130,62 @@ def test_a_card_is_split_and_made_whole(
     stand_in.main(["mig", "0", "off"])
     (card,) = nvml.read_nvml(library).gpus
     assert (card.mig_mode, card.mig_instances) == ("Disabled", ())
-    stand_in.main(["mig", "0", "1x40192x42", "2x9728x14"])
+    stand_in.main(["mig", "0", "3g.40gb", "1g.10gb", "1g.20gb:6"])
     (card,) = nvml.read_nvml(library).gpus
     assert card.mig_mode == "Enabled"
-    assert [one.memory_mib for one in card.mig_instances] == [40192, 9728, 9728]
+    assert [one.memory_mib for one in card.mig_instances] == [40192, 9856, 19968]
     capsys.readouterr()
     stand_in.main(["smi", "-L"])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("(UUID: ")[1][:4] for line in lines] == ["GPU-", "MIG-", "MIG-", "MIG-"]
     assert len(set(lines)) == 4
+
+
+def smi(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    capsys.readouterr()
+    stand_in.main(["smi", *words])
+    return capsys.readouterr().out
+
+
+def test_instances_are_made_where_there_is_room(
+    library: Any, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    uuid = str(played(library, place, A100).gpus[0].uuid)
+    smi(capsys, "-i", uuid, "-mig", "0")
+    smi(capsys, "-i", uuid, "-mig", "1")
+    with pytest.raises(SystemExit) as ended:
+        smi(capsys, "mig", "-lgi")
+    assert ended.value.code == 6
+    smi(capsys, "mig", "-i", uuid, "-cgi", "3g.40gb:4", "-C")
+    smi(capsys, "mig", "-i", uuid, "-cgi", "1g.20gb", "-C")
+    rows = [line.split() for line in smi(capsys, "mig", "-lgi").splitlines()[1:]]
+    assert [(row[3], row[6]) for row in rows] == [("3g.40gb", "4:4"), ("1g.20gb", "0:2")]
+    with pytest.raises(SystemExit, match="Insufficient Resources"):
+        smi(capsys, "mig", "-i", uuid, "-cgi", "4g.40gb", "-C")
+    (card,) = nvml.read_nvml(library).gpus
+    assert [one.memory_mib for one in card.mig_instances] == [40192, 19968]
+    smi(capsys, "mig", "-i", uuid, "-dgi")
+    assert nvml.read_nvml(library).gpus[0].mig_instances == ()
+
+
+def test_modes_are_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stand_in.main(["set", str(A100)])
+    smi(capsys, "-i", "0", "-pm", "1")
+    smi(capsys, "-i", "0", "-pl", "300")
+    asked = "--query-gpu=persistence_mode,power.limit,power.max_limit"
+    assert smi(capsys, asked, "--format=csv,noheader,nounits") == "Enabled, 300.00, 500.00\n"
+    with pytest.raises(SystemExit, match="does not know: -r"):
+        smi(capsys, "-r")
+
+
+@pytest.mark.parametrize("key", sorted(CARDS))
+def test_profiles_have_the_names_that_the_planner_gives_them(key: str) -> None:
+    root = stand_in.read("<nvidia_smi_log><gpu/></nvidia_smi_log>")
+    (card,) = stand_in.cards(root)
+    stand_in._put(card, "product_name", CARDS[key].name)
+    stand_in._put(card, "fb_memory_usage/total", f"{CARDS[key].memory_mib} MiB")
+    known = geometry.card(key).profiles
+    assert set(stand_in.profiles(card)) == {name for name in known if not name.endswith("+me")}
 
 
 @pytest.mark.parametrize(
