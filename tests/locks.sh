@@ -25,6 +25,7 @@ role model_serving 3.13 "" --universal "$@"
 role model_serving 3.11 -py311 --universal --no-annotate "$@"
 role model_serving 3.10 -py310 --universal --no-annotate "$@"
 role model_registry 3.13 "" --python-platform x86_64-manylinux_2_28 --only-binary :all: --no-annotate "$@"
+role gpu_driver 3.13 "" --universal --no-annotate "$@"
 # The steps of the pipeline, and the projects that come along: for every Python of a controller.
 lock pipeline.in requirements/pipeline.txt --python-version 3.11 "$@"
 lock ../pipeline/sample/digits/requirements.in pipeline/sample/digits/requirements.txt \

@@ -51,6 +51,32 @@ options:
     description: Also install what the packages recommend. Brings more than is asked for.
     type: bool
     default: false
+  hold:
+    description:
+      - Packages that are kept from being upgraded by anybody but the platform, such as a driver
+        that has to stay with its kernel. Those that are not installed are passed over; those that
+        somebody else holds stay his. What the role held before and is not named is let go. Without
+        it, holds are left as they are.
+    type: list
+    elements: str
+  undo:
+    description:
+      - A transaction that fails is taken back, as by M(mlops.onprem.host_remove). For packages
+        whose scripts may fail, such as modules of the kernel that are built on the host.
+    type: bool
+    default: false
+  log:
+    description:
+      - Pattern of the log that a failing script writes, whose end is told with O(undo).
+    type: str
+    default: ""
+  upgrade:
+    description:
+      - Packages that are there are brought to the newest version that apt knows, also those that
+        are held. Only with O(undo); a failed upgrade goes back to the versions of before, as far as
+        apt still has them.
+    type: bool
+    default: false
 extends_documentation_fragment: [mlops.onprem.previewed]
 seealso:
   - module: mlops.onprem.host_remove
@@ -73,6 +99,11 @@ installed:
   sample: [prometheus, libjs-bootstrap4]
 upgraded:
   description: Packages that had to be upgraded for it. They stay upgraded.
+  returned: success
+  type: list
+  elements: str
+held:
+  description: Packages that were held or let go, as C(hold NAME) and C(unhold NAME).
   returned: success
   type: list
   elements: str
@@ -109,6 +140,20 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host import (
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
+def attempted(
+    params: dict[str, Any], book: Book, names: list[str], missing: tuple[str, ...]
+) -> packages.Simulated:
+    """Install what is missing, or bring everything to its newest version, or leave no trace."""
+    role, nothing = params["role"], packages.Simulated((), (), ())
+    wanted = tuple(names) if params["upgrade"] else missing
+    words = packages.install_words(wanted, params["install_recommends"], params["upgrade"])
+    foreseen = packages_apply.foresee(words, missing) if wanted else nothing
+    if book.check or not (missing or foreseen.upgraded):
+        return foreseen
+    units = tuple(params["disable_units"])
+    return packages_apply.attempt(book, packages_apply.Attempt(role, words, units, params["log"]))
+
+
 def work(module: AnsibleModule) -> dict[str, Any]:
     params, check, role = module.params, module.check_mode, args.role_of(module.params)
     names = list(dict.fromkeys(params["name"]))
@@ -118,7 +163,10 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         repaired = packages_apply.finish_interrupted(book, check)
         missing = packages.lacking(names, apt.states(names))
         words = packages.install_words(missing, params["install_recommends"])
-        if missing and check:
+        if params["undo"]:
+            plan = attempted(params, book, names, missing)
+            missing = (*missing, *plan.upgraded)
+        elif missing and check:
             plan = packages_apply.foresee(words, missing)
         elif missing:
             plan = packages_apply.install(book, role, words, missing, params["disable_units"])
@@ -132,11 +180,13 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         keys = [("package", name) for name in names]
         keys += [("rested", name) for name in params["disable_units"]]
         owners = book.ledger.owners_of_all(keys)
+        held = [] if params["hold"] is None else packages_apply.hold(book, role, params["hold"])
     return {
-        "changed": bool(missing or disabled or repaired or marked),
+        "changed": bool(missing or disabled or repaired or marked or held),
         "installed": sorted(plan.new),
         "upgraded": sorted(plan.upgraded),
         "disabled": disabled,
+        "held": held,
         "repaired": repaired,
         "owners": owners,
         "diff": {

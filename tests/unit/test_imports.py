@@ -28,6 +28,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_findings": (),
     # beside them
     "_ceph": ("_findings",),
+    "_gpu_driver": ("_findings",),
     "_host": ("_findings",),
     "_release": ("_rollout", "_findings"),
     "_rollout": ("_findings",),
@@ -44,7 +45,7 @@ PLANNER = {
     "mig": (),
 }
 # What travels to hosts imports nothing that is not in Python itself.
-TRAVELS = ("_supply", "_findings", "_host", "_rollout")
+TRAVELS = ("_supply", "_findings", "_host", "_rollout", "_gpu_driver")
 # What may be imported from elsewhere; modules of Python itself always may.
 ELSEWHERE = {
     "_planner": {"numpy", "scipy"},
@@ -55,6 +56,7 @@ PURE = (
     "_capacity",
     "_demand",
     "_findings",
+    "_gpu_driver",
     "_planner",
     "_rollout",
     "_supply",

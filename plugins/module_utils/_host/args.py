@@ -80,6 +80,10 @@ PACKAGES: Mapping[str, Any] = {
     "name": {"type": "list", "elements": "str", "required": True},
     "disable_units": {"type": "list", "elements": "str", "default": []},
     "install_recommends": {"type": "bool", "default": False},
+    "hold": {"type": "list", "elements": "str"},
+    "undo": {"type": "bool", "default": False},
+    "log": {"type": "str", "default": ""},
+    "upgrade": {"type": "bool", "default": False},
 }
 APP: Mapping[str, Any] = {
     "role": ROLE,

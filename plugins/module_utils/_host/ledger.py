@@ -28,6 +28,7 @@ KINDS = (
     "rested",  # a unit of a package that came with us, which we stopped and disabled once
     "app",  # a Python application
     "file",  # a file or symbolic link
+    "hold",  # a package that we keep from being upgraded, whoever installed it
     "package",  # a Debian package that our transaction installed
     "trace",  # a path that a package's scripts or daemon leave behind after purge
     "directory",

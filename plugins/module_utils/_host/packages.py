@@ -85,9 +85,54 @@ def read_marks(ledger: Ledger, role: str, auto: Collection[str]) -> Ledger:
     return ledger
 
 
-def install_words(missing: Iterable[str], recommends: bool) -> tuple[str, ...]:
-    """The installation as apt-get takes it."""
-    return ("install", *(() if recommends else ("--no-install-recommends",)), "--", *missing)
+def install_words(
+    missing: Iterable[str], recommends: bool, upgrade: bool = False
+) -> tuple[str, ...]:
+    """The installation as apt-get takes it; ``upgrade``: also of what was held meanwhile."""
+    options = () if recommends else ("--no-install-recommends",)
+    held = ("--allow-change-held-packages",) if upgrade else ()
+    return ("install", *options, *held, "--", *missing)
+
+
+def back_words(versions: Mapping[str, str]) -> tuple[str, ...]:
+    """The way back to the versions that packages had."""
+    rows = tuple(f"{name}={version}" for name, version in sorted(versions.items()))
+    allowed = ("--allow-downgrades", "--allow-change-held-packages", "--no-install-recommends")
+    return ("install", *allowed, "--", *rows)
+
+
+ATTEMPT = "_attempt"
+
+
+def attempted(ledger: Ledger, role: str) -> Ledger:
+    """What an attempt made for a role, which went well, as the role's own."""
+    made = ledger.of(role + ATTEMPT)
+    for thing in made:
+        ledger = ledger.claim(role, thing.kind, thing.name)
+    return ledger.release(role + ATTEMPT, made)
+
+
+def to_hold(
+    ledger: Ledger, role: str, wanted: Iterable[str], held: Collection[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Which packages of those wanted are to be held, and which of ours are to be let go.
+
+    What somebody else holds is held, and not ours.
+    """
+    names = tuple(dict.fromkeys(wanted))
+    ours = [thing for thing in ledger.of(role) if thing.kind == "hold"]
+    new = tuple(name for name in names if name not in held)
+    gone = tuple(
+        thing.name for thing in ours if thing.name not in names and thing.owners == (role,)
+    )
+    return new, gone
+
+
+def end_of(log: str, lines: int = 12) -> str:
+    """What a log of a build says at last: its errors, and its last lines."""
+    rows = [line.rstrip() for line in log.splitlines() if line.strip()]
+    errors = [line for line in rows[:-lines] if re.search(r"\berror\b", line, re.I)][:6]
+    return "\n".join([*errors, *rows[-lines:]])
 
 
 def refuse_removals(plan: Simulated, missing: Iterable[str]) -> None:

@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import glob
+import os
+import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
-from . import apt, packages, snapshot
+from . import apt, packages, remove_apply, snapshot
 from .errors import HostError
-from .system import Book, must, write_whole
+from .ledger import Ledger
+from .remove_plan import plan as plan_of_removal
+from .system import Book, must, run, write_whole
 
 
 def finish_interrupted(book: Book, check: bool) -> bool:
@@ -18,13 +24,115 @@ def finish_interrupted(book: Book, check: bool) -> bool:
     if check:
         return repaired
     repaired = apt.restore_policy() or repaired
+    pending = (book.ledger.transaction or {}).get("owner", "")
     if repaired:
         apt.quiet_daemons()
         try:
             apt.repair()
+        except HostError:
+            if not pending.endswith(packages.ATTEMPT):
+                raise
+            _take_back(book, pending)  # an attempt that was killed, and fails again
         finally:
             apt.restore_policy()
+        if pending.endswith(packages.ATTEMPT) and book.ledger.transaction is not None:
+            apt.settle(book)
+            book.write(packages.attempted(book.ledger, pending[: -len(packages.ATTEMPT)]))
     return repaired
+
+
+def _take_back(book: Book, owner: str) -> None:
+    """Purge what an attempt brought, with all that came with it."""
+    apt.settle(book)
+    steps = plan_of_removal(remove_apply.read(book.ledger, owner, ()), book.ledger, owner)
+    remove_apply.apply(steps, book, owner)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A transaction that leaves nothing behind if it fails."""
+
+    role: str
+    words: tuple[str, ...]
+    units: tuple[str, ...] = ()
+    log: str = ""  # pattern of the log that says why
+
+
+def attempt(book: Book, wanted: Attempt) -> packages.Simulated:
+    """Install or upgrade; where that fails, the host is as before, and the end of the log is said.
+
+    It is made under an owner of its own, so that taking it back is a removal like any other.
+    """
+    owner = wanted.role + packages.ATTEMPT
+    plan, _refreshed = apt.simulate(wanted.words)
+    packages.refuse_removals(plan, wanted.words[wanted.words.index("--") + 1 :])
+    versions = _versions(plan.upgraded)
+    apt.begin(book, owner, plan.new, wanted.units)
+    apt.quiet_daemons()
+    started = time.time()
+    try:
+        ran = apt.apt(*wanted.words)
+        if ran.rc != 0:
+            log = _log_since(wanted.log, started)
+            _take_back(book, owner)
+            left = ""
+            if versions:
+                back = apt.apt(*packages.back_words(versions))
+                left = "" if back.rc == 0 else f" The way back failed, too: {back.said}"
+            raise HostError(
+                f"Packages could not be installed, and what came was taken away again: "
+                f"{packages.end_of(ran.err or ran.out, 4)}{log}{left}"
+            )
+    finally:
+        apt.restore_policy()
+    apt.settle(book)
+    book.write(packages.attempted(book.ledger, wanted.role))
+    mark(book, wanted.role, plan.new)
+    return plan
+
+
+def _versions(names: Sequence[str]) -> dict[str, str]:
+    if not names:
+        return {}
+    ran = must(["dpkg-query", "-W", "-f", "${Package} ${Version}\n", "--", *names], "ask dpkg")
+    return dict(line.split(" ", 1) for line in ran.out.splitlines())
+
+
+def _log_since(pattern: str, started: float) -> str:
+    """The end of the newest log that was written since then; empty where there is none."""
+    found = [path for path in glob.glob(pattern) if os.path.getmtime(path) >= started - 2]
+    if not found:
+        return ""
+    path = max(found, key=os.path.getmtime)
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return f"\n{path} ended with:\n{packages.end_of(stream.read())}"
+
+
+def hold(book: Book, role: str, wanted: Sequence[str]) -> list[str]:
+    """Hold these packages and let go what the role held before; what was changed, as words."""
+    known = apt.states(wanted) if wanted else {}
+    there = [name for name in wanted if known.get(name) == "installed"]
+    held = run(["apt-mark", "showhold"]).out.split()
+    new, gone = packages.to_hold(book.ledger, role, there, held)
+    if not book.check:
+        ledger = book.ledger
+        for name in new:
+            ledger = ledger.claim(role, "hold", name)
+        book.write(packages_shared_holds(ledger, role, there))
+        if new:
+            must(["apt-mark", "hold", "--", *new], "hold packages")
+        if gone:
+            run(["apt-mark", "unhold", "--", *gone])
+            book.write(book.ledger.drop(*(("hold", name) for name in gone)))
+    return [*(f"hold {name}" for name in new), *(f"unhold {name}" for name in gone)]
+
+
+def packages_shared_holds(ledger: Ledger, role: str, names: Sequence[str]) -> Ledger:
+    """What another role of ours holds and this one wants held, too, is held for both."""
+    for name in names:
+        if ledger.has("hold", name):
+            ledger = ledger.claim(role, "hold", name)
+    return ledger
 
 
 def foresee(words: Sequence[str], missing: Sequence[str]) -> packages.Simulated:

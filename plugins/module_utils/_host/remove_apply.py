@@ -26,6 +26,7 @@ from .remove_plan import (
     RemoveFile,
     Restore,
     Trees,
+    Unhold,
     Units,
 )
 from .system import Book, fresh_name, must, properties, remove_tree, run, write_whole
@@ -149,6 +150,13 @@ def _file(act: RemoveFile) -> None:
     _unlink(fresh_name(act.path))
 
 
+def _unhold(act: Unhold) -> None:
+    there = apt.states(act.names)
+    names = [name for name in act.names if name in there]
+    if names:
+        must(["apt-mark", "unhold", "--", *names], "let go packages that were held")
+
+
 def _packages(act: Packages) -> None:
     if act.going:
         apt.repair_if_interrupted()
@@ -201,6 +209,7 @@ _ACTS: dict[type, Callable[[Any], None]] = {
     Units: _units,
     Trees: _trees,
     RemoveFile: _file,
+    Unhold: _unhold,
     Packages: _packages,
     Account: _account,
 }

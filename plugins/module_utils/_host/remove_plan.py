@@ -55,6 +55,13 @@ class RemoveFile:
 
 
 @dataclass(frozen=True)
+class Unhold:
+    """Let go packages that were kept from being upgraded."""
+
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Packages:
     """Purge what goes, and leave to apt what nobody of ours wants any more.
 
@@ -93,7 +100,7 @@ class Account:
     name: str
 
 
-Act = Union[Units, Trees, RemoveFile, Packages, Restore, Directory, Account]
+Act = Union[Units, Trees, RemoveFile, Unhold, Packages, Restore, Directory, Account]
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,8 @@ def plan(before: Before, ledger: Ledger, role: str, keep: Iterable[str] = ()) ->
     steps += _units(by_kind["unit"])
     steps += _apps(by_kind["app"], kept)
     steps += _files(by_kind["file"], kept)
+    held = by_kind["hold"]
+    steps += [_gone(held, Unhold(tuple(thing.name for thing in held)))] if held else []
     stay = _staying(by_kind["package"], before)
     steps += _packages(by_kind["package"], before, stay, rest, role)
     steps += _rested(by_kind["rested"], before, stay)
