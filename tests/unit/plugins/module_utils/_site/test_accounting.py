@@ -55,6 +55,7 @@ def site(said: dict[str, Any] | None = None, **groups: list[str]) -> Site:
         provides={
             **{row.role: parse_provides(row.role, {}) for row in TABLE},
             "gateway": parse_provides("gateway", {"port": "gateway_port"}),
+            "object_store": parse_provides("object_store", {"port": "object_store_port"}),
             "job_scheduler": parse_provides("job_scheduler", {"databases": DATABASES}),
         },
         groups={**GROUPS, **groups},
