@@ -13,10 +13,10 @@ from typing import Any
 
 from ..._findings.sentence import one_line
 from ..endpoint import Endpoint, authorities_of_the_system
+from ..marks import Site
 from .dialogue import WELCOME, ask
 from .judge import site_of
 from .login import Login, Refusal, Refused
-from .marks import Site
 from .read import Reader
 
 PSYCOPG_ERROR: str | None = None

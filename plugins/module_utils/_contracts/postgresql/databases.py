@@ -14,6 +14,7 @@ from typing import Any, Callable, Protocol
 from ..._findings.finding import Finding
 from ..._findings.sentence import listing, one_line
 from ..contract import Contract
+from ..marks import Site
 from .judge import Account, Connections, Consumer, DatabaseError, Server
 from .login import (
     CLOSED,
@@ -25,7 +26,6 @@ from .login import (
     judge_login,
     password_was_refused,
 )
-from .marks import Site
 from .plan import Step, left_alone, plan_absent, plan_present
 from .read import read_server, whose_account
 

@@ -12,7 +12,7 @@ from ..._findings.errors import PlatformError
 from ..._findings.finding import FAIL, Finding
 from ..._findings.sentence import count, listing
 from ..contract import Contract
-from .marks import IDENTITY, Site
+from ..marks import IDENTITY, Site
 
 OLDEST_MAJOR = 14
 _NAME = re.compile(r"^[a-z_][a-z0-9_]{0,62}$")

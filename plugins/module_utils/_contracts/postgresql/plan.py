@@ -16,6 +16,7 @@ from typing import Callable
 
 from ..._findings.sentence import count, listing
 from ..contract import Contract
+from ..marks import Site
 from .judge import (
     Consumer,
     DatabaseError,
@@ -27,7 +28,6 @@ from .judge import (
     marking,
     of_another_account,
 )
-from .marks import Site
 
 
 @dataclass(frozen=True)

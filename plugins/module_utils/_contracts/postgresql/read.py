@@ -13,6 +13,7 @@ from typing import Any, Callable
 from ..._findings.finding import Finding
 from ..contract import Contract
 from ..endpoint import judge_clock
+from ..marks import Site
 from .judge import (
     Account,
     Connections,
@@ -24,7 +25,6 @@ from .judge import (
     judge,
 )
 from .login import Login, Refused, Whose, judge_login
-from .marks import Site
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.marks import (
+    Site,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import databases
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
     LOCK,
@@ -31,9 +34,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     Login,
     Refusal,
     Refused,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
-    Site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.marks import (
+    Site,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     Account,
     Connections,
@@ -19,9 +22,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     consumers_of,
     judge,
     wrong_address,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
-    Site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.plan import (
     Step,

@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.marks import (
+    Site,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import read
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     Consumer,
@@ -18,9 +21,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import (
     Login,
     Refused,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
-    Site,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.read import (
     ROUND_TRIP,

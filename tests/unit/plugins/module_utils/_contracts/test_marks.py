@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.marks import (
+    Site,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.judge import (
     DatabaseError,
     site_of,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.marks import (
-    Site,
 )
 
 LAB = Site("lab", "5f1e0a7c93d24b66")
