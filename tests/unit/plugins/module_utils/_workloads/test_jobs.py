@@ -1,0 +1,136 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From planned replicas to jobs with the planned limits, and every refusal with its sentence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.running import (
+    JobRun,
+    ServingRun,
+    UserRun,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.jobs import (
+    Around,
+    JobRefused,
+    job_of,
+    jobs,
+    problems,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.placed import Placed
+
+RUN = JobRun(("python3", "train.py"), "vision", account="anna", time_limit=3600)
+TRAIN = Placed(
+    "train",
+    "training",
+    0,
+    "gpu1",
+    gpu_ids=("GPU-a", "GPU-b"),
+    cpu_cores=3.5,
+    memory_mib=4096.2,
+    run=RUN,
+)
+AROUND = Around(
+    site="s",
+    teams={"vision": ("anna", "ben"), "solo": ("carl",)},
+    scheduler=("ctl1",),
+    gpus={
+        "gpu1": [
+            {"uuid": "GPU-a", "model": "NVIDIA L40S"},
+            {"uuid": "GPU-b", "model": "NVIDIA L40S"},
+            {
+                "uuid": "GPU-m",
+                "model": "NVIDIA A100-SXM4-80GB",
+                "mig_instances": [
+                    {"profile": "1g.10gb", "memory_mib": 9728},
+                    {"profile": "3g.40gb", "memory_mib": 40192},
+                ],
+            },
+        ]
+    },
+)
+
+
+def test_a_training_becomes_a_job_with_the_planned_limits_where_the_plan_put_it() -> None:
+    job = job_of(TRAIN, AROUND)
+    assert (job.node, job.cpus, job.memory_mib) == ("gpu1", 4, 4097)
+    assert job.gres == "gpu:nvidia_l40s:2"
+    assert (job.team, job.account, job.kind, job.time_limit) == ("vision", "anna", "batch", 3600)
+    assert job.command == ("python3", "train.py")
+
+
+def test_the_memory_limit_is_what_slurm_reserves() -> None:
+    assert job_of(replace(TRAIN, memory_limit_mib=8192.0), AROUND).memory_mib == 8192
+    assert job_of(replace(TRAIN, memory_mib=0.0), AROUND).memory_mib == 128
+
+
+def test_a_mig_instance_is_asked_for_by_the_type_that_the_node_offers() -> None:
+    one = replace(TRAIN, gpu_ids=("GPU-m",), profile="3g.40gb", slice=0)
+    assert job_of(one, AROUND).gres == "gpu:nvidia_a100_sxm4_80gb.mig_39gb:1"
+
+
+def test_the_model_registry_is_named_to_a_job_unless_it_names_one_itself() -> None:
+    around = replace(AROUND, tracking="https://ctl1/mlflow")
+    assert dict(job_of(TRAIN, around).environment) == {"MLFLOW_TRACKING_URI": "https://ctl1/mlflow"}
+    own = replace(TRAIN, run=replace(RUN, environment=(("MLFLOW_TRACKING_URI", "x"),)))
+    assert dict(job_of(own, around).environment) == {"MLFLOW_TRACKING_URI": "x"}
+
+
+def test_a_person_gets_an_allocation_that_is_given_back_when_idle() -> None:
+    run = UserRun("solo", "carl", time_limit=28800, idle=3600)
+    job = job_of(replace(TRAIN, kind="user", run=run), AROUND)
+    assert (job.kind, job.account, job.idle, job.requeue) == ("session", "carl", 3600, False)
+    assert (job.gres, job.memory_mib) == ("gpu:nvidia_l40s:2", 4097)
+
+
+def test_the_only_member_of_a_team_need_not_be_named() -> None:
+    one = replace(TRAIN, run=JobRun(("true",), "solo"))
+    assert job_of(one, AROUND).account == "carl"
+
+
+def test_only_what_a_scheduler_starts_becomes_a_job() -> None:
+    serving = Placed("chat", "serving", 0, "gpu1", run=ServingRun("onnx"))
+    plain = Placed("left", "training", 0, "gpu1")
+    assert [job.workload for job in jobs([serving, plain, TRAIN], AROUND)] == ["train"]
+
+
+@pytest.mark.parametrize(
+    ("one", "around", "said"),
+    [
+        (TRAIN, replace(AROUND, scheduler=()), "the inventory has none; put a host into"),
+        (
+            replace(TRAIN, run=replace(RUN, team="nobody")),
+            AROUND,
+            r"the team nobody, which mlops_teams does not have \(it has solo, vision\)",
+        ),
+        (
+            replace(TRAIN, run=replace(RUN, account="carl")),
+            AROUND,
+            r"runs as carl, who is no member of vision \(anna, ben\)",
+        ),
+        (
+            replace(TRAIN, run=replace(RUN, account="")),
+            AROUND,
+            "does not say as whom it runs, and vision has 2 members",
+        ),
+        (replace(TRAIN, share=0.5), AROUND, "planned on 0.5 of a GPU, and the scheduler gives"),
+        (
+            replace(TRAIN, gpu_ids=("GPU-x",)),
+            AROUND,
+            "gpu1: train is planned on GPU GPU-x, which the host does not have",
+        ),
+        (
+            replace(TRAIN, gpu_ids=("GPU-m",), profile="7g.80gb"),
+            AROUND,
+            "planned on a MIG instance 7g.80gb of GPU GPU-m, which has none",
+        ),
+    ],
+)
+def test_what_cannot_become_a_job_is_refused(one: Placed, around: Around, said: str) -> None:
+    with pytest.raises(JobRefused, match=said):
+        job_of(one, around)
+    told = problems([one, replace(one, replica=1)], around)
+    assert len(told) == 1
