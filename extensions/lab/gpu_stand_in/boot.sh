@@ -1,9 +1,18 @@
 #!/bin/sh
-# What a driver and an installer would have left: device files, and where the kernel still has
-# controllers in cgroups of version 1, these below /run/cgv1 for Slurm, which refuses a mixture.
+# What a driver and an installer would have left: the library, with the version of the driver in its
+# name; device files; and where the kernel still has controllers in cgroups of version 1, these below
+# /run/cgv1 for Slurm, which refuses a mixture.
 # The numbers are NVIDIA's. With no driver behind them, to open one says ENXIO (no such device) where
 # it is allowed and EPERM where a cgroup forbids it.
 set -eu
+driver=$(sed -n 's/^driver=//p' /etc/stand-in-gpus/answers)
+libraries=/usr/lib/$(uname -m)-linux-gnu
+if [ ! -e "$libraries/libnvidia-ml.so.$driver" ]; then
+  install -m 0755 /usr/local/lib/stand-in-gpus/nvml.so "$libraries/libnvidia-ml.so.$driver"
+  ln -sfn "libnvidia-ml.so.$driver" "$libraries/libnvidia-ml.so.1"
+  ldconfig
+fi
+
 count=$(sed -n 's/^count=//p' /etc/stand-in-gpus/answers)
 number=0
 while [ "$number" -lt "$count" ]; do
