@@ -54,7 +54,8 @@ install -m 0644 -t /usr/local/lib/stand-in-gpus /geometry/geometry.json
 install -m 0755 -t /usr/local/lib/stand-in-gpus /stand-in/boot.sh
 install -m 0755 -t /usr/local/bin /stand-in/nvidia-smi
 install -m 0644 -t /etc/systemd/system /stand-in/stand-in-gpus.service
-gcc -shared -fPIC -Wl,-soname=libnvidia-ml.so.1 -o /usr/local/lib/stand-in-gpus/nvml.so /stand-in/nvml.c
+cd /usr/local/lib/stand-in-gpus
+gcc -shared -fPIC -Wl,-soname=libnvidia-ml.so.1 -o nvml.so nvml.c
 DEBIAN_FRONTEND=noninteractive apt-get purge -y -q --auto-remove gcc libc6-dev
 systemctl -q enable stand-in-gpus.service
 """
