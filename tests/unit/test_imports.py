@@ -27,6 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_planner": (),
     "_findings": (),
     # beside them
+    "_advice": ("_planner", "_findings"),
     "_ceph": ("_findings",),
     "_gpu_driver": ("_findings",),
     "_host": ("_findings",),
@@ -52,6 +53,7 @@ ELSEWHERE = {
 }
 # Thinking has no task at hand: what a module of Ansible knows is handed in.
 PURE = (
+    "_advice",
     "_assess",
     "_capacity",
     "_demand",
