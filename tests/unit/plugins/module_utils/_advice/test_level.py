@@ -57,7 +57,7 @@ def test_days_with_a_burst_now_and_then_are_foreseen(number: int) -> None:
 
 
 def test_a_trend_that_is_no_chance_goes_on() -> None:
-    rising = 10 + 0.5 * np.arange(20)
+    rising = np.linspace(10.0, 19.5, 20)
     assert trend(rising) == pytest.approx(0.5)
     assert trend(rising[::-1]) == 0
     assert trend(np.full(20, 3.0)) == 0
