@@ -119,7 +119,9 @@ def apply(steps: Iterable[Removal], book: Book, role: str) -> list[Removal]:
 
 def _units(act: Units) -> None:
     if act.services:
-        run(["systemctl", "disable", "--now", "--quiet", "--", *act.services], timeout=300)
+        ran = run(["systemctl", "disable", "--now", "--quiet", "--", *act.services], timeout=300)
+        if ran.rc != 0:  # a unit that a generator makes cannot be disabled, and is not stopped then
+            run(["systemctl", "stop", "--", *act.services], timeout=300)
         run(["systemctl", "kill", "--signal=KILL", "--", *act.services], timeout=30)
     for path in act.paths:
         _unlink(path)

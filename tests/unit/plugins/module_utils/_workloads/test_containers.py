@@ -1,0 +1,118 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images of others as quadlets with the planned limits, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.running import ContainerRun
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.containers import (
+    FIRST_UID,
+    RANGE,
+    RANGES,
+    ContainerRefused,
+    base_uid,
+    podman_problem,
+    quadlet,
+    quadlets,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.placed import Placed
+
+IMAGE = f"registry.example.com/web@sha256:{'a' * 64}"
+RUN = ContainerRun(
+    IMAGE,
+    port=8080,
+    health="/healthz",
+    environment=(("GREETING", 'say "50 %" $HOME'), ("PLAIN", "x")),
+    volumes=(("/data/web", "/srv"),),
+    command=("serve", "--name", "a b"),
+)
+WEB = Placed(
+    "web", "service", 1, "gpu1", cpu_cores=2.0, memory_mib=1000.0, gpu_ids=("GPU-a",), run=RUN
+)
+
+
+def lines(one: Placed = WEB, **instances: dict[str, str]) -> list[str]:
+    return quadlet(one, instances, 25).text.splitlines()
+
+
+def test_a_replica_becomes_a_quadlet_with_the_planned_limits() -> None:
+    found = quadlet(WEB, {}, 25)
+    assert (found.name, found.owner) == ("mlops-workload-web-1", "workload_container_web_1")
+    assert found.port == 8081
+    for line in (
+        f"Image={IMAGE}",
+        "PublishPort=127.0.0.1:8081:8080",
+        "AddDevice=nvidia.com/gpu=GPU-a",
+        "Volume=/data/web:/srv",
+        'Environment="GREETING=say \\"50 %%\\" $$HOME"',
+        "Environment=PLAIN=x",
+        'Exec=serve --name "a b"',
+        "MemoryMax=1250M",
+        "CPUQuota=250%",
+        "NoNewPrivileges=true",
+        "Slice=mlops.slice",
+        "WantedBy=multi-user.target",
+    ):
+        assert line in found.text.splitlines()
+    limited = replace(WEB, memory_limit_mib=1024.0, cpu_limit=1.5)
+    assert {"MemoryMax=1024M", "CPUQuota=150%"} <= set(lines(limited))
+
+
+def test_its_root_is_nobody_on_the_host() -> None:
+    base = base_uid("mlops-workload-web-1")
+    assert f"PodmanArgs=--uidmap=0:{base}:65536 --gidmap=0:{base}:65536" in lines()
+    assert base != base_uid("mlops-workload-web-2")
+    assert FIRST_UID <= base <= FIRST_UID + RANGE * (RANGES - 1) < 2**31
+
+
+def test_what_is_not_asked_for_is_not_there() -> None:
+    bare = Placed("web", "service", 0, "gpu1", run=ContainerRun(IMAGE))
+    text = quadlet(bare, {}, 25).text
+    for word in ("PublishPort", "Volume", "AddDevice", "Exec=", "MemoryMax", "CPUQuota", "Environ"):
+        assert word not in text
+
+
+def test_a_mig_instance_is_named_by_the_host() -> None:
+    one = replace(WEB, profile="1g.10gb", slice=2)
+    found = quadlet(one, {"GPU-a": {"2": "MIG-b"}}, 25).text
+    assert "AddDevice=nvidia.com/gpu=MIG-b\n" in found
+    with pytest.raises(ContainerRefused, match="the host names no such instance"):
+        quadlet(one, {}, 25)
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        ("", "podman is not installed"),
+        ("podman version 4.3.1", "podman is 4.3, and quadlets need 4.4 or later"),
+        ("podman version 4.4.0", ""),
+        ("podman version 5.4.2\n", ""),
+    ],
+)
+def test_a_host_without_quadlets_is_refused_in_a_sentence(version: str, said: str) -> None:
+    told = podman_problem(version, "gpu1")
+    assert (said in told) if said else told == ""
+
+
+def test_two_replicas_do_not_share_a_port() -> None:
+    other = replace(WEB, workload="other", replica=0, run=replace(RUN, port=8081))
+    with pytest.raises(ContainerRefused, match="other 0 and web 1 both answer on port 8081"):
+        quadlets([WEB, other], "gpu1", {}, 25)
+    assert [one.name for one in quadlets([WEB, other], "gpu2", {}, 25)] == []
+    assert len(quadlets([WEB, replace(other, host="gpu2")], "gpu1", {}, 25)) == 1
+
+
+@pytest.mark.parametrize(
+    ("run", "why"),
+    [
+        (replace(RUN, volumes=(("/a b", "/x"),)), "has signs that a quadlet takes for others"),
+        (replace(RUN, environment=(("A", "x\ny"),)), "line break"),
+    ],
+)
+def test_what_a_quadlet_cannot_hold_is_refused(run: ContainerRun, why: str) -> None:
+    with pytest.raises(ContainerRefused, match=why):
+        quadlet(replace(WEB, run=run), {}, 25)
