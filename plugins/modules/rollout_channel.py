@@ -206,11 +206,7 @@ rings:
   elements: str
 """
 
-import contextlib
-import fcntl
-import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +220,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.publ
     Wanted,
     read_target,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.renewal import alone
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
 STEPS = ["key", "root", "publish", "probe", "renew"]
@@ -268,17 +265,6 @@ OPTIONS: dict[str, Any] = {
     "directory": {"type": "path", "default": "/var/lib/mlops/fleet"},
     "key_directory": {"type": "path", "default": "/var/lib/mlops/fleet_signer", "no_log": False},
 }
-
-
-@contextlib.contextmanager
-def alone(directory: str) -> Iterator[None]:
-    """One publisher at a time: rollouts of two models share channels and the sequence."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def answer(publisher: Publisher, options: dict[str, Any], write: bool) -> dict[str, Any]:
@@ -366,6 +352,8 @@ def main() -> None:
         )
         with alone(options["key_directory"]):
             result = answer(publisher, options, not module.check_mode)
+            if not module.check_mode:
+                publisher.hand_over()
     except (RegistryError, OSError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(**result)

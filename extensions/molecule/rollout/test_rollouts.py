@@ -285,6 +285,48 @@ def test_devices_that_fetch_their_orders_stop_a_bad_release(name: str, gate: str
     )
 
 
+SHORT = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, "/opt/mlops/fleet_signer")
+from mlops_release.channel.publish import Publisher, Wanted
+from mlops_release.channel.renewal import alone, site_of
+fleet, keys = Path("/var/lib/mlops/fleet"), Path("/var/lib/mlops/fleet_signer")
+with alone(keys):
+    one = Publisher(site_of(fleet), fleet, keys, time.time())
+    now = one.channels()["ring_pull"]
+    one.publish(Wanted(now.ring, now.device_classes, now.models, now.next_poll, 20))
+    one.hand_over()
+"""
+
+
+@pytest.mark.soak
+def test_an_expired_channel_takes_nothing_from_devices_and_the_timer_heals_it() -> None:
+    clock = "/usr/local/bin/timedatectl"
+    for host in PULL:  # a container asks no time server, and without one expiry is not judged
+        on(host, f"printf '#!/bin/sh\\necho yes\\n' > {clock}; chmod 755 {clock}")
+    try:
+        on("rctl", "systemctl stop mlops-fleet-renew.timer")
+        on("rctl", f"python3 -c '{SHORT}'")
+        for host in PULL:
+            wait_until(lambda host=host: told(host)["stale"], f"{host} is stale", 120)  # type: ignore[misc]
+            assert "has expired" in told(host)["refusal"]
+        all_serve("better", PULL)
+        # The timer of the control host signs the same orders anew; nobody else has to be there.
+        on("rctl", "systemctl start mlops-fleet-renew.service")
+        for host in PULL:
+            wait_until(lambda host=host: not told(host)["stale"], f"{host} is well", 120)  # type: ignore[misc]
+        all_serve("better", PULL)
+        page = on("rctl", "cat /var/lib/mlops/fleet_metrics/channels.prom")
+        assert "mlops_rollout_channel_renewal_failed 0" in page
+        owners = on("rctl", "stat -c '%U %a' /var/lib/mlops/fleet_signer/*.key")
+        assert set(owners.splitlines()) == {"mlops-fleet-signer 600"}
+    finally:
+        on("rctl", "systemctl start mlops-fleet-renew.timer")
+        for host in PULL:
+            on(host, f"rm -f {clock}")
+
+
 @pytest.mark.soak
 def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> None:
     code, said = start("stranger").end()

@@ -10,12 +10,12 @@ from typing import Any
 
 from .commands import commands
 from .measured import metrics_port
+from .pulling import SERVING, pulling
 from .site import Site, url_of
 
 RING = "ring_"
 LAST_RING = "ring_fleet"
 FLEET_PORT = 8444
-SERVING = "model_serving"
 
 
 def deferred(site: Site) -> list[str]:
@@ -41,16 +41,6 @@ def devices(site: Site) -> list[dict[str, str]]:
         {"name": host, "url": site.url(SERVING, host), "ring": ring_of(site, host)}
         for host in site.hosts(SERVING)
     ]
-
-
-def pulls(site: Site, host: str) -> bool:
-    """Whether a device fetches its orders itself."""
-    return bool(site.value(host, "rollout_transport") == "pull")
-
-
-def pulling(site: Site) -> list[str]:
-    """The devices that fetch their orders themselves."""
-    return [host for host in site.hosts(SERVING) if pulls(site, host)]
 
 
 def gateway_url(site: Site) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import fleet, measured, models
+from . import fleet, measured, models, pulling
 from .accounts import (
     handed_accounts,
     handed_databases,
@@ -68,12 +68,12 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "accounting_db_databases": lambda site, _host: provided_databases(site, ACCOUNTING_DB),
     "object_store_accounts": lambda site, _host: provided_accounts(site),
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
-    "gateway_fleet": lambda site, _host: bool(fleet.pulling(site)),
+    "gateway_fleet": lambda site, _host: bool(pulling.pulling(site)),
     "gateway_services": lambda site, _host: measured.tiles(site),
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
     "model_serving_site_id": lambda site, _host: site.identity,
     "model_serving_models": models.of_host,
-    "model_serving_transport": lambda site, host: "pull" if fleet.pulls(site, host) else "push",
+    "model_serving_transport": lambda site, host: "pull" if pulling.pulls(site, host) else "push",
     "model_serving_fleet_url": lambda site, _host: fleet.gateway_url(site),
     "model_serving_fleet_ring": fleet.channel_of,
     "model_serving_reconcile": lambda site, _host: models.declared(site),

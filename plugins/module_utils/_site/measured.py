@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from .pulling import pulling
 from .site import Site
 
 Entry = dict[str, Any]
@@ -32,6 +33,8 @@ def targets(site: Site) -> list[Entry]:
     found = []
     for row in site.table:
         for job in site.provides[row.role].metrics:
+            if job.pull and not pulling(site):
+                continue
             hosts = row.hosts(site.groups)
             for host in hosts[:1] if job.first_host else sorted(hosts):
                 if site.holds(host, job.when):

@@ -75,11 +75,15 @@ class Account:
 
 @dataclass(frozen=True)
 class Job:
-    """Metrics at ``/metrics/<job>`` of the role's hosts; ``series`` are expected of each."""
+    """Metrics at ``/metrics/<job>`` of the role's hosts; ``series`` are expected of each.
+
+    ``pull`` are only there where the site has devices that fetch their orders.
+    """
 
     job: str
     series: int
     first_host: bool = False
+    pull: bool = False
     when: Conditions = default(default_factory=dict)
 
 
@@ -212,9 +216,10 @@ _job = _entry(
         job=field(given, "job", text),
         series=field(given, "series", whole),
         first_host=optional(given, "first_host", bool, False),
+        pull=optional(given, "pull", bool, False),
         when=optional(given, "when", mapping, {}),
     ),
-    *("job", "series", "first_host", "when"),
+    *("job", "series", "first_host", "pull", "when"),
 )
 _probe = _entry(
     lambda given: Probe(

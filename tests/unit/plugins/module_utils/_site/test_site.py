@@ -422,6 +422,8 @@ def test_each_model_goes_to_its_own_devices() -> None:
 def test_alert_rules_come_from_the_roles_that_have_some() -> None:
     assert asked("monitoring_rules") == {
         "object_store": "/collection/roles/object_store/files/alerts.yml",
+        "gateway": "/collection/roles/gateway/files/alerts.yml",
+        "gpu_driver": "/collection/roles/gpu_driver/files/alerts.yml",
         "model_serving": "/collection/roles/model_serving/files/alerts.yml",
     }
 
@@ -526,3 +528,12 @@ def test_a_site_without_models_of_its_own_removes_none() -> None:
 def test_a_model_that_cannot_be_read_is_told_with_its_place() -> None:
     with pytest.raises(SiteError, match=r"mlops_models\[0\]\.targets\[0\]: the inventory has no"):
         asked("models", {"ctl1": {"mlops_models": [{**MODELS[0], "targets": ["line"]}]}})
+
+
+def test_channels_are_measured_where_devices_fetch_their_orders() -> None:
+    def fleet(said: Said) -> list[str]:
+        found = asked("monitoring_targets", said)
+        return [target["host"] for target in found if target["job"] == "fleet"]
+
+    assert fleet({}) == []
+    assert fleet({"edge2": {"rollout_transport": "pull"}}) == ["ctl1"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._release.channel import publish
+from ansible_collections.mlops.onprem.plugins.module_utils._release.channel import publish, renewal
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import (
     Signed,
     Target,
@@ -394,11 +394,11 @@ def test_two_publishers_wait_for_each_other(tmp_path: Path) -> None:
     done: list[str] = []
 
     def second() -> None:
-        with rollout_channel.alone(str(tmp_path)):
+        with renewal.alone(str(tmp_path)):
             done.append("second")
 
     thread = threading.Thread(target=second)
-    with rollout_channel.alone(str(tmp_path)):
+    with renewal.alone(str(tmp_path)):
         thread.start()
         thread.join(0.2)
         done.append("first")
