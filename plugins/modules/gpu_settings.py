@@ -139,6 +139,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         if refused:
             raise PlatformError("; ".join(refused) + ".")
         todo = settings.steps(now, goal)
+        lacking = ()
     if todo and not module.check_mode:
         if params["state"] == "present":
             before = {**settings.original(now), **noted.get("before", {})}
@@ -146,9 +147,9 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             write_whole(path, text.encode(), 0o640)
         for step in todo:
             run(step.argv)
-        lacking = settings.missing(cards(), goal)
-    else:
-        lacking = ()
+        now = cards()
+    if params["state"] == "present" and not module.check_mode:
+        lacking = settings.missing(now, goal)
     changes = [step.said for step in todo]
     changes += describe(module, bool(todo)) if params["state"] == "present" and now else []
     idle = all(aim == settings.Wanted() for aim in goal.values())

@@ -53,10 +53,10 @@ options:
     default: false
   hold:
     description:
-      - Packages that are kept from being upgraded by anybody but the platform, such as a driver
-        that has to stay with its kernel. Those that are not installed are passed over; those that
-        somebody else holds stay his. What the role held before and is not named is let go. Without
-        it, holds are left as they are.
+      - Packages, or patterns such as C(nvidia-*), that are kept from being upgraded by anybody but
+        the platform, such as a driver that has to stay with its kernel. Those that are not
+        installed are passed over; those that somebody else holds stay his. What the role held
+        before and is not named is let go. Without it, holds are left as they are.
     type: list
     elements: str
   undo:

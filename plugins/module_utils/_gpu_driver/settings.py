@@ -201,10 +201,11 @@ def steps(cards: Sequence[Card], goal: Mapping[str, Wanted]) -> tuple[Step, ...]
             word = "1" if aim.ecc else "0"
             found.append(Step(f"{named}: ECC {word}", (*one, "-e", word)))
         if aim.mig and not card.mig:
+            if card.mig_pending:
+                continue  # it waits for a reset, before which there are no instances
             found.append(Step(f"{named}: MIG on", (*one, "-mig", "1")))
-        for new in aim.instances:
-            if new not in card.instances:
-                found.append(_create(named, card.uuid, new))
+        lacking = [new for new in aim.instances if new not in card.instances]
+        found += [_create(named, card.uuid, new) for new in lacking]
     return tuple(found)
 
 

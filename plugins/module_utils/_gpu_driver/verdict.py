@@ -63,7 +63,11 @@ class Verdict:
         return {
             "action": self.action,
             "sentence": self.sentence,
-            "findings": [row.as_dict() for row in self.findings],
+            # Of the host that takes them down.
+            "findings": [
+                {key: value for key, value in row.as_dict().items() if key != "host"}
+                for row in self.findings
+            ],
             "packages": list(self.packages),
             "version": self.version,
             "module": "" if self.open is None else WORDS[self.open],

@@ -106,10 +106,9 @@ ATTEMPT = "_attempt"
 
 def attempted(ledger: Ledger, role: str) -> Ledger:
     """What an attempt made for a role, which went well, as the role's own."""
-    made = ledger.of(role + ATTEMPT)
-    for thing in made:
+    for thing in ledger.of(role + ATTEMPT):
         ledger = ledger.claim(role, thing.kind, thing.name)
-    return ledger.release(role + ATTEMPT, made)
+    return ledger.release(role + ATTEMPT, ledger.of(role + ATTEMPT))
 
 
 def to_hold(

@@ -109,16 +109,19 @@ def _log_since(pattern: str, started: float) -> str:
 
 
 def hold(book: Book, role: str, wanted: Sequence[str]) -> list[str]:
-    """Hold these packages and let go what the role held before; what was changed, as words."""
+    """Hold these packages and let go what the role held before; what was changed, as words.
+
+    ``wanted``: names, or patterns as dpkg takes them.
+    """
     known = apt.states(wanted) if wanted else {}
-    there = [name for name in wanted if known.get(name) == "installed"]
+    there = sorted(name for name, state in known.items() if state == "installed")
     held = run(["apt-mark", "showhold"]).out.split()
     new, gone = packages.to_hold(book.ledger, role, there, held)
     if not book.check:
         ledger = book.ledger
         for name in new:
             ledger = ledger.claim(role, "hold", name)
-        book.write(packages_shared_holds(ledger, role, there))
+        book.write(_shared_holds(ledger, role, there))
         if new:
             must(["apt-mark", "hold", "--", *new], "hold packages")
         if gone:
@@ -127,7 +130,7 @@ def hold(book: Book, role: str, wanted: Sequence[str]) -> list[str]:
     return [*(f"hold {name}" for name in new), *(f"unhold {name}" for name in gone)]
 
 
-def packages_shared_holds(ledger: Ledger, role: str, names: Sequence[str]) -> Ledger:
+def _shared_holds(ledger: Ledger, role: str, names: Sequence[str]) -> Ledger:
     """What another role of ours holds and this one wants held, too, is held for both."""
     for name in names:
         if ledger.has("hold", name):

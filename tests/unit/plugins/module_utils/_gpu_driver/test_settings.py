@@ -52,6 +52,10 @@ def test_mig_is_turned_on_before_its_instances_are_made_where_the_plan_has_them(
     ]
 
 
+def test_a_mode_that_waits_for_a_reset_is_not_asked_for_again() -> None:
+    assert told(WAITS, plan=PLAN) == []
+
+
 def test_nothing_is_done_twice() -> None:
     assert told(ON, INSTANCES, plan=PLAN) == []
     assert told(TABLE, persistence=False, ecc=True, power={"0": 400}) == [

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import parse_finding
 from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver import facts, verdict
 from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.facts import Facts, parse
 from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.verdict import Wish, judge
@@ -506,6 +507,12 @@ def test_a_refusal_always_stops_the_site_and_an_adoption_never_does() -> None:
             assert "fail" in severities, name
         if action == "adopt":
             assert "fail" not in severities, name
+
+
+def test_a_preflight_takes_every_finding_down() -> None:
+    for _name, raw, wish, _action, _said in SITUATIONS:
+        for row in judge(parse(raw), wish).as_dict()["findings"]:
+            assert parse_finding(row, "gpu1").host == "gpu1"
 
 
 def test_what_is_installed_comes_with_headers_for_the_kernels_that_run_and_boot() -> None:

@@ -342,3 +342,39 @@ def test_a_ledger_of_release_0_2_0_is_read_as_one_whose_units_have_rested(
 )  # fmt: skip
 def test_the_file_of_a_unit(shown: dict[str, str], path: str) -> None:
     assert packages.unit_file(shown) == path
+
+
+def test_what_is_held_by_somebody_else_is_not_ours_and_what_is_not_wanted_any_more_goes() -> None:
+    ledger = Ledger().claim("gpu", "hold", "old").claim("gpu", "hold", "kept")
+    new, gone = packages.to_hold(ledger, "gpu", ["kept", "theirs", "new"], {"kept", "theirs"})
+    assert (new, gone) == (("new",), ("old",))
+    both = ledger.claim("other", "hold", "old")
+    assert packages.to_hold(both, "gpu", [], {"old", "kept"}) == ((), ("kept",))
+
+
+def test_an_attempt_that_went_well_becomes_the_roles_own() -> None:
+    ledger = Ledger().claim("gpu_attempt", "package", "a").claim("other", "package", "a")
+    ledger = packages.attempted(ledger.claim("gpu_attempt", "trace", "/x", files=[]), "gpu")
+    assert ledger.of("gpu_attempt") == ()
+    assert [(thing.name, thing.owners) for thing in ledger.of("gpu")] == [
+        ("a", ("gpu", "other")),
+        ("/x", ("gpu",)),
+    ]
+
+
+def test_the_end_of_a_log_has_its_errors_and_its_last_lines() -> None:
+    log = "\n".join(["make", "x.c:1: error: too few", *(f"line {n}" for n in range(20)), "Error 2"])
+    end = packages.end_of(log, 3).splitlines()
+    assert end == ["x.c:1: error: too few", "line 18", "line 19", "Error 2"]
+    assert packages.end_of("") == ""
+
+
+def test_an_upgrade_may_change_what_is_held_and_the_way_back_may_go_down() -> None:
+    assert packages.install_words(["a"], False, True) == (
+        "install",
+        "--no-install-recommends",
+        "--allow-change-held-packages",
+        "--",
+        "a",
+    )
+    assert packages.back_words({"b": "1", "a": "2"})[-3:] == ("--", "a=2", "b=1")

@@ -1,0 +1,301 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian's GPU drivers, really built for trixie's kernel, and really loaded there.
+
+    python -m tests.soak.gpu_driver [--fresh]
+
+In a root of Debian trixie with a kernel, below the cache directory, the code of the role judges a
+host with an A100 and brings drivers as a run does:
+
+open     Debian's open module. It does not build for this kernel; the error has to hold the end of
+         the build's log, and packages and files have to be as they were before.
+closed   what the verdict chooses by itself. dkms has to say "installed" for the kernel.
+guest    QEMU starts that kernel, without KVM, with the built module on its disk: modprobe has to
+         get as far as the driver's own "No NVIDIA GPU found", which a module of another kernel, or
+         with a symbol that is missing, never says.
+
+Needs root. Nothing is installed on this machine: QEMU is in a root of its own. Both roots are kept
+and used as copies; --fresh makes them anew. Prints JSON lines and the counts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from labhosts.image import Recipe
+from labhosts.machine import CACHE, Machine
+
+ROOT = Path(__file__).resolve().parents[2]
+PLACE = CACHE / "gpu_driver"
+PACKAGES = ("python3", "python3-apt", "ca-certificates", "kmod", "initramfs-tools")
+KERNEL = "linux-image-cloud-amd64"
+PROGRAM = """
+import json, sys, time
+from module_utils._gpu_driver import facts, read, verdict
+from module_utils._host import packages, packages_apply, system
+words = json.loads(sys.argv[1])
+kernel = words["kernel"]
+raw = read.read()
+card = ["0000:3b:00.0", "0x10de", "0x20b0", "0x030200", ""]
+raw.update(running=kernel, container=False, pci=[card])
+wish = verdict.Wish(mode="install", module=words["module"])
+judged = verdict.judge(facts.parse(raw), wish)
+told = {"action": judged.action, "sentence": judged.sentence, "packages": list(judged.packages)}
+names = words["packages"] or list(judged.packages)
+if words["install"]:
+    began = time.monotonic()
+    attempt = packages_apply.Attempt(
+        "gpu_driver", packages.install_words(names, False), (), "/var/lib/dkms/*/*/build/make.log"
+    )
+    with system.Book(False) as book:
+        try:
+            told["installed"] = list(packages_apply.attempt(book, attempt).new)
+        except system.HostError as error:
+            told["said"] = str(error)
+        told["ledger"] = len(list(book.ledger))
+    told["seconds"] = round(time.monotonic() - began, 1)
+told["dkms"] = read.run(["dkms", "status"]).strip()
+print(json.dumps(told))
+"""
+INIT = """#!/bin/sh
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev 2>/dev/null
+echo "guest: $(uname -r)"
+modprobe nvidia
+echo "guest: modprobe ended with $?"
+dmesg | grep -i -E 'nvidia|nvrm' | sed 's/^/guest: /'
+sync
+echo o > /proc/sysrq-trigger
+sleep 60
+"""
+FOUND_NONE = "No NVIDIA GPU found"
+
+
+class CannotRun(Exception):
+    """The campaign cannot be made here; the message says what is missing."""
+
+
+def say(**told: object) -> None:
+    print(json.dumps(told), flush=True)
+
+
+@dataclass(frozen=True)
+class WithDrivers(Recipe):
+    """Debian with what is not free, where the drivers are."""
+
+    @property
+    def sources(self) -> list[str]:
+        return [f"{line} contrib non-free non-free-firmware" for line in super().sources]
+
+
+def root_of(name: str, packages: tuple[str, ...], fresh: bool) -> Path:
+    """A root of trixie with these packages, made once."""
+    machine = Machine()
+    recipe = replace(WithDrivers.of(machine, "trixie"), extra_cas=(), packages=packages, hooks=())
+    place = PLACE / f"{name}-{recipe.tag}"
+    root = place / "root"
+    if fresh or not (place / "complete").exists():
+        machine.install_missing()
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        began = time.monotonic()
+        with (place / "log").open("w") as log:
+            command = recipe.command(place, str(root))
+            done = subprocess.run(command, stdout=log, stderr=log, check=False)
+        if done.returncode:
+            last = (place / "log").read_text().strip().splitlines()[-8:]
+            raise CannotRun(f"The root {name} cannot be made here: " + "\n".join(last))
+        (place / "complete").touch()
+        say(step=f"root {name}", seconds=round(time.monotonic() - began, 1))
+    return root
+
+
+def within(root: Path, *command: str, binds: tuple[Path, ...] = ()) -> list[str]:
+    """A command in the root; what it starts and mounts ends with it."""
+    mounts = [f"mount -t proc proc {root}/proc", f"mount --rbind /dev {root}/dev"]
+    for path in binds:
+        mounts.append(f"mkdir -p {root}{path} && mount --bind {path} {root}{path}")
+    enter = " && ".join([*mounts, f'exec chroot {root} "$@"'])
+    apart = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
+    return [*apart, "sh", "-c", enter, "sh", *command]
+
+
+def ran(root: Path, *command: str) -> str:
+    done = subprocess.run(within(root, *command), capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise CannotRun(f"{' '.join(command)[:200]}: {done.stderr[-2000:]}")
+    return done.stdout
+
+
+def asked(root: Path, **words: Any) -> dict[str, Any]:
+    """The answer of the role's own code on the host."""
+    library = root / "srv/mlops"
+    shutil.rmtree(library, ignore_errors=True)
+    for package in ("_gpu_driver", "_host", "_findings"):
+        source = ROOT / "plugins/module_utils" / package
+        ignore = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, library / "module_utils" / package, ignore=ignore)
+    given = json.dumps({"packages": [], "install": False, "module": "auto", **words})
+    text = ran(
+        root,
+        *("env", "PYTHONPATH=/srv/mlops", "PYTHONDONTWRITEBYTECODE=1"),
+        *("/usr/bin/python3", "-c", PROGRAM, given),
+    )
+    return dict(json.loads(text.splitlines()[-1]))
+
+
+def picture(root: Path) -> dict[str, list[str]]:
+    """What a driver could leave: packages, and files where kernels, dkms and modprobe look."""
+    places = ("usr/src", "var/lib/dkms", "etc", "usr/lib/modules", "usr/lib/firmware")
+    paths = [
+        str(path.relative_to(root))
+        for place in places
+        for path in sorted((root / place).rglob("*"))
+        if "__pycache__" not in path.parts
+    ]
+    # What tools write for themselves: caches, and dpkg's own copies.
+    own = re.compile(r"etc/(ld\.so\.cache|passwd-|group-|shadow-|gshadow-|subuid-|subgid-)$")
+    listing = ran(root, "dpkg-query", "-W", "-f", "${Package} ${Version} ${db:Status-Abbrev}\n")
+    return {
+        "packages": sorted(listing.splitlines()),
+        "paths": [path for path in paths if not own.search(path)],
+    }
+
+
+def kernel_of(root: Path) -> str:
+    (release,) = [path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")]
+    return release
+
+
+def guest(root: Path, release: str, fresh: bool) -> str:
+    """What the guest says on its console."""
+    tools = root_of("tools", ("qemu-system-x86", "e2fsprogs"), fresh)
+    init = root / "usr/local/sbin/soak-init"
+    init.write_text(INIT)
+    init.chmod(0o755)
+    ran(root, "depmod", release)
+    disk = PLACE / "disk.img"
+    disk.unlink(missing_ok=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk), "6G"], check=True)
+    boot = root / "boot"
+    command = within(
+        tools,
+        *("qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-smp", "1", "-nographic"),
+        *("-no-reboot", "-drive", f"file={disk},if=virtio,format=raw"),
+        *("-kernel", f"{boot}/vmlinuz-{release}", "-initrd", f"{boot}/initrd.img-{release}"),
+        *("-append", "console=ttyS0 root=/dev/vda rw panic=-1 init=/usr/local/sbin/soak-init"),
+        binds=(PLACE,),
+    )
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=900, check=False
+        )
+        return done.stdout.decode("utf-8", "replace")
+    except subprocess.TimeoutExpired as error:
+        return (error.stdout or b"").decode("utf-8", "replace")
+    finally:
+        disk.unlink(missing_ok=True)
+
+
+class Count:
+    """What passed and failed."""
+
+    def __init__(self) -> None:
+        self.passed = self.failed = 0
+
+    def judge(self, step: str, good: bool, **told: object) -> None:
+        self.passed += good
+        self.failed += not good
+        say(step=step, good=good, **told)
+
+
+def campaign(fresh: bool) -> int:
+    count = Count()
+    began = time.monotonic()
+    made = root_of("host", (*PACKAGES, KERNEL), fresh)
+    root = PLACE / "work"
+    shutil.rmtree(root, ignore_errors=True)
+    subprocess.run(["cp", "--archive", "--reflink=auto", str(made), str(root)], check=True)
+    release = kernel_of(root)
+    before = picture(root)
+
+    seen = asked(root, kernel=release, module="open")
+    count.judge(
+        "open refused",
+        seen["action"] == "refuse" and "does not build for the kernel" in seen["sentence"],
+        sentence=seen["sentence"],
+    )
+    names = [f"linux-headers-{release}", "nvidia-open-kernel-dkms"]
+    seen = asked(root, kernel=release, packages=names, install=True)
+    said = seen.get("said", "")
+    count.judge(
+        "open does not build",
+        "make.log ended with:" in said and "pci_resize_resource" in said,
+        seconds=seen["seconds"],
+        said=said[-900:],
+    )
+    after = picture(root)
+    differs = {
+        part: sorted(set(before[part]) ^ set(after[part]))[:12]
+        for part in before
+        if before[part] != after[part]
+    }
+    count.judge("host as before", not differs and not seen["ledger"], differs=differs)
+
+    seen = asked(root, kernel=release, install=True)
+    built = re.search(rf"nvidia\S*, {re.escape(release)}, x86_64: installed", seen["dkms"])
+    count.judge(
+        "closed builds",
+        seen["action"] == "install" and bool(built),
+        sentence=seen["sentence"],
+        seconds=seen["seconds"],
+        dkms=seen["dkms"],
+        said=seen.get("said", "")[-900:],
+    )
+    again = asked(root, kernel=release)
+    count.judge("then adopted", again["action"] == "adopt", sentence=again["sentence"])
+    if built:
+        started = time.monotonic()
+        console = guest(root, release, fresh)
+        lines = [line.strip() for line in console.splitlines() if "guest:" in line]
+        count.judge(
+            "guest loads it",
+            FOUND_NONE in console and f"guest: {release}" in console,
+            seconds=round(time.monotonic() - started, 1),
+            console=lines[-12:] or console.splitlines()[-12:],
+        )
+    say(
+        passed=count.passed,
+        failed=count.failed,
+        kernel=release,
+        seconds=round(time.monotonic() - began, 1),
+    )
+    return int(count.failed > 0 or not built)
+
+
+def main(words: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--fresh", action="store_true", help="make the roots anew")
+    fresh = bool(parser.parse_args(words).fresh)
+    try:
+        return campaign(fresh)
+    except CannotRun as error:
+        print(error, file=sys.stderr)
+        return 2
+    finally:
+        shutil.rmtree(PLACE / "work", ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
