@@ -23,7 +23,7 @@ from .errors import LabError
 from .machine import Machine, say
 from .podman import LOST, PROJECT_LABEL, Podman
 from .state import State
-from .topology import GPU, POSTGRESQL, SYSTEMS, Host, Topology
+from .topology import DATABASES, GPU, SYSTEMS, Host, Topology
 
 OWNER_LABEL = "mlops.lab.topology"
 SPEC_LABEL = "mlops.lab.spec"
@@ -214,11 +214,13 @@ class Builder:
         return found
 
     @cached_property
-    def company(self) -> CompanyDatabase | None:
-        for host in self.topology.hosts:
-            if host.kind == POSTGRESQL:
-                return CompanyDatabase(self.topology, host, self.state, self.machine)
-        return None
+    def company(self) -> dict[str, CompanyDatabase]:
+        """The company's own servers by their kind."""
+        return {
+            host.kind: CompanyDatabase(self.topology, host, self.state, self.machine)
+            for host in self.topology.hosts
+            if host.kind in DATABASES
+        }
 
     # ------------------------------------------------------------------ steps
 
@@ -281,12 +283,11 @@ class Builder:
             raise LabError(f"{host.name} did not boot: {answer.out.strip()} {answer.err.strip()}")
 
     def _prepare_company(self) -> None:
-        if self.company is None:
-            return
-        begun = time.monotonic()
-        if self.company.prepare():
-            name = self.company.host.name
-            say(f"Prepared the company's PostgreSQL on {name}, {time.monotonic() - begun:.1f} s")
+        for kind, company in self.company.items():
+            begun = time.monotonic()
+            if company.prepare():
+                name = company.host.name
+                say(f"Prepared the company's {kind} on {name}, {time.monotonic() - begun:.1f} s")
 
     def _networks(self) -> list[str]:
         label = f"label={PROJECT_LABEL}={self.topology.project}"

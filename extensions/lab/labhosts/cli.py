@@ -16,7 +16,7 @@ from .company import compare
 from .errors import LabError
 from .machine import CACHE, Machine, say
 from .podman import PROJECT_LABEL, machine_lock
-from .topology import load
+from .topology import DATABASES, load
 
 LAB = Path(__file__).resolve().parents[1] / "lab.toml"
 SNAPSHOT = Path(__file__).resolve().parents[3] / "tests" / "infra" / "snapshot.py"
@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
     )
     fingerprint.add_argument(
         "--strict", action="store_true", help="with --against: nothing may have been added either"
+    )
+    fingerprint.add_argument(
+        "--kind", choices=DATABASES, help="which of its servers; default: the only one"
     )
     snapshot = verb("snapshot", "Write what hosts hold (tests/infra/snapshot.py) to DIR/HOST.json.")
     snapshot.add_argument("--output", type=Path, required=True, metavar="DIR")
@@ -105,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
         command = builder.state.ssh_command(topology.host(options.host))
         return subprocess.call([*command, *options.command])
     elif options.verb == "company-fingerprint":
-        return fingerprint(builder, options.against, strict=options.strict)
+        return fingerprint(builder, options.against, options.kind, strict=options.strict)
     elif options.verb == "snapshot":
         for host in [topology.host(name) for name in options.host] or topology.hosts:
             command = [sys.executable, str(SNAPSHOT), "--ssh-config", str(builder.state.ssh_config)]
@@ -135,10 +138,16 @@ def clean(builder: Builder, *, take_over: bool) -> None:
     builder.state.forget()
 
 
-def fingerprint(builder: Builder, against: Path | None, *, strict: bool) -> int:
-    if builder.company is None:
-        raise LabError(f"{builder.topology.path.name} has no host of kind 'postgresql'.")
-    now = builder.company.fingerprint()
+def fingerprint(builder: Builder, against: Path | None, kind: str | None, *, strict: bool) -> int:
+    there = {one: server for one, server in builder.company.items() if kind in (None, one)}
+    if len(there) != 1:
+        wanted = kind or " or ".join(DATABASES)
+        raise LabError(
+            f"{builder.topology.path.name} has {len(there)} hosts of kind {wanted}; one is wanted, "
+            "named by --kind where there are two."
+        )
+    ((_kind, server),) = there.items()
+    now = server.fingerprint()
     if against is None:
         print(json.dumps(now, indent=1, sort_keys=True))
         return 0

@@ -1,5 +1,5 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The company's own PostgreSQL server, as it stood before anybody thought of our platform."""
+"""The company's own database servers, as they stood before anybody thought of our platform."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any
 from .errors import LabError
 from .machine import Machine
 from .state import State, write_private
-from .topology import Host, Topology
+from .topology import MARIADB, POSTGRESQL, Host, Topology
 
-PROGRAMS = Path(__file__).resolve().parents[1] / "company_db"
+_LAB = Path(__file__).resolve().parents[1]
+_PROGRAMS = {POSTGRESQL: _LAB / "company_db", MARIADB: _LAB / "company_mariadb"}
+# What the company hands over goes beside each other.
+_PAGES = {POSTGRESQL: "company.yml", MARIADB: "company_mariadb.yml"}
 _LOADER = (
     "import json,sys; payload=json.loads(sys.stdin.readline()); "
     "exec(compile(sys.stdin.read(),'company_db','exec'))"
@@ -50,7 +53,8 @@ class CompanyDatabase:
 
     def _run(self, program: str, payload: dict[str, Any]) -> str:
         """Program and data travel on standard input: no secret is ever an argument."""
-        text = json.dumps(payload) + "\n" + (PROGRAMS / program).read_text(encoding="utf-8")
+        page = _PROGRAMS[self.host.kind] / program
+        text = json.dumps(payload) + "\n" + page.read_text(encoding="utf-8")
         remote = f'python3 -c "{_LOADER}"'
         done = self.machine.run(
             [*self.state.ssh_command(self.host), remote], data=text.encode(), check=False
@@ -71,17 +75,18 @@ class CompanyDatabase:
 
     def _hand_over(self, password: str) -> None:
         """What the company tells the people of the platform, and nothing more."""
-        path = self.topology.inventory / "group_vars" / "all" / "company.yml"
+        path = self.topology.inventory / "group_vars" / "all" / _PAGES[self.host.kind]
         if path.exists() and path.read_text(encoding="utf-8").startswith("$ANSIBLE_VAULT"):
             return
+        role = "metadata_db" if self.host.kind == POSTGRESQL else "accounting_db"
         values: dict[str, object] = {
-            "metadata_db_mode": "existing",
-            "metadata_db_host": self.host.ip,
-            "metadata_db_port": 5432,
-            "metadata_db_ca_file": str(self.ca),
-            "metadata_db_admin_user": "platform_dba",
-            "metadata_db_admin_password": password,
-            "metadata_db_admin_database": "postgres",
+            f"{role}_mode": "existing",
+            f"{role}_host": self.host.ip,
+            f"{role}_port": 5432 if self.host.kind == POSTGRESQL else 3306,
+            f"{role}_ca_file": str(self.ca),
+            f"{role}_admin_user": "platform_dba",
+            f"{role}_admin_password": password,
+            **({"metadata_db_admin_database": "postgres"} if role == "metadata_db" else {}),
             "trust_extra_ca_files": [str(self.ca)],
         }
         lines = ["---", "# Handed over by the company; written by extensions/lab/lab.py."]

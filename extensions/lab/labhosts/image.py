@@ -16,7 +16,7 @@ from . import apt_cache
 from .errors import LabError
 from .machine import CACHE, Machine, say
 from .podman import Podman
-from .topology import BASE, GPU, POSTGRESQL, SYSTEMS, Host
+from .topology import BASE, DATABASES, GPU, MARIADB, POSTGRESQL, SYSTEMS, Host
 
 REPOSITORY = "localhost/mlops-lab-host"
 BUILDER = "mlops-lab-image-builder"
@@ -35,10 +35,11 @@ PACKAGES = (
 # Package lists in the image age: older than this, it is built again.
 MAX_AGE_DAYS = 3
 _OUR_APT_OPTIONS = ('Acquire::Languages "none";',)
-_INSTALL_POSTGRESQL = """
+_SERVERS = {POSTGRESQL: "postgresql-17", MARIADB: "mariadb-server"}
+_INSTALL_SERVER = """
 set -e
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 0755 /usr/sbin/policy-rc.d
-DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends postgresql-17
+DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends PACKAGE
 rm /usr/sbin/policy-rc.d
 """
 GPU_STAND_IN = Path(__file__).resolve().parents[1] / "gpu_stand_in"
@@ -141,11 +142,11 @@ def ensure(machine: Machine, podman: Podman, hosts: Iterable[Host]) -> dict[tupl
             _build_base(machine, podman, recipe)
             _remove_superseded(podman, [Recipe.of(machine, one).name for one in SYSTEMS])
     for system, kind in wanted:
-        if kind == POSTGRESQL:
+        if kind in DATABASES:
             recipe = recipes[system]
-            names[system, kind] = f"{REPOSITORY}-{POSTGRESQL}:{recipe.tag}"
+            names[system, kind] = f"{REPOSITORY}-{kind}:{recipe.tag}"
             if not _usable(podman, names[system, kind]):
-                _build_postgresql(machine, podman, recipe.name, names[system, kind])
+                _build_server(machine, podman, recipe.name, names[system, kind], kind)
         if kind == GPU:
             recipe = recipes[system]
             names[system, kind] = gpu_name(recipe.tag)
@@ -217,11 +218,11 @@ def gpu_name(tag: str) -> str:
     return f"{REPOSITORY}-{GPU}:{hashlib.sha256(json.dumps(texts).encode()).hexdigest()[:12]}"
 
 
-def _build_postgresql(machine: Machine, podman: Podman, base: str, name: str) -> None:
-    """Debian's PostgreSQL with its empty cluster, installed but never started."""
+def _build_server(machine: Machine, podman: Podman, base: str, name: str, kind: str) -> None:
+    """Debian's database server with nothing in it, installed but never started."""
     started = time.monotonic()
-    _build_on(machine, podman, base, name, POSTGRESQL, _INSTALL_POSTGRESQL)
-    say(f"Built the image of a PostgreSQL server on top of it, {_since(started)}")
+    _build_on(machine, podman, base, name, kind, _INSTALL_SERVER.replace("PACKAGE", _SERVERS[kind]))
+    say(f"Built the image of a {kind} server on top of it, {_since(started)}")
 
 
 def _build_gpu(machine: Machine, podman: Podman, base: str, name: str) -> None:

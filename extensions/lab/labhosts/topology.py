@@ -15,8 +15,10 @@ from .errors import LabError
 
 BASE = "base"
 POSTGRESQL = "postgresql"
+MARIADB = "mariadb"
 GPU = "gpu"
-KINDS = (BASE, POSTGRESQL, GPU)
+DATABASES = (POSTGRESQL, MARIADB)  # servers of the company, each of which it has one of
+KINDS = (BASE, *DATABASES, GPU)
 SYSTEMS = ("trixie", "bookworm")  # suites of Debian; the first is what a host has by default
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
 
@@ -105,10 +107,9 @@ def parse(data: Mapping[str, Any], path: Path) -> Topology:
         if host.ip in taken:
             raise LabError(f"{where}: {taken[host.ip]} and {host.name} both have ip {host.ip}.")
         taken[host.ip] = host.name
-    if sum(host.kind == POSTGRESQL for host in hosts) > 1:
-        raise LabError(
-            f"{where}: more than one host of kind {POSTGRESQL!r}; a company has one here."
-        )
+    for kind in DATABASES:
+        if sum(host.kind == kind for host in hosts) > 1:
+            raise LabError(f"{where}: more than one host of kind {kind!r}; a company has one here.")
     prepared = _prepared(data, path.parent, where)
     for host in hosts:
         if host.prepared and host.prepared not in prepared:

@@ -33,6 +33,17 @@ def test_a_good_file_is_typed() -> None:
     assert parsed.gateway == "10.9.0.1"
 
 
+def test_a_company_has_one_server_of_each_kind() -> None:
+    sql = {"ip": "10.9.0.13", "kind": "mariadb"}
+    hosts = {**given()["hosts"], "sql": sql}
+    parsed = topology.parse(given(hosts=hosts), FILE)
+    assert parsed.host("sql").kind == topology.MARIADB
+    with pytest.raises(LabError, match="more than one host of kind 'mariadb'"):
+        topology.parse(given(hosts={**hosts, "more": {**sql, "ip": "10.9.0.14"}}), FILE)
+    with pytest.raises(LabError, match="a host of kind 'mariadb' is made of trixie only"):
+        topology.parse(given(hosts={"sql": {**sql, "system": "bookworm"}}), FILE)
+
+
 def test_the_inventory_stands_beside_the_file_by_default() -> None:
     assert topology.parse(given(), FILE).inventory == Path("/somewhere/site")
 
