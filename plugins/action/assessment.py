@@ -322,6 +322,10 @@ def workloads_of(
         from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (  # noqa: PLC0415
             by_host,
         )
+        from ansible_collections.mlops.onprem.plugins.module_utils._workloads.refusals import (  # noqa: PLC0415
+            around_of,
+            refusals,
+        )
     except ImportError as error:
         raise AnsibleActionFail(
             f"Planning workloads needs numpy and scipy on the controller: {error}."
@@ -370,7 +374,20 @@ def workloads_of(
     workloads = planned.plan.as_dict()
     if hosts.lost.hosts:
         workloads.update(lost=lost_rows, waiting=kept(planned.waiting))
-    return workloads, by_host(planned.plan), [*findings, *moves]
+    first = next(iter(entries.values()))
+    around = around_of("", first.get("mlops_teams"), groups.get("scheduler") or (), supply)
+    refused = [
+        Finding(
+            "workloads.run",
+            "site",
+            FAIL,
+            said.partition("; ")[0],
+            "work that can be started where it is placed",
+            said.partition("; ")[2] or "mend run in mlops_workloads",
+        )
+        for said in refusals(planned.plan.site.specs, planned.plan.placement(), around)
+    ]
+    return workloads, by_host(planned.plan), [*findings, *moves, *refused]
 
 
 def read_placement(directory: Path) -> Any:

@@ -357,3 +357,18 @@ def test_what_cannot_be_lost_refuses_the_site(tmp_path: Path, lost: list[str], s
     report, _placement = assess(tmp_path, lost=lost)
     assert report["exit_code"] == 1
     assert stopping(report)[0].startswith(said)
+
+
+def test_work_that_cannot_be_started_refuses_the_site(tmp_path: Path) -> None:
+    run = {"command": ["true"], "team": "vision"}
+    rows = [{"name": "t", "kind": "training", "requests": {"cpu_cores": 1}, "run": run}]
+    report, _placement = assess(tmp_path, workloads=rows)
+    assert report["exit_code"] == 1
+    assert stopping(report) == ["t is started by a scheduler, and the inventory has none"]
+    teams = [{"name": "vision", "members": ["anna"]}]
+    own = site()
+    for host in GROUPS["all"]:
+        own["hostvars"][host]["mlops_teams"] = teams
+    own["groups"] = {**GROUPS, "scheduler": ["mlops1"]}
+    report, _placement = assess(tmp_path, own, workloads=rows)
+    assert report["exit_code"] == 0

@@ -1,0 +1,97 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of the planned work cannot be started, before anything is changed: one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .._demand.running import ContainerRun, DatasetRun, ServingRun
+from .._demand.workloads import Spec
+from .containers import ContainerRefused, collisions, quadlet
+from .datasets import DatasetRefused, datasets
+from .jobs import Around, problems
+from .owners import OwnedTwice, owners
+from .placed import Placed, placed
+
+
+def around_of(
+    site: str,
+    teams: object,
+    scheduler: Sequence[str],
+    supply: Mapping[str, Mapping[str, Any]],
+    tracking: str = "",
+) -> Around:
+    """What of a site decides about jobs, of plain data; ``supply`` is what was measured.
+
+    What is wrong with the teams themselves is told where the scheduler reads them.
+    """
+    rows = teams if isinstance(teams, (list, tuple)) else ()
+    return Around(
+        site=site,
+        teams={
+            str(row["name"]): tuple(map(str, row.get("members") or ()))
+            for row in rows
+            if isinstance(row, Mapping) and row.get("name")
+        },
+        scheduler=tuple(scheduler),
+        gpus={host: (facts.get("gpus") or {}).get("gpus") or () for host, facts in supply.items()},
+        tracking=tracking,
+    )
+
+
+def refusals(
+    specs: Sequence[Spec], placement: Sequence[Mapping[str, Any]], around: Around
+) -> tuple[str, ...]:
+    """A sentence for each thing that keeps planned work from being started where it is placed."""
+    replicas = placed(specs, placement)
+    if not any(one.run is not None for one in replicas):
+        return ()
+    found = [*problems(replicas, around), *_teams(replicas, around)]
+    if around.scheduler:
+        try:
+            owners(replicas, {host: _names(rows) for host, rows in around.gpus.items()})
+        except OwnedTwice as twice:
+            found.append(str(twice))
+    for host in dict.fromkeys(one.host for one in replicas):
+        found += collisions(replicas, host)
+        try:
+            datasets(replicas, host)
+        except DatasetRefused as refused:
+            found.append(str(refused))
+    return tuple(dict.fromkeys([*found, *_images(replicas)]))
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return [str(row["uuid"]) for row in rows if row.get("uuid")]
+
+
+def _teams(replicas: Sequence[Placed], around: Around) -> list[str]:
+    """Teams that may call a service and are none of the site."""
+    known = ", ".join(sorted(around.teams)) or "none"
+    return [
+        f"{one.workload} may be called by the team {team}, which mlops_teams does not have (it has"
+        f" {known}); mend run.teams in mlops_workloads, or add the team"
+        for one in replicas
+        if isinstance(one.run, (ServingRun, ContainerRun))
+        for team in one.run.teams
+        if team not in around.teams
+    ]
+
+
+def _images(replicas: Sequence[Placed]) -> list[str]:
+    """What a quadlet cannot hold. Which MIG instances there are is known on the host only."""
+    found = []
+    for one in replicas:
+        if isinstance(one.run, ContainerRun) and not one.profile:
+            try:
+                quadlet(one, {}, 0)
+            except ContainerRefused as refused:
+                found.append(f"{one.workload}: {refused}")
+        if isinstance(one.run, DatasetRun) and not one.disks:
+            found.append(
+                f"{one.workload} is a dataset on no disk; give it requests.disks in mlops_workloads"
+            )
+    return found
