@@ -52,9 +52,27 @@ def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+def came_with_others(path: str = "/var/lib/apt/extended_states") -> set[str]:
+    """Packages that apt installed because another one wanted them.
+
+    Read where apt keeps it: ``apt-mark showauto`` says the same, and builds or maps a cache of all
+    packages of the distribution first.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError:  # nothing was ever installed that way
+        return set()
+    found = set()
+    for part in text.split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in part.splitlines() if ": " in line)
+        if fields.get("Auto-Installed") == "1":
+            found.update({fields["Package"], f"{fields['Package']}:{fields['Architecture']}"})
+    return found
+
+
 def packages() -> dict[str, str]:
     listing = run("dpkg-query", "-W", "-f", "${binary:Package}\t${Version}\t${db:Status-Abbrev}\n")
-    automatic = set(run("apt-mark", "showauto").split())
+    automatic = came_with_others()
     found = {}
     for line in listing.splitlines():
         name, version, state = line.split("\t")

@@ -451,6 +451,8 @@ class Hosts:
         self.addresses: dict[str, str] = {}
         self._collect(groups)
         self.control, self.edge, self.store = sorted(self.addresses)[:3]
+        # How the hosts were at last, as long as nothing was done to them since by a shell.
+        self.known: dict[str, Snapshot] | None = None
 
     def _collect(self, groups: dict[str, Any]) -> None:
         for group in groups.values():
@@ -460,6 +462,7 @@ class Hosts:
 
     def shell(self, host: str, line: str) -> None:
         if line:
+            self.known = None
             subprocess.run(["ssh", "-F", self.ssh_config, host, line], check=True)
 
     def read(self, host: str, path: str) -> str:
@@ -469,7 +472,13 @@ class Hosts:
     def snapshot(self) -> dict[str, Snapshot]:
         names = sorted(self.addresses)
         with ThreadPoolExecutor(len(names)) as pool:
-            return dict(zip(names, pool.map(lambda name: take(name, self.ssh_config), names)))
+            taken = pool.map(lambda name: take(name, self.ssh_config), names)
+            self.known = dict(zip(names, taken, strict=True))
+        return self.known
+
+    def as_they_are(self) -> dict[str, Snapshot]:
+        """The snapshot that was taken last, where that holds still."""
+        return self.known or self.snapshot()
 
     def site(self) -> Site:
         data = {
@@ -560,7 +569,7 @@ def test_refuses_and_changes_nothing(case: Case, hosts: Hosts, tmp_path: Path) -
                 mistake.spoil(site)
             cleanup.callback(hosts.shell, names[mistake.on], mistake.after)
             hosts.shell(names[mistake.on], mistake.before)
-        before = hosts.snapshot()
+        before = hosts.as_they_are()
         code, said = run(site, tmp_path)
         changed = changes(hosts, before)
     left = parts(said)
@@ -578,7 +587,7 @@ def test_refuses_and_changes_nothing(case: Case, hosts: Hosts, tmp_path: Path) -
 def test_a_site_that_fits_goes_and_the_assessment_itself_changes_nothing(
     hosts: Hosts, tmp_path: Path
 ) -> None:
-    before = hosts.snapshot()
+    before = hosts.as_they_are()
     try:
         code, said = run(hosts.site(), tmp_path)
         changed = changes(hosts, before)
@@ -631,7 +640,7 @@ def test_work_goes_where_the_plan_says_and_stays_there(hosts: Hosts, tmp_path: P
 
 
 def test_check_mode_assesses_and_writes_no_report(hosts: Hosts, tmp_path: Path) -> None:
-    before = hosts.snapshot()
+    before = hosts.as_they_are()
     code, said = run(hosts.site(), tmp_path, "--check")
     assert code == 0, said
     assert not changes(hosts, before)
@@ -650,7 +659,7 @@ def test_a_single_host_can_be_assessed(hosts: Hosts, tmp_path: Path) -> None:
 
 
 def test_refuses_to_go_on_without_an_assessment(hosts: Hosts, tmp_path: Path) -> None:
-    before = hosts.snapshot()
+    before = hosts.as_they_are()
     code, said = run(hosts.site(), tmp_path, "--skip-tags", "always")
     assert code == 1
     assert "This run has not assessed the site, so nothing is changed" in said

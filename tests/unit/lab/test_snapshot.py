@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.infra.snapshot import EXCLUDED, Sums, differences
+from tests.infra.snapshot import EXCLUDED, Sums, came_with_others, differences
 
 BEFORE = {"package": {"nginx": "1 ii manual"}, "file": {"/etc/a": "file 0644 0:0 sha256:1"}}
 
@@ -117,3 +117,14 @@ def test_what_somebody_else_kept_or_spoilt_counts_for_nothing(
 def _kept(tmp_path: Path) -> dict[str, list[object]]:
     found: dict[str, list[object]] = json.loads((tmp_path / "sums.json").read_text())
     return found
+
+
+def test_what_came_with_others_is_read_from_where_apt_keeps_it(tmp_path: Path) -> None:
+    kept = tmp_path / "extended_states"
+    assert came_with_others(str(kept)) == set()
+    kept.write_text(
+        "Package: libpq5\nArchitecture: amd64\nAuto-Installed: 1\n\n"
+        "Package: nginx\nArchitecture: amd64\nAuto-Installed: 0\n\n"
+        "Package: perl\nArchitecture: all\nAuto-Installed: 1\n\n"
+    )
+    assert came_with_others(str(kept)) == {"libpq5", "libpq5:amd64", "perl", "perl:all"}
