@@ -69,6 +69,12 @@ def test_what_all_children_computed_is_counted() -> None:
         assert run.ended(process)[0] == 3
 
 
+@pytest.fixture(scope="module")
+def chosen() -> set[Path]:
+    """What runs with every ansible-core; to look through all tests takes a second."""
+    return set(with_ansible.chosen())
+
+
 @pytest.mark.parametrize(
     ("test", "knows"),
     [
@@ -79,14 +85,15 @@ def test_what_all_children_computed_is_counted() -> None:
         (f"{PLUGINS}/module_utils/_supply/test_gather.py", False),
     ],
 )
-def test_only_what_knows_ansible_runs_with_its_other_versions(test: str, knows: bool) -> None:
+def test_only_what_knows_ansible_runs_with_its_other_versions(
+    test: str, knows: bool, chosen: set[Path]
+) -> None:
     path = run.ROOT / test
     assert path.exists()
-    assert (path in with_ansible.chosen()) is knows
+    assert (path in chosen) is knows
 
 
-def test_tests_of_plugins_always_run_with_every_version() -> None:
-    chosen = set(with_ansible.chosen())
+def test_tests_of_plugins_always_run_with_every_version(chosen: set[Path]) -> None:
     for kind in ("action", "callback", "filter", "lookup"):
         files = set((run.ROOT / PLUGINS / kind).rglob("test_*.py"))
         assert files
