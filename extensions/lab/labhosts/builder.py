@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import os
 import secrets
 import socket
 import tarfile
@@ -20,9 +21,9 @@ from typing import Any, TypeVar
 from . import apt_cache, image
 from .company import CompanyDatabase
 from .errors import LabError
-from .machine import Machine, say
+from .machine import CACHE, Machine, say
 from .podman import LOST, PROJECT_LABEL, Podman
-from .state import State
+from .state import BYTECODE_KEPT, FOR_TESTS, State
 from .topology import DATABASES, GPU, SYSTEMS, Host, Topology
 
 OWNER_LABEL = "mlops.lab.topology"
@@ -247,6 +248,7 @@ class Builder:
             *self.machine.limits(),
             *self._devices(host),
             *("--volume", f"{archives}:/var/cache/apt/archives"),
+            *self._bytecode(),
             image_name,
             "/sbin/init",
         )
@@ -257,6 +259,16 @@ class Builder:
         """Where device filters are loaded, they let the numbers of NVIDIA's cards through."""
         filtered = host.kind == GPU and self.machine.can_filter_devices
         return ("--device-cgroup-rule", "c 195:* rwm") if filtered else ()
+
+    def _bytecode(self) -> list[str]:
+        """What hosts of tests compile, they keep for one another."""
+        if not os.environ.get(FOR_TESTS):
+            return []
+        place = CACHE / "bytecode"
+        # What the sources of today no longer ask for goes after some days; others may be at it too.
+        script = 'mkdir -p -m 700 "$1"; find "$1" -type f -mtime +3 -delete 2>/dev/null || true'
+        self.machine.run(["sh", "-c", script, "bytecode", str(place)], root=True)
+        return ["--volume", f"{place}:{BYTECODE_KEPT}"]
 
     def _start(self, host: Host) -> None:
         started = self.podman("start", self.topology.container(host), check=False)

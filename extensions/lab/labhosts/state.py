@@ -16,6 +16,7 @@ from .topology import BASE, GPU, Host, Topology
 # Set by what runs the tests, so that the hosts of `make site` are as they come from Debian.
 FOR_TESTS = "MLOPS_LAB_FOR_TESTS"
 BYTECODE = "lab_bytecode"
+BYTECODE_KEPT = "/run/lab-bytecode"  # as the module itself says
 BESIDE_PACKAGES = "usr/lib/python3/dist-packages"
 
 
