@@ -13,7 +13,7 @@ ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
 export LC_ALL := C.UTF-8
 endif
 
-.PHONY: help env lab site assess check pipeline rollout remove bench bench-capacity bench-serving bench-rollout bench-fleet bench-site docs clean distclean
+.PHONY: help env lab site assess advise check pipeline rollout remove bench bench-capacity bench-advice bench-serving bench-rollout bench-fleet bench-site docs clean distclean
 
 help: ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ site: $(if $(filter xinventories/lab xinventories/lab/,x$(subst $(SPACE),+,$(INV
 assess: env ## Measure, probe and judge; change nothing
 	@$(PLAYBOOK) playbooks/assess.yml $(ARGS)
 
+advise: env ## Say what to request less or more of, from what was used; change nothing
+	@$(PLAYBOOK) playbooks/advise.yml $(ARGS)
+
 check: env ## Say what site would change, change nothing
 	@$(PLAYBOOK) site.yml --check --diff $(ARGS)
 
@@ -47,11 +50,14 @@ rollout: env ## Bring a release to the devices ring by ring (MODEL=name VERSION=
 remove: env ## Take the platform off the hosts, leave the hosts as they were
 	@$(PLAYBOOK) playbooks/remove.yml $(ARGS)
 
-bench: bench-capacity bench-serving bench-rollout bench-fleet bench-site ## Measure the planner, the model server, rollouts, fleets and the lab site (empties the lab)
+bench: bench-capacity bench-advice bench-serving bench-rollout bench-fleet bench-site ## Measure the planner, the model server, rollouts, fleets and the lab site (empties the lab)
 
 bench-capacity: env ## Measure the planner on a real cluster's trace and on large sites
 	@.venv/bin/python tests/benchmarks/policies.py
 	@.venv/bin/python tests/benchmarks/capacity.py $(ARGS)
+
+bench-advice: env ## Replay advice on weeks of utilisation: how much would have been too low, how much was saved
+	@.venv/bin/python tests/benchmarks/advice.py $(ARGS)
 
 bench-serving: env ## Measure the model server under many clients, within a memory limit
 	@.venv/bin/python tests/benchmarks/serving.py $(ARGS)

@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_planner": (),
     "_findings": (),
     # beside them
-    "_advice": ("_planner", "_findings"),
+    "_advice": ("_demand", "_planner", "_findings"),
     "_ceph": ("_findings",),
     "_gpu_driver": ("_findings",),
     "_host": ("_findings",),

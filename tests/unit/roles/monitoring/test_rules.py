@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -11,30 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.prometheus_programs import program
+
 ROOT = Path(__file__).resolve().parents[4]
 ALERTS = sorted(ROOT.glob("roles/*/files/alerts.yml"))
 RULES = [*ALERTS, ROOT / "roles" / "monitoring" / "files" / "recording.yml"]
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "promtool"
 
 
 @pytest.fixture(scope="session")
 def promtool() -> str:
-    """promtool of this machine, or Debian's taken out of its package without installing it."""
-    found = shutil.which("promtool") or shutil.which("promtool", path=CACHE / "usr" / "bin")
-    if found:
-        return found
-    CACHE.mkdir(parents=True, exist_ok=True)
-    for package in ("promtool", "prometheus"):  # one or the other has it, by release of Debian
-        subprocess.run(
-            ["apt-get", "download", "-qq", package], cwd=CACHE, check=False, capture_output=True
-        )
-        for archive in CACHE.glob(f"{package}_*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
-            archive.unlink()
-        found = shutil.which("promtool", path=CACHE / "usr" / "bin")
-        if found:
-            return found
-    pytest.fail("no promtool here: run apt-get update, or install prometheus or promtool")
+    return program("promtool")
 
 
 @pytest.mark.parametrize("path", RULES, ids=lambda path: f"{path.parts[-3]} {path.name}")

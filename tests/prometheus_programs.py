@@ -1,0 +1,34 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""prometheus and promtool: this machine's, or Debian's taken out of their packages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "promtool"
+
+
+def program(name: str) -> str:
+    """Where a program is; it is not installed for that."""
+    found = shutil.which(name) or shutil.which(name, path=CACHE / "usr" / "bin")
+    if found:
+        return found
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for package in ("promtool", "prometheus"):  # one or the other has promtool, by release
+        subprocess.run(
+            ["apt-get", "download", "-qq", package], cwd=CACHE, check=False, capture_output=True
+        )
+        for archive in CACHE.glob(f"{package}_*.deb"):
+            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
+            archive.unlink()
+        found = shutil.which(name, path=CACHE / "usr" / "bin")
+        if found:
+            return found
+    pytest.fail(f"no {name} here: run apt-get update, or install prometheus or promtool")
