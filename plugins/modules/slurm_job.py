@@ -147,7 +147,7 @@ def steps_of(params: dict[str, Any], seen: Any) -> tuple[tuple[Step, ...], tuple
         return (), stands
     ours = [one for one in seen if one.key.startswith(f"{MARK}:{params['site_id']}:")]
     return tuple(
-        Step(CANCEL, f"{one.key.split(':')[2]} (job {one.id}): cancelled", seen=one)
+        Step(CANCEL, f"{one.key.split(':')[2]} (job {one.id}): cancelled", seen=one, withdraw=False)
         for one in ours
         if not one.ended and one.key.split(":")[2] in params["workloads"]
     ), ()

@@ -259,12 +259,17 @@ def known(queue: Iterable[Seen], accounting: Iterable[Seen]) -> tuple[Seen, ...]
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be done, in its order: submit a job, or cancel one. ``text`` says why."""
+    """What is to be done, in its order: submit a job, or cancel one. ``text`` says why.
+
+    What a person asked to be cancelled keeps its key (``withdraw`` is false): it has ended, and is
+    not begun again by itself.
+    """
 
     act: str
     text: str
     job: Job | None = None
     seen: Seen | None = None
+    withdraw: bool = True
 
 
 @dataclass(frozen=True)
@@ -347,7 +352,8 @@ def _one(
             return steps, Stand(job, None, f"submitted anew, to {job.node}")
         return steps, Stand(job, same, _standing(same))
     if same is not None and not again:
-        return steps, Stand(job, same, _ended(job, same), same.state in DONE)
+        good = same.state in DONE or job.kind == SESSION
+        return steps, Stand(job, same, _ended(job, same), good)
     if running:
         said = (
             f"job {running[0].id} runs with the definition before; it is submitted anew when that"
@@ -366,6 +372,11 @@ def _standing(one: Seen) -> str:
 
 
 def _ended(job: Job, one: Seen) -> str:
+    if job.kind == SESSION:
+        return (
+            f"the session has ended (job {one.id}, {one.state}); begin another with mlops-job"
+            f" submit {job.workload}"
+        )
     if one.state in DONE:
         return f"job {one.id} is done"
     why = f" ({one.reason})" if one.reason else ""

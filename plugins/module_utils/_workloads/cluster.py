@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from .batch import (
     ACCOUNTED_FORMAT,
     CANCEL,
+    MARK,
     PATH,
     QUEUE_FORMAT,
     WITHDRAWN,
@@ -60,6 +61,7 @@ def run(argv: Sequence[str], env: Mapping[str, str], text: str) -> Said:
             timeout=TIMEOUT,
             check=False,
             cwd="/",
+            umask=0o027,  # Slurm gives it to the job, and so to its log
         )
     except FileNotFoundError:
         return Said(127, "", f"{argv[0]} is not installed")
@@ -137,11 +139,14 @@ class Cluster:
             )
         return int(number)
 
-    def cancel(self, one: Seen) -> None:
-        """End a job. Its key goes first, so that the same job can be wanted again later."""
-        self.run(
-            ["scontrol", "update", f"JobId={one.id}", f"Comment={WITHDRAWN}{one.key[5:]}"], {}, ""
-        )
+    def cancel(self, one: Seen, withdraw: bool = True) -> None:
+        """End a job. Its key goes first, so that the same job is begun where it is wanted later.
+
+        What is given back keeps its key: it has ended, and nobody but its people begins it again.
+        """
+        if withdraw:
+            comment = f"Comment={WITHDRAWN}{one.key[len(MARK) :]}"
+            self.run(["scontrol", "update", f"JobId={one.id}", comment], {}, "")
         said = self.run(["scancel", str(one.id)], {}, "")
         if said.rc != 0 and "Invalid job id" not in said.short:
             raise JobError(
@@ -154,7 +159,7 @@ class Cluster:
         made = {}
         for step in steps:
             if step.act == CANCEL and step.seen is not None:
-                self.cancel(step.seen)
+                self.cancel(step.seen, step.withdraw)
             elif step.job is not None:
                 made[step.job.key] = self.submit(step.job)
         return made

@@ -39,7 +39,9 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--json", action="store_true", help="for programs")
     command = commands.add_parser("submit", help="start a workload where the plan put it")
     command.add_argument("workload")
-    command.add_argument("--again", action="store_true", help="also where it has ended already")
+    command.add_argument(
+        "--again", action="store_true", help="also where it has ended; a session always begins anew"
+    )
     command = commands.add_parser("cancel", help="end the jobs of a workload")
     command.add_argument("workload")
     command = commands.add_parser("logs", help="what the newest job of a workload has said")
@@ -127,7 +129,8 @@ def as_table(rows: Sequence[dict[str, Any]]) -> str:
 def submit(cluster: Cluster, jobs: Sequence[Job], site: str, name: str, again: bool) -> str:
     """Start one workload as site.yml would."""
     named = _named(jobs, name)
-    steps, stands = decide(named, cluster.seen(), site, again=[name] if again else (), retire=False)
+    anew = again or named[0].kind == SESSION
+    steps, stands = decide(named, cluster.seen(), site, again=[name] if anew else (), retire=False)
     made = cluster.apply(steps)
     lines = [f"{step.act} {step.text}" for step in steps]
     lines += [f"{job.workload}: job {made[job.key]}" for job in named if job.key in made]
@@ -141,7 +144,7 @@ def cancel(cluster: Cluster, jobs: Sequence[Job], site: str, name: str) -> str:
     if not seen:
         _named(jobs, name)
         return f"{name}: nothing waits or runs\n"
-    cluster.apply([Step(CANCEL, "asked for", seen=one) for one in seen])
+    cluster.apply([Step(CANCEL, "asked for", seen=one, withdraw=False) for one in seen])
     return "".join(f"{name}: job {one.id} is cancelled\n" for one in seen)
 
 
@@ -189,7 +192,7 @@ def idle(cluster: Cluster, jobs: Sequence[Job], path: Path, now: float) -> str:
     gone = over(seen, {one.id: limits[one.key] for one in queue}, now)
     lines = []
     for number, seconds in gone:
-        cluster.cancel(by_id[number])
+        cluster.cancel(by_id[number], withdraw=False)
         seen.pop(number)
         lines.append(
             f"{by_id[number].key.split(':')[2]}: job {number} of {by_id[number].user} was idle for"

@@ -102,8 +102,9 @@ def quadlets(
     host: str,
     instances: Mapping[str, Mapping[str, str]],
     margin_percent: float,
+    login: tuple[str, str] = ("", ""),
 ) -> tuple[Quadlet, ...]:
-    """The quadlets of a host.
+    """The quadlets of a host. ``login`` is a registry, and the file that lets us in there.
 
     Raises:
         ContainerRefused: One of them cannot run as it is planned.
@@ -112,14 +113,17 @@ def quadlets(
     if wrong:
         raise ContainerRefused(wrong[0])
     return tuple(
-        quadlet(one, instances, margin_percent)
+        quadlet(one, instances, margin_percent, login)
         for one in placed
         if one.host == host and contained(one)
     )
 
 
 def quadlet(
-    one: Placed, instances: Mapping[str, Mapping[str, str]], margin_percent: float
+    one: Placed,
+    instances: Mapping[str, Mapping[str, str]],
+    margin_percent: float,
+    login: tuple[str, str] = ("", ""),
 ) -> Quadlet:
     """The quadlet of one replica. ``instances`` names MIG instances by GPU and first slice."""
     run = one.run
@@ -138,6 +142,7 @@ def quadlet(
         f"ContainerName={name}",
         "NoNewPrivileges=true",
         *_mapping(name),
+        *([f"PodmanArgs=--authfile={login[1]}"] if _of(run.image, login[0]) else []),
         *([f"PublishPort=127.0.0.1:{port}:{run.port}"] if port else []),
         *(f"Environment={_word(f'{key}={value}')}" for key, value in run.environment),
         *(f"Volume={_path(there)}:{_path(here)}" for there, here in run.volumes),
@@ -162,6 +167,10 @@ def quadlet(
         run.image,
         "\n".join(lines) + "\n",
     )
+
+
+def _of(image: str, registry: str) -> bool:
+    return bool(registry) and image.startswith(f"{registry}/")
 
 
 def base_uid(name: str) -> int:

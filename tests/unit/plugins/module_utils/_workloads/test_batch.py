@@ -223,6 +223,17 @@ def test_what_is_no_longer_wanted_is_cancelled_and_nothing_of_others() -> None:
     assert did([], [seen("RUNNING")], retire=False) == []
 
 
+def test_a_session_that_ended_is_begun_again_by_its_people_only() -> None:
+    desk = Job("desk", SITE, "vision", "anna", "gpu1", kind=SESSION, idle=600)
+    for state in ("CANCELLED", "TIMEOUT", "COMPLETED"):
+        steps, stands = decide([desk], [seen(state, desk)], SITE)
+        assert steps == ()
+        assert stands[0].good
+        assert stands[0].said == (
+            f"the session has ended (job 7, {state}); begin another with mlops-job submit desk"
+        )
+
+
 def test_replicas_are_jobs_of_their_own() -> None:
     two = [JOB, replace(JOB, replica=1, node="gpu2")]
     assert did(two, []) == ["submit nightly: to gpu1", "submit nightly: to gpu2"]
@@ -295,4 +306,6 @@ def test_a_cancelled_job_gives_up_its_key_first() -> None:
     cluster(slurm).cancel(seen("RUNNING"))
     assert [argv[0] for argv, _env, _text in slurm.asked] == ["scontrol", "scancel"]
     assert slurm.asked[0][0][-1] == f"Comment=mlops-withdrawn{JOB.key[5:]}"
+    cluster(slurm).cancel(seen("RUNNING"), withdraw=False)
+    assert [argv[0] for argv, _env, _text in slurm.asked[2:]] == ["scancel"]
     assert accounted(f"7|CANCELLED by 0|a|t|n|n|1|0:0|mlops-withdrawn{JOB.key[5:]}") == ()

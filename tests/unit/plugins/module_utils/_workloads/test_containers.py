@@ -69,6 +69,14 @@ def test_its_root_is_nobody_on_the_host() -> None:
     assert FIRST_UID <= base <= FIRST_UID + RANGE * (RANGES - 1) < 2**31
 
 
+def test_our_own_registry_is_asked_with_our_account() -> None:
+    file = "/etc/mlops/workloads/images.json"
+    own = quadlet(WEB, {}, 25, ("registry.example.com", file)).text
+    assert f"PodmanArgs=--authfile={file}\n" in own
+    assert "--authfile" not in quadlet(WEB, {}, 25, ("ctl1:443", file)).text
+    assert "--authfile" not in quadlet(WEB, {}, 25).text
+
+
 def test_what_is_not_asked_for_is_not_there() -> None:
     bare = Placed("web", "service", 0, "gpu1", run=ContainerRun(IMAGE))
     text = quadlet(bare, {}, 25).text
