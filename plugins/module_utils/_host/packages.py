@@ -127,10 +127,14 @@ def to_hold(
     return new, gone
 
 
+_ERROR = re.compile(r"\berror:|^Error\b|^E: ")
+LONGEST = 240  # of a line of a log: compilers are called with longer ones
+
+
 def end_of(log: str, lines: int = 12) -> str:
     """What a log of a build says at last: its errors, and its last lines."""
-    rows = [line.rstrip() for line in log.splitlines() if line.strip()]
-    errors = [line for line in rows[:-lines] if re.search(r"\berror\b", line, re.I)][:6]
+    rows = [line.rstrip()[:LONGEST] for line in log.splitlines() if line.strip()]
+    errors = [line for line in rows[:-lines] if _ERROR.search(line)][:6]
     return "\n".join([*errors, *rows[-lines:]])
 
 
