@@ -170,6 +170,7 @@ def test_who_was_handed_what_is_kept_and_what_did_not_change_is_not_handed_out_a
 def test_a_new_device_hands_in_its_request_by_the_token_of_its_name(gateway: Gateway) -> None:
     digest = base64.b64encode(hashlib.sha1(b"the token").digest()).decode()
     gateway.publish("enrolment.htpasswd", f"edge20:{{SHA}}{digest}\n".encode())
+    gateway.publish("issued.htpasswd", f"edge20:{{SHA}}{digest}\n".encode())
     gateway.publish("issued/edge20.crt", b"issued")
 
     def headers(name: str, token: str) -> dict[str, str]:

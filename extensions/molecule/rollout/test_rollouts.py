@@ -327,6 +327,49 @@ def test_an_expired_channel_takes_nothing_from_devices_and_the_timer_heals_it() 
             on(host, f"rm -f {clock}")
 
 
+def playbook(name: str, **values: Any) -> tuple[int, str]:
+    command = [str(Path(sys.executable).parent / "ansible-playbook"), f"playbooks/{name}.yml"]
+    command += ["--inventory", str(HERE / "inventory"), "--extra-vars", json.dumps(values)]
+    environment = {**os.environ, "LC_ALL": "C.UTF-8", "ANSIBLE_FORCE_COLOR": "false"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True
+    )
+    return done.returncode, " ".join((done.stdout + done.stderr).split())
+
+
+@pytest.mark.soak
+def test_a_device_without_a_certificate_is_let_in_by_a_bundle_and_a_person() -> None:
+    on(
+        "rdev8",
+        "systemctl stop mlops-fleet-agent; rm /etc/mlops/tls/host.crt /etc/mlops/tls/host.key",
+    )
+    code, said = playbook("enrol", enrol_device="rdev8")
+    assert code == 0, said[-3000:]
+    bundle = STATE / "enrol-rdev8.tar"
+    assert bundle.stat().st_mode & 0o077 == 0
+    command = ["scp", "-q", "-F", str(STATE / "ssh" / "config"), str(bundle), "rdev8:/root/"]
+    subprocess.run(command, check=True, timeout=60)
+    run = "systemd-run --unit=enrol --collect -p StandardOutput=file:/root/enrol.out"
+    on("rdev8", f"cd /root && tar -xf enrol-rdev8.tar && {run} /root/enrol-rdev8/mlops-enrol")
+    wait_until(lambda: "handed in" in on("rdev8", "cat /root/enrol.out"), "asked", 60)
+    shown = on("rdev8", "cat /root/enrol.out").partition("of its key: ")[2].split()[0]
+    # Without the fingerprint nobody is let in, and what asks is shown.
+    code, said = playbook("enrol", enrol_approve="rdev8")
+    assert code == 2
+    assert f"enrol_fingerprint={shown}" in said, said[-3000:]
+    before = told("rdev8")["at"]
+    code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
+    assert code == 0, said[-3000:]
+    wait_until(lambda: "is rdev8 now" in on("rdev8", "cat /root/enrol.out"), "let in", 120)
+    on("rdev8", "systemctl start mlops-fleet-agent; rm -r /root/enrol*")
+    wait_until(lambda: told("rdev8")["at"] > before, "it tells how it is", 60)
+    journal = on("rctl", "cat /var/lib/mlops/fleet_enrolment/journal.jsonl").splitlines()
+    assert [json.loads(line)["event"] for line in journal][-2:] == ["invited", "issued"]
+    code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
+    assert code == 2
+    assert "not invited" in said
+
+
 @pytest.mark.soak
 def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> None:
     code, said = start("stranger").end()
