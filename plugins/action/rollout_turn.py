@@ -35,6 +35,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import 
     devices_of,
     fresh_answers,
     gate_word,
+    lockouts,
     look_line,
     seen_of_control,
     seen_of_ring,
@@ -360,6 +361,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not lines and found["rollout"]:
             lines = [row(line) for line in self._ask("status").get("journal") or ()]
         made = report(lines)
+        if made and self._channels and not self._task.check_mode:
+            said = self._states(sorted(self._channels), made["digest"])
+            made["lockouts"] = lockouts(said, self._channels)
         place = ""
         if made and not self._task.check_mode:
             place = write(Path(self._args["reports"]), made)

@@ -235,7 +235,7 @@ class Site:
         local = Local(
             lambda: Clock(time.time(), True),
             phone.metrics,
-            lambda: 0.0,
+            lambda: 2e9,
         )
         phone.agent = Agent(
             name,
@@ -358,6 +358,10 @@ def test_good_releases_reach_every_device_and_a_bad_one_is_taken_back(begin: Beg
     first = site.publish("1")
     done = site.turn(first)
     assert (done["outcome"], done["exit_code"]) == ("COMPLETED", 0), done["report"]
+    assert {one["channel"]: one["last"] for one in done["report"]["lockouts"]} == {
+        ring: hosts[-1] for ring, hosts in RINGS.items()
+    }
+    assert "2033-05-18T03:33:20Z (edge3)" in Path(done["page"]).read_text()
     assert site.served() == {first[0]}
     for ring in RINGS:
         channel = site.channel(ring)

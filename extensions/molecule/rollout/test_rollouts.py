@@ -341,7 +341,7 @@ def playbook(name: str, **values: Any) -> tuple[int, str]:
 def test_a_device_without_a_certificate_is_let_in_by_a_bundle_and_a_person() -> None:
     on(
         "rdev8",
-        "systemctl stop mlops-fleet-agent; rm /etc/mlops/tls/host.crt /etc/mlops/tls/host.key",
+        "systemctl stop mlops-fleet-agent; rm -f /etc/mlops/tls/host.crt /etc/mlops/tls/host.key",
     )
     code, said = playbook("enrol", enrol_device="rdev8")
     assert code == 0, said[-3000:]

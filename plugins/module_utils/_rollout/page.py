@@ -143,6 +143,17 @@ def as_html(report: Mapping[str, Any]) -> str:
     if report["deferred"]:
         names = ", ".join(str(name) for name in report["deferred"])
         body.append(f"<p>Left out, to be caught up: {say(names)}</p>")
+    if report.get("lockouts"):
+        lines = [
+            row(
+                say(str(one["channel"])),
+                say(f"{one['first_at']} ({one['first']})"),
+                say(f"{one['last_at']} ({one['last']})"),
+            )
+            for one in report["lockouts"]
+        ]
+        heads = ("ring", "the first device is locked out", "the last one")
+        body += ["<h2>When certificates end that nobody renews</h2>", table(heads, lines)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

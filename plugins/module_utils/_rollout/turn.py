@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .plan import PULL, PUSH
+from .report import stamp
 from .shapes import COMPLETED, PARTIAL
 
 ANSWER = ("step", "phase", "served", "gates", "refused", "failure", "moved")
@@ -86,6 +87,33 @@ def told_devices(
             "online": online,
             **(about.get("machine") or {}),
         }
+    return found
+
+
+def lockouts(
+    said: Mapping[str, Any], channels: Mapping[str, Mapping[str, Any]]
+) -> list[dict[str, str]]:
+    """By channel, the first and the last device whose certificate ends, and when.
+
+    From then on a device may only enrol anew. One that told no date is not among them.
+    """
+    ends: dict[str, list[tuple[float, str]]] = {}
+    for host, about in said["devices"].items():
+        at = float(about.get("certificate_expires") or 0)
+        if at > 0 and host in channels:
+            ends.setdefault(str(channels[host]["channel"]), []).append((at, host))
+    found = []
+    for channel, rows in sorted(ends.items()):
+        first, last = min(rows), max(rows)
+        found.append(
+            {
+                "channel": channel,
+                "first": first[1],
+                "first_at": stamp(first[0]),
+                "last": last[1],
+                "last_at": stamp(last[0]),
+            }
+        )
     return found
 
 

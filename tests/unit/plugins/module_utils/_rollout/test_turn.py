@@ -14,6 +14,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import 
     devices_of,
     fresh_answers,
     gate_word,
+    lockouts,
     look_line,
     seen_of_control,
     seen_of_ring,
@@ -114,6 +115,21 @@ def test_devices_that_fetch_are_planned_by_what_they_told() -> None:
     same = {"transport": "pull", "channel": "ring_a"}
     assert found["edge1"] == {**same, "previous": OLD, "online": True, "architecture": "aarch64"}
     assert found["edge2"] == {**same, "previous": "", "online": False}
+
+
+def test_when_devices_are_locked_out_is_told_by_channel() -> None:
+    channels = {**CHANNELS, "edge3": {"channel": "ring_b"}}
+    ends = {"edge1": 2e9, "edge2": 1.9e9, "edge3": 0.0, "edge9": 1.0}
+    said = {"devices": {host: {"certificate_expires": at} for host, at in ends.items()}}
+    assert lockouts(said, channels) == [
+        {
+            "channel": "ring_a",
+            "first": "edge2",
+            "first_at": "2030-03-17T17:46:40Z",
+            "last": "edge1",
+            "last_at": "2033-05-18T03:33:20Z",
+        }
+    ]
 
 
 def test_who_follows_a_channel_of_these_devices_is_one_of_them() -> None:
