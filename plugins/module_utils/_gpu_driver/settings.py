@@ -120,7 +120,7 @@ def layout(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[Instance, ...]]
     found: dict[str, list[Instance]] = {}
     for row in rows:
         profile = str(row.get("profile") or "")
-        start = int(row.get("slice", -1))
+        start = -1 if row.get("slice") is None else int(row["slice"])
         for card in (row.get("gpu_ids") or []) if profile else []:
             found.setdefault(str(card), []).append(Instance(profile, start))
     return {
