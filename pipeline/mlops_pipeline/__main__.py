@@ -43,6 +43,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         if name in ("publish", "current"):
             step.add_argument("--golden", help="file to write the golden answers to")
     package_options(steps.add_parser("package", help="make a candidate of a model that exists"))
+    weights_options(steps.add_parser("weights", help="push and sign weights of somebody else"))
     return parser.parse_args(arguments)
 
 
@@ -63,6 +64,15 @@ def package_options(step: argparse.ArgumentParser) -> None:
     step.add_argument("--memory-mib", type=int, help="memory that a device gives the model")
     step.add_argument("--release-max-mib", type=int, help="largest release that devices take")
     step.add_argument("--config", help="YAML or JSON file; needed to read from the registry")
+
+
+def weights_options(step: argparse.ArgumentParser) -> None:
+    """Read what ``weights`` is told."""
+    step.add_argument("source", type=Path, help="GGUF file, or folder with safetensors")
+    step.add_argument("--config", required=True, help="YAML or JSON file")
+    step.add_argument("--name", required=True, help="name of the model")
+    step.add_argument("--version", required=True, help="version, never used before")
+    step.add_argument("--cases", type=Path, help="golden requests (JSON)")
 
 
 def run_package(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
@@ -90,6 +100,12 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
         return run_package(options, timings)
     config = load(options.config)
     forget_others(options.step, os.environ, config.compares)
+    if options.step == "weights":
+        from . import weights
+
+        return weights.run(
+            config, timings, options.source, options.name, options.version, options.cases
+        )
     if options.step == "prepare":
         from . import prepare
 

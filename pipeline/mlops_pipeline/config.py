@@ -25,6 +25,7 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
     "publish": (*TRACKING, *REGISTRY, "PIPELINE_SIGNING_KEY", "PIPELINE_SIGNING_PIN"),
     "current": (*TRACKING, *REGISTRY),
     "package": TRACKING,
+    "weights": (*REGISTRY, "PIPELINE_SIGNING_KEY", "PIPELINE_SIGNING_PIN"),
 }
 
 

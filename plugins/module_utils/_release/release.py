@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from .errors import RegistryError
@@ -28,15 +28,25 @@ MODEL_VERSION = "org.mlops.model.version"
 RUN_ID = "org.mlops.mlflow.run_id"
 
 MODEL_FILE = "model.onnx"
+GGUF_FILE = "model.gguf"
+SAFETENSORS_FILE = "model.safetensors"
 CONFIG_FILE = "config.json"
 GOLDEN_FILE = "golden.json"
 MANIFEST_FILE = "manifest.json"
+MODEL_FILES = {"onnx": MODEL_FILE, "gguf": GGUF_FILE, "safetensors": SAFETENSORS_FILE}
+"""The file that a release of a kind has, by the kind that its signature names."""
+
 MEDIA_TYPES = {
     MODEL_FILE: "application/vnd.mlops.model.v1.onnx",
     CONFIG_FILE: "application/vnd.mlops.model.v1.config+json",
     GOLDEN_FILE: "application/vnd.mlops.model.v1.golden+json",
 }
+FURTHER_TYPES = {
+    GGUF_FILE: "application/vnd.mlops.model.v1.gguf",
+    SAFETENSORS_FILE: "application/vnd.mlops.model.v1.safetensors",
+}
 OTHER_TYPE = "application/octet-stream"
+_PART = re.compile(r"model-[0-9]{5}-of-[0-9]{5}\.safetensors")
 
 _FILE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _WORD = re.compile(r"[\x21-\x7e]{0,100}")
@@ -59,6 +69,27 @@ class Release:
         """Bytes that a device keeps for it."""
         return sum(layer.size for layer in self.files.values())
 
+    @property
+    def kind(self) -> str:
+        """What kind of model it is, by its files."""
+        return kind_of(self.files)
+
+
+def kind_of(files: Collection[str]) -> str:
+    """The kind of model that these files are; nothing where they are none.
+
+    A large model in safetensors comes in parts, as its index names them.
+    """
+    for kind, name in MODEL_FILES.items():
+        if name in files:
+            return kind
+    return "safetensors" if any(_PART.fullmatch(name) for name in files) else ""
+
+
+def media_type(name: str) -> str:
+    """What a file of a release is called in its manifest."""
+    return {**MEDIA_TYPES, **FURTHER_TYPES}.get(name, OTHER_TYPE)
+
 
 def build_manifest(
     files: Mapping[str, Descriptor],
@@ -72,7 +103,7 @@ def build_manifest(
         artifact_type=ARTIFACT_TYPE,
         config=EMPTY_CONFIG,
         layers=tuple(
-            Descriptor(MEDIA_TYPES.get(name, OTHER_TYPE), blob.digest, blob.size, {TITLE: name})
+            Descriptor(media_type(name), blob.digest, blob.size, {TITLE: name})
             for name, blob in sorted(files.items())
         ),
         annotations={
@@ -104,7 +135,8 @@ def parse_release(data: bytes) -> Release:
         if name in files:
             raise RegistryError(f"{where}, layer {number}: the file {name} is there twice.")
         files[name] = layer
-    missing = sorted(set(MEDIA_TYPES) - set(files))
+    wanted = {CONFIG_FILE, GOLDEN_FILE, *([] if kind_of(files) else [MODEL_FILE])}
+    missing = sorted(wanted - set(files))
     if missing:
         raise RegistryError(f"{where}: the release lacks {', '.join(missing)}.")
     notes = manifest.annotations

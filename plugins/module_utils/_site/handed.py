@@ -77,6 +77,9 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_serving_fleet_url": lambda site, _host: fleet.gateway_url(site),
     "model_serving_fleet_ring": fleet.channel_of,
     "model_serving_reconcile": lambda site, _host: models.declared(site),
+    "workloads_addresses": lambda site, _host: {
+        name: site.address(name) for name in site.groups.get("all") or ()
+    },
     "monitoring_server": lambda site, host: host == site.control,
     "monitoring_external_url": lambda site, _host: site.gateway_url,
     "monitoring_targets": lambda site, _host: measured.targets(site),

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from .pulling import pulling
 from .site import Site
+from .table import Row
 
 Entry = dict[str, Any]
 METRICS_PORT = 9443
@@ -26,6 +27,11 @@ def reader(site: Site) -> str:
     """The one that reads all metrics, as its certificate names it."""
     given = str(site.value(site.control, "trust_host_certificate_file") or "")
     return (site.subject(given) if given else "") or site.control
+
+
+def absent(site: Site, row: Row) -> bool:
+    """Whether a role has nothing to do on this site today."""
+    return row.made and not row.hosts(site.groups)
 
 
 def targets(site: Site) -> list[Entry]:
@@ -68,7 +74,7 @@ def rules(site: Site) -> dict[str, str]:
     return {
         row.role: f"{site.root}/roles/{row.role}/files/{site.provides[row.role].alerts}"
         for row in site.table
-        if site.provides[row.role].alerts
+        if site.provides[row.role].alerts and not absent(site, row)
     }
 
 
@@ -77,6 +83,7 @@ def tiles(site: Site) -> list[Entry]:
     found = [
         tile
         for row in site.table
+        if not absent(site, row)
         for tile in site.provides[row.role].tiles
         if site.holds(site.control, tile.when)
     ]

@@ -24,7 +24,8 @@ class Row:
     a role looks after a service that is not the platform's own. ``single`` roles are asked on
     their first host only. A role that is not ``applied`` is called by other roles and has no play
     of its own, but is asked what it needs as every other one. Of a role with an ``endpoint`` a
-    part is asked from the controller, for a host that is not reached.
+    part is asked from the controller, for a host that is not reached. A group that is ``made``
+    stands in no inventory: a run makes it of the hosts that it finds, and may find none.
     """
 
     role: str
@@ -33,6 +34,7 @@ class Row:
     single: bool = False
     applied: bool = True
     endpoint: bool = False
+    made: bool = False
 
     def hosts(self, groups: Groups) -> tuple[str, ...]:
         """The hosts that the role runs on, in the order of the inventory."""
@@ -56,7 +58,7 @@ def parse_table(rows: object) -> tuple[Row, ...]:
 
 def _row(value: object) -> Row:
     given: Mapping[str, Any] = mapping(value)
-    known_keys(given, ("role", "group", "otherwise", "single", "applied", "endpoint"))
+    known_keys(given, ("role", "group", "otherwise", "single", "applied", "endpoint", "made"))
     return Row(
         role=field(given, "role", text),
         group=field(given, "group", text),
@@ -64,10 +66,11 @@ def _row(value: object) -> Row:
         single=optional(given, "single", bool, False),
         applied=optional(given, "applied", bool, True),
         endpoint=optional(given, "endpoint", bool, False),
+        made=optional(given, "made", bool, False),
     )
 
 
 def groups_of(table: Sequence[Row], more: Sequence[str]) -> tuple[str, ...]:
     """Every group that the platform knows, in the order in which it is told to people."""
-    named = [row.group for row in table if row.group != EVERYWHERE]
+    named = [row.group for row in table if row.group != EVERYWHERE and not row.made]
     return tuple(dict.fromkeys([*named, *more]))

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Union
 
 from .._demand.running import Run
-from .._demand.workloads import Spec
+from .._demand.workloads import Known, Spec, parse_workloads
 from .._findings.finding import DiskNeed
+from .._findings.shape import ShapeError
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,52 @@ def _placed(spec: Spec, row: Mapping[str, Any]) -> Placed:
         disks=spec.request.disks,
         run=spec.run,
     )
+
+
+def _words(rows: Sequence[Mapping[str, Any]], *path: str) -> list[Any]:
+    """What stands at a place in every row that has it."""
+    found: list[Any] = []
+    for row in rows:
+        value: Any = row
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None:
+            found.append(value)
+    return found
+
+
+Rows = Union[Sequence[Mapping[str, Any]], Mapping[str, Sequence[Mapping[str, Any]]]]
+
+
+def rows_of(placement: Rows) -> list[Mapping[str, Any]]:
+    """The rows of a placement, which stand in one list or under the name of their host."""
+    if isinstance(placement, Mapping):
+        return [{**row, "host": host} for host in sorted(placement) for row in placement[host]]
+    return list(placement)
+
+
+def of_inventory(workloads: Sequence[Mapping[str, Any]], placement: Rows) -> tuple[Placed, ...]:
+    """The same from what the inventory and the placement say.
+
+    That groups, hosts and labels exist has been judged by the assessment, which knows the whole
+    inventory; here what is written counts.
+
+    Raises:
+        ShapeError: A workload cannot be read.
+    """
+    known = Known(
+        groups=frozenset(name for names in _words(workloads, "hosts", "groups") for name in names),
+        hosts=frozenset(name for names in _words(workloads, "hosts", "names") for name in names),
+        labels=frozenset(
+            (str(key), str(word))
+            for labels in _words(workloads, "hosts", "labels")
+            for key, word in labels.items()
+        ),
+        resources=frozenset(
+            str(name) for things in _words(workloads, "requests", "resources") for name in things
+        ),
+    )
+    specs, problems = parse_workloads(workloads, known)
+    if problems:
+        raise ShapeError("; ".join(problems))
+    return placed(specs, rows_of(placement))

@@ -15,7 +15,7 @@ from ..client import RegistryClient
 from ..errors import MistakenError, RegistryError, UntrustedError
 from ..oci import canonical, check_digest
 from ..release import Release, parse_release
-from ..signature import Expected, Ring, Verdict, judge, read_signatures
+from ..signature import ONNX, Expected, Ring, Verdict, judge, read_signatures
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -60,12 +60,18 @@ class Source:
     """
 
     def __init__(
-        self, prefix: str, client: Callable[[str], RegistryClient], ring: Ring, site: str = ""
+        self,
+        prefix: str,
+        client: Callable[[str], RegistryClient],
+        ring: Ring,
+        site: str = "",
+        kinds: tuple[str, ...] = (ONNX,),
     ) -> None:
         self._prefix = prefix
         self._client = client
         self._ring = ring
         self._site = site
+        self._kinds = kinds
 
     def _clients(self, model: str) -> list[RegistryClient]:
         own = [self._client(f"{self._prefix}/{model}")] if model else []
@@ -84,7 +90,7 @@ class Source:
     def _judged(
         self, digest: str, pairs: Pairs, model: str, client: RegistryClient, fresh: bool
     ) -> Verdict:
-        expected = Expected(self._site or None, client.reference, model or None)
+        expected = Expected(self._site or None, client.reference, model or None, self._kinds)
         return judge(pairs, digest, self._ring, expected, fresh)
 
     def find(self, digest: str, model: str, fresh: bool) -> Found:
@@ -125,6 +131,11 @@ def check_model(release: Release, model: str, verdict: Verdict | None = None) ->
         raise MistakenError(
             f"The release {release.digest} is one of the model {release.model_name}, "
             f"wanted {model}."
+        )
+    if claims is not None and claims.kind != release.kind:
+        raise MistakenError(
+            f"The release {release.digest} was signed as a model of the kind {claims.kind}; its "
+            f"files are those of {release.kind}."
         )
     if claims is not None and (claims.model_name, claims.model_version) != (
         release.model_name,

@@ -13,6 +13,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,9 +23,10 @@ from typing import Any
 
 # KServe parses sys.argv while it is imported; what we take must not reach it.
 _parser = argparse.ArgumentParser(prog="mlops_serving", description=__doc__)
-_parser.add_argument(
-    "--root", type=Path, required=True, help="directory with releases/ and models/"
-)
+_where = _parser.add_mutually_exclusive_group(required=True)
+_where.add_argument("--root", type=Path, help="directory with releases/ and models/")
+_where.add_argument("--release", type=Path, help="directory of the one release to serve")
+_parser.add_argument("--socket", type=Path, help="unix socket, in place of host and port")
 _parser.add_argument("--host", default="127.0.0.1")
 _parser.add_argument("--port", type=int, default=8080)
 _parser.add_argument("--threads", type=int, default=1, help="threads of one inference")
@@ -32,6 +34,11 @@ _parser.add_argument("--parallel", type=int, default=1, help="inferences at the 
 _parser.add_argument("--request-max-mib", type=int, default=8, help="largest request")
 _parser.add_argument(
     "--memory-max-mib", type=int, default=512, help="memory at which the kernel ends the server"
+)
+_parser.add_argument(
+    "--execution-provider",
+    default="CPUExecutionProvider",
+    help="of ONNX Runtime; what it cannot compute is computed by the processor",
 )
 _parser.add_argument("--clients", type=Path, help="file of those who may ask; without it everybody")
 ARGUMENTS = _parser.parse_args()
@@ -73,10 +80,27 @@ class LoopbackServer(RESTServer):  # type: ignore[misc]
 
 def build(directory: Path) -> OnnxModel:
     """Load a release and let it prove itself."""
-    model = OnnxModel(read_release(directory), ARGUMENTS.threads)
+    model = OnnxModel(
+        read_release(directory), ARGUMENTS.threads, provider=ARGUMENTS.execution_provider
+    )
     cases = model.check_golden()
     logger.info("Golden answers of %s agree: %s", model.release.digest, cases)
     return model
+
+
+def root_of() -> Path:
+    """The directory with links to releases; for one release it is made beside the socket."""
+    if ARGUMENTS.release is None:
+        return Path(ARGUMENTS.root)
+    if ARGUMENTS.socket is None:
+        sys.exit("--release wants --socket, beside which a link to it is made.")
+    name = read_release(ARGUMENTS.release.resolve()).model_name
+    root = Path(ARGUMENTS.socket).parent / "served"
+    link = root / "models" / name / "current"
+    shutil.rmtree(root, ignore_errors=True)
+    link.parent.mkdir(parents=True)
+    link.symlink_to(ARGUMENTS.release.resolve())
+    return root
 
 
 def make_service() -> application.Service:
@@ -91,7 +115,7 @@ def make_service() -> application.Service:
         admission.trim()
         lanes.resize(admission.share(limits.memory_max, admission.resident()))
 
-    repository = ReleaseRepository(ARGUMENTS.root, build, metrics.ServedModels(), weigh)
+    repository = ReleaseRepository(root_of(), build, metrics.ServedModels(), weigh)
     repository.load_at_start()
     weigh()
     needed = ORDINARY * limits.request_max
@@ -117,6 +141,9 @@ def main() -> None:
 
     @asynccontextmanager
     async def lifespan(_app: Any) -> Any:
+        if ARGUMENTS.socket is not None:
+            yield
+            return
         # nginx writes here, as to a syslog, what it answers without asking us.
         transport, _listener = await asyncio.get_running_loop().create_datagram_endpoint(
             metrics.FrontListener, local_addr=(ARGUMENTS.host, ARGUMENTS.port)
@@ -137,6 +164,9 @@ def main() -> None:
     )
     server.service = service
     server.config.host = ARGUMENTS.host
+    if ARGUMENTS.socket is not None:
+        ARGUMENTS.socket.unlink(missing_ok=True)
+        server.config.uds = str(ARGUMENTS.socket)
     # A line for each request wears out a device's disk; the metrics count them.
     logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
     logging.getLogger("kserve.trace").setLevel(logging.WARNING)
@@ -144,7 +174,8 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    os.umask(0o077)
+    if ARGUMENTS.socket is None:
+        os.umask(0o077)
     try:
         main()
     except AccessError as error:

@@ -22,6 +22,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 MODEL_FILE = "model.onnx"
 BYTES = "BYTES"
+CPU = "CPUExecutionProvider"
 KINDS: dict[str, tuple[str, Any]] = {
     "tensor(float16)": ("FP16", np.float16),
     "tensor(float)": ("FP32", np.float32),
@@ -231,8 +232,8 @@ def _short(error: Exception) -> str:
     return text if len(text) <= 400 else text[:400] + "…"
 
 
-def load(directory: Path, threads: int = 1) -> Engine:
-    """Load the model of a release as devices do."""
+def load(directory: Path, threads: int = 1, provider: str = CPU) -> Engine:
+    """Load the model of a release as devices do, or on what else computes it (``provider``)."""
     # What needs no model, the comparison of answers, works without ONNX Runtime.
     import onnxruntime  # noqa: PLC0415
     from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument  # noqa: PLC0415
@@ -247,12 +248,24 @@ def load(directory: Path, threads: int = 1) -> Engine:
     options.enable_mem_pattern = False
     options.log_severity_level = 3
     path = directory / MODEL_FILE
+    there = onnxruntime.get_available_providers()
+    if provider not in there:
+        raise EngineError(
+            f"ONNX Runtime has no {provider} here, it has {', '.join(there)}; install the "
+            "environment that has it (workloads_environments), or correct execution_provider."
+        )
     try:
         session = onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
+            str(path), options, providers=list(dict.fromkeys([provider, CPU]))
         )
     except Exception as error:  # onnxruntime raises its own unrelated types
         raise EngineError(f"ONNX Runtime cannot load {path}: {_short(error)}") from error
+    if provider != CPU and session.get_providers()[0] != provider:
+        # It says so in a warning only, and computes everything slowly.
+        raise EngineError(
+            f"ONNX Runtime could not use {provider} and took {session.get_providers()[0]}; see "
+            "whether driver and libraries of the GPU are there."
+        )
 
     quiet = onnxruntime.RunOptions()
     quiet.log_severity_level = 4

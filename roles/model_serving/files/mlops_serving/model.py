@@ -29,13 +29,13 @@ class Answer:
 class OnnxModel:
     """The active release of one model."""
 
-    def __init__(self, release: Release, threads: int) -> None:
+    def __init__(self, release: Release, threads: int, provider: str = engine.CPU) -> None:
         self.release = release
         self.name = release.model_name
         self.version = release.model_version
         self.loaded_at = 0.0
         try:
-            self.engine = engine.load(release.directory, threads)
+            self.engine = engine.load(release.directory, threads, provider)
         except engine.EngineError as error:
             raise ReleaseError(f"Release {release.digest}: {error}") from error
         self.buckets = Buckets(next(iter(self.engine.outputs), ""), release.config)
