@@ -26,6 +26,15 @@ role model_serving 3.11 -py311 --universal --no-annotate "$@"
 role model_serving 3.10 -py310 --universal --no-annotate "$@"
 role model_registry 3.13 "" --python-platform x86_64-manylinux_2_28 --only-binary :all: --no-annotate "$@"
 role gpu_driver 3.13 "" --universal --no-annotate "$@"
+# Engines of workloads; those with CUDA are a site's own.
+engine() {
+  (
+    cd "roles/workloads/files/requirements-$1"
+    "$uv" pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.10 \
+      requirements.in -o requirements.txt "${@:2}"
+  )
+}
+engine llama_cpp "$@"
 # The steps of the pipeline, and the projects that come along: for every Python of a controller.
 lock pipeline.in requirements/pipeline.txt --python-version 3.11 "$@"
 lock ../pipeline/sample/digits/requirements.in pipeline/sample/digits/requirements.txt \
