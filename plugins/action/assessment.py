@@ -385,7 +385,7 @@ def workloads_of(
             "work that can be started where it is placed",
             said.partition("; ")[2] or "mend run in mlops_workloads",
         )
-        for said in refusals(planned.plan.site.specs, planned.plan.placement(), around)
+        for said in refusals(planned.plan.site.specs, planned.plan.placement(), around, supply)
     ]
     return workloads, by_host(planned.plan), [*findings, *moves, *refused]
 

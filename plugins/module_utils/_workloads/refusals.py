@@ -15,6 +15,8 @@ from .datasets import DatasetRefused, datasets
 from .jobs import Around, problems
 from .owners import OwnedTwice, owners
 from .placed import Placed, placed
+from .questions import host_of
+from .serving import foreseen
 
 
 def around_of(
@@ -43,9 +45,15 @@ def around_of(
 
 
 def refusals(
-    specs: Sequence[Spec], placement: Sequence[Mapping[str, Any]], around: Around
+    specs: Sequence[Spec],
+    placement: Sequence[Mapping[str, Any]],
+    around: Around,
+    supply: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> tuple[str, ...]:
-    """A sentence for each thing that keeps planned work from being started where it is placed."""
+    """A sentence for each thing that keeps planned work from being started where it is placed.
+
+    ``supply`` is what was measured of the hosts, for the engines that serve there.
+    """
     replicas = placed(specs, placement)
     if not any(one.run is not None for one in replicas):
         return ()
@@ -61,7 +69,8 @@ def refusals(
             datasets(replicas, host)
         except DatasetRefused as refused:
             found.append(str(refused))
-    return tuple(dict.fromkeys([*found, *_images(replicas)]))
+    hosts = {host: host_of(host, facts, {}) for host, facts in (supply or {}).items()}
+    return tuple(dict.fromkeys([*found, *_images(replicas), *foreseen(replicas, hosts)]))
 
 
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:

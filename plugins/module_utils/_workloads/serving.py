@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import urlsplit
 
 from .._demand.running import EXTERNAL, ServingRun
 from .engines import CODE, ENGINES, Engine, Started
@@ -25,6 +27,7 @@ same size at all times; a quarter is what the planner's own reserve for peers co
 
 CUDA_DEVICES = ("/dev/nvidiactl rw", "/dev/nvidia-uvm rw", "/dev/nvidia-uvm-tools rw")
 READY_SECONDS = 900
+NUMBERS = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
 
 
 class Refused(Exception):
@@ -219,6 +222,30 @@ def planned_mib(one: Placed, host: Host) -> float:
         share = one.share or 1.0
         return sum(host.gpu_mib.get(gpu, 0.0) for gpu in one.gpu_ids) * share
     return float(memory_max(one))
+
+
+def foreseen(replicas: Sequence[Placed], hosts: Mapping[str, Host]) -> list[str]:
+    """What is known to fail before anything is fetched: a sentence each, for the assessment.
+
+    Releases are looked at where they are fetched to. Names of MIG instances are the host's.
+    """
+    found = []
+    for one in replicas:
+        if not isinstance(one.run, ServingRun):
+            continue
+        parts = urlsplit(one.run.url)
+        if parts.scheme == "https" and NUMBERS.fullmatch(parts.hostname or ""):
+            found.append(
+                f"{one.workload} is at {one.run.url}, and nginx holds certificates against names "
+                "only; give run.url in mlops_workloads the name in its certificate"
+            )
+        if serves(one) and one.host in hosts:
+            try:
+                check_environment(one, ENGINES[one.run.engine], hosts[one.host])
+                devices(one, hosts[one.host])
+            except Refused as refused:
+                found.append(str(refused))
+    return found
 
 
 def replicas_of(placed: Sequence[Placed], host: str) -> tuple[Placed, ...]:

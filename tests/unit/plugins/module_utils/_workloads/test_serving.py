@@ -21,6 +21,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.serving im
     Loaded,
     Refused,
     cpu_quota,
+    foreseen,
     memory_max,
     unit,
 )
@@ -283,3 +284,22 @@ def test_the_selfcheck_asks_golden_answers_and_the_gateway() -> None:
     assert gateway[0]["url"] == "https://ctl1/workloads/chat/health"
     assert gateway[0]["headers"] == {"Authorization": "Bearer secret"}
     assert gateway[1]["status"] == [401]
+
+
+def test_what_is_known_to_fail_is_told_by_the_assessment() -> None:
+    by_number = replace(OUTSIDE, run=ServingRun("external", url="https://10.0.0.7:8443"))
+    said = foreseen(
+        [ONE, replace(ONE, gpu_ids=("GPU-z",)), OUTSIDE, by_number],
+        {"gpu1": replace(HOST, python=(3, 9))},
+    )
+    assert [one.partition(";")[0] for one in said] == [
+        "gpu1: the environment of llama_cpp for chat has wheels for Python 3.10 and later on "
+        "x86_64 and aarch64",
+        "gpu1: the environment of llama_cpp for chat has wheels for Python 3.10 and later on "
+        "x86_64 and aarch64",
+        "llm is at https://10.0.0.7:8443, and nginx holds certificates against names only",
+    ]
+    assert foreseen([replace(ONE, gpu_ids=("GPU-z",))], {"gpu1": HOST})[0].startswith(
+        "gpu1: chat is planned on GPU GPU-z, which the host does not have now"
+    )
+    assert foreseen([ONE, OUTSIDE], {"gpu1": HOST}) == []
