@@ -86,15 +86,19 @@ class Publisher:
         model: str = MODEL,
         said: str = "",
         tag: bool = False,
+        files: dict[str, bytes] | None = None,
+        kind: str = signature.ONNX,
     ) -> str:
         """Push one release.
 
         ``about`` has the signature speak of another one, ``said`` of another model. ``tag`` names
-        the version in the registry, as the step publish does.
+        the version in the registry, as the step publish does. ``files`` are in place of the
+        fixture's, and of a ``kind``.
         """
         client = self._client_of(model)
-        files = {path.name: path.read_bytes() for path in sorted(FIXTURE.iterdir())}
-        files.update(changed or {})
+        if files is None:
+            files = {path.name: path.read_bytes() for path in sorted(FIXTURE.iterdir())}
+        files = files | (changed or {})
         blobs = {name: oci.Descriptor.of("", data) for name, data in files.items()}
         for name, data in files.items():
             client.push_blob(blobs[name], io.BytesIO(data))
@@ -107,7 +111,7 @@ class Publisher:
             signer = sign or self._sign
             self._counter += 1
             claims = signature.Claims(
-                SITE, said or model, version, signature.ONNX, self._counter, signer.id
+                SITE, said or model, version, kind, self._counter, signer.id
             )
             payload = signature.build_payload(client.reference, about or digest, claims)
             client.push_blob(
