@@ -110,9 +110,7 @@ class Publisher:
         if signed:
             signer = sign or self._sign
             self._counter += 1
-            claims = signature.Claims(
-                SITE, said or model, version, kind, self._counter, signer.id
-            )
+            claims = signature.Claims(SITE, said or model, version, kind, self._counter, signer.id)
             payload = signature.build_payload(client.reference, about or digest, claims)
             client.push_blob(
                 oci.Descriptor.of(signature.PAYLOAD_TYPE, payload), io.BytesIO(payload)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ STATE = INVENTORY / ".state"
 BIN = Path(sys.executable).parent
 GPU_HOSTS = ("cgpu1", "cgpu2")
 LONGEST = 300
+RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
 
 
 def on(host: str, command: str, *, check: bool = True) -> str:
@@ -55,6 +57,23 @@ def module(host: str, name: str, **arguments: Any) -> dict[str, Any]:
     assert done.returncode == 0, done.stdout + done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)["plays"][0]["tasks"][0]["hosts"][host]
     return answer
+
+
+def apply(**variables: Any) -> dict[str, int]:
+    """Run the site once more; how much it changed on each host."""
+    command = [str(BIN / "ansible-playbook"), "-i", str(INVENTORY), str(HERE / "apply.yml")]
+    done = subprocess.run(
+        [*command, "-e", json.dumps(variables)],
+        cwd=ROOT,
+        env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        capture_output=True,
+        text=True,
+        timeout=6 * LONGEST,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    recap = done.stdout.rpartition("PLAY RECAP")[2]
+    return {name: int(count) for name, count in RECAP.findall(recap)}
 
 
 def placed() -> dict[tuple[str, int], dict[str, Any]]:

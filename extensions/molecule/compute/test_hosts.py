@@ -47,6 +47,5 @@ def test_a_device_can_be_opened_and_has_no_driver() -> None:
 
 
 def test_every_replica_has_a_place() -> None:
-    assert set(placed()) == {("iris", 0), ("iris", 1), ("nightly", 0), ("notebook", 0)}
+    assert {("iris", 0), ("iris", 1), ("chat", 0), ("chat", 1), ("handbook", 0)} <= set(placed())
     assert {placed()["iris", number]["host"] for number in (0, 1)} == set(GPU_HOSTS)
-    assert placed()["notebook", 0]["host"] == "cgpu1"  # where the card is that is split
