@@ -515,17 +515,6 @@ def _judge_switches(contract: Contract, server: Server) -> list[Finding]:
             found.append(
                 contract.passed("snapshot_isolation", "innodb_snapshot_isolation = OFF", wanted)
             )
-    for name in ("innodb_force_primary_key", "sql_require_primary_key"):
-        if server.on(name):
-            found.append(
-                contract.failed(
-                    "primary_keys",
-                    f"a server that takes no table without a primary key ({name} = ON)",
-                    "OFF, as some of Slurm's tables have none",
-                    f"ask the server's owner for: SET GLOBAL {name} = OFF, or put a host into the "
-                    "group accounting_db",
-                )
-            )
     names = server.settings.get("lower_case_table_names", "0")
     if names == "2":
         found.append(

@@ -134,7 +134,6 @@ BAD = [
     ({"innodb_lock_wait_timeout": "50"}, "lock_wait", "warn", "innodb_lock_wait_timeout = 900"),
     ({"max_allowed_packet": "1048576"}, "packet", "warn", "max_allowed_packet = 16777216"),
     ({"innodb_snapshot_isolation": "ON"}, "snapshot_isolation", "warn", "= OFF, and to keep it"),
-    ({"sql_require_primary_key": "ON"}, "primary_keys", "fail", "sql_require_primary_key = OFF"),
     ({"lower_case_table_names": "2"}, "table_names", "warn", "a server on Linux"),
     ({"Threads_connected": "140"}, "connections", "warn", "raise max_connections"),
     ({"Threads_connected": "149"}, "connections", "fail", "2 free connections"),
