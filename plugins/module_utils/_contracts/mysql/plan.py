@@ -95,7 +95,7 @@ def _database(
     name = quoted(consumer.database)
     table = Statement(
         f"CREATE TABLE {name}.{quoted(MARKS)} (account VARCHAR(255) NOT NULL PRIMARY KEY, "
-        "stored CHAR(64) NOT NULL) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT=%s",
+        "password_sum CHAR(64) NOT NULL) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT=%s",
         (site.mark(consumer.database),),
     )
     if seen is None:
@@ -149,7 +149,7 @@ def _secret(server: Server, consumer: Consumer) -> str:
 def _remember(consumer: Consumer) -> Statement:
     """Take down what the server keeps as the password, see ``owned``."""
     return Statement(
-        f"REPLACE INTO {quoted(consumer.database)}.{quoted(MARKS)} (account, stored) "  # noqa: S608
+        f"REPLACE INTO {quoted(consumer.database)}.{quoted(MARKS)} (account, password_sum) "  # noqa: S608
         "SELECT CONCAT(User, '@', Host), SHA2(authentication_string, 256) FROM mysql.user "
         "WHERE User = %s AND Host = %s",
         (consumer.owner, consumer.account_host),

@@ -117,7 +117,7 @@ UNION ALL SELECT TRIGGER_SCHEMA, 'trigger', TRIGGER_NAME, DEFINER
 UNION ALL SELECT EVENT_SCHEMA, 'event', EVENT_NAME, DEFINER
   FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN %s
 """
-_MADE = "SELECT account, stored FROM {database}.`mlops_onprem`"
+_MADE = "SELECT account, password_sum FROM {database}.`mlops_onprem`"
 _REFERENCES = """
 SELECT DISTINCT REFERENCED_TABLE_SCHEMA, CONCAT(TABLE_SCHEMA, '.', TABLE_NAME)
   FROM information_schema.KEY_COLUMN_USAGE
