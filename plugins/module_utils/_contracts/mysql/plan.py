@@ -95,7 +95,8 @@ def _database(
     name = quoted(consumer.database)
     table = Statement(
         f"CREATE TABLE {name}.{quoted(MARKS)} (account VARCHAR(255) NOT NULL PRIMARY KEY, "
-        "password_sum CHAR(64) NOT NULL) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin COMMENT=%s",
+        "password_sum CHAR(64) NOT NULL) ENGINE=InnoDB CHARACTER SET ascii COLLATE ascii_bin "
+        "COMMENT=%s",
         (site.mark(consumer.database),),
     )
     if seen is None:
