@@ -186,10 +186,7 @@ def test_the_account_logs_in_over_tls_only(run_module: RunModule, server: MysqlS
 def test_the_database_sorts_as_slurm_wants_whatever_the_server_does(
     run_module: RunModule, server: MysqlServer
 ) -> None:
-    with (
-        server.setting("character_set_server", "latin1"),
-        server.setting("collation_server", "latin1_german2_ci"),
-    ):
+    with server.setting("collation_server", "latin1_german2_ci"):  # and its character set with it
         apply(run_module, server)
     ((charset, collation),) = server.sql(
         "SELECT DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME FROM "
