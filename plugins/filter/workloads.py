@@ -35,6 +35,13 @@ options:
       - authorities
       - checks
       - gateway_checks
+      - jobs
+      - job_hosts
+      - accounts
+      - datasets
+      - dataset_hosts
+      - quadlets
+      - gpu_owners
   placement:
     description:
       - Rows of the placement, each with C(workload), C(replica) and C(host); or such rows without
@@ -57,6 +64,35 @@ options:
     description: Names of MIG instances by GPU and first slice, for V(units).
     type: dict
     default: {}
+  site:
+    description: Identity of the site, for V(jobs).
+    type: str
+    default: ""
+  members:
+    description: Members by team, for V(jobs) and V(accounts).
+    type: dict
+    default: {}
+  scheduler:
+    description: Hosts of the scheduler, for V(jobs).
+    type: list
+    elements: str
+    default: []
+  supply:
+    description: What was measured of each host, for V(jobs) and V(gpu_owners).
+    type: dict
+    default: {}
+  tracking:
+    description: Address of the model registry, for V(jobs).
+    type: str
+    default: ""
+  registry:
+    description: Our own registry, for V(quadlets).
+    type: str
+    default: ""
+  login:
+    description: File on the host with the account of that registry, for V(quadlets).
+    type: str
+    default: ""
   margin_percent:
     description: What a replica without a limit may take above its request, for V(units).
     type: float
@@ -102,6 +138,12 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.containers import (
+    ContainerRefused,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.datasets import DatasetRefused
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.jobs import JobRefused
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.owners import OwnedTwice
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.placed import Rows
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.questions import (
     QUESTIONS,
@@ -123,7 +165,7 @@ def workloads(
         )
     try:
         return answer(written, placement, question, host, more)
-    except (ShapeError, Refused) as error:
+    except (ShapeError, Refused, JobRefused, ContainerRefused, DatasetRefused, OwnedTwice) as error:
         raise AnsibleFilterError(f"{error}.") from None
 
 

@@ -77,6 +77,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_serving_fleet_url": lambda site, _host: fleet.gateway_url(site),
     "model_serving_fleet_ring": fleet.channel_of,
     "model_serving_reconcile": lambda site, _host: models.declared(site),
+    "workloads_tracking": lambda site, _host: f"{site.gateway_url}/mlflow",
     "workloads_addresses": lambda site, _host: {
         name: site.address(name) for name in site.groups.get("all") or ()
     },

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._demand.running import EXTERNAL, ServingRun
+from . import asked
 from .engines import CODE, ENGINES
 from .entrance import Entrance, entrances, locals_of
 from .placed import Placed, Rows, of_inventory
@@ -241,6 +242,7 @@ QUESTIONS: Mapping[str, Callable[[Sequence[Placed], str, More], Any]] = {
     "authorities": authorities,
     "checks": checks,
     "gateway_checks": gateway_checks,
+    **asked.QUESTIONS,
 }
 
 
