@@ -105,6 +105,7 @@ def provided_accounts(site: Site) -> list[Entry]:
         }
         for provides in site.provides.values()
         for account in provides.accounts
+        if not account.group or site.groups.get(account.group)
     ]
 
 

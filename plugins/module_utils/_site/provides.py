@@ -57,12 +57,14 @@ class Database:
 class Account:
     """An account of the object store with its buckets.
 
-    ``handed_as`` maps variables of roles to the bucket that they are told with the account.
+    ``handed_as`` maps variables of roles to the bucket that they are told with the account. With
+    ``group`` it is only there where the inventory has hosts in that group.
     """
 
     name: str
     buckets: tuple[str, ...]
     handed_as: Mapping[str, str] = default(default_factory=dict)
+    group: str = ""
 
     @property
     def access_secret(self) -> str:
@@ -208,8 +210,9 @@ _account = _entry(
         name=field(given, "name", text),
         buckets=field(given, "buckets", _names),
         handed_as=optional(given, "handed_as", _handed, {}),
+        group=optional(given, "group", text, ""),
     ),
-    *("name", "buckets", "handed_as"),
+    *("name", "buckets", "handed_as", "group"),
 )
 _job = _entry(
     lambda given: Job(

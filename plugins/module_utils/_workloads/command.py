@@ -21,9 +21,13 @@ from typing import Any, TextIO
 
 from .batch import CANCEL, LOGS, MARK, SESSION, Job, JobError, Seen, Step, decide, job_of
 from .cluster import Cluster
+from .collect import collect
 from .idle import STEP_FORMAT, Look, look, looks, over, used
+from .store import Bucket, put
 
 JOBS = "/etc/mlops/workloads/jobs.json"
+STORE = "/etc/mlops/workloads/job_store.json"
+UPLOADED = "/var/lib/mlops/workload_jobs_state/uploaded.json"
 LOOKS = "/var/lib/mlops/workload_jobs_state/idle.json"
 MOST_LINES = 100_000
 
@@ -49,7 +53,31 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument("--lines", type=int, default=200)
     command = commands.add_parser("idle", help="give back allocations that nobody works in")
     command.add_argument("--looks", type=Path, default=Path(LOOKS))
+    command = commands.add_parser("collect", help="bring logs and results to the object store")
+    command.add_argument("--store", type=Path, default=Path(STORE))
+    command.add_argument("--uploaded", type=Path, default=Path(UPLOADED))
+    command.add_argument("--folder", type=Path, default=Path(LOGS))
     return made
+
+
+def collected(store: Path, uploaded: Path, folder: Path, now: float) -> str:
+    """Bring what jobs on this node said and left behind to the object store."""
+    try:
+        bucket = Bucket(**json.loads(store.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise JobError(f"{store} cannot be read: {error}; run site.yml to write it anew") from None
+    try:
+        known = json.loads(uploaded.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    done, wrong = collect(
+        str(folder), known, lambda key, content, size: put(bucket, key, content, size), now
+    )
+    if done != known:
+        _keep(uploaded, done)
+    if wrong:
+        raise JobError(f"{len(wrong)} files did not reach the object store: {wrong[0]}")
+    return "".join(f"{key}\n" for key in sorted(set(done) - set(known)))
 
 
 def read(path: Path) -> tuple[str, tuple[Job, ...]]:
@@ -174,7 +202,7 @@ def logs(cluster: Cluster, jobs: Sequence[Job], site: str, name: str, lines: int
         return f"job {one.id} waits{why}; it has said nothing yet\n"
     raise JobError(
         f"job {one.id} ended as {one.state} on {one.node}; its log is {file} there, and"
-        f" jobs/{name}/{one.id}/log in the bucket mlops-jobs where the site has an object store"
+        f" jobs/{name}/{one.id}-{one.user}/log in the bucket mlops-jobs of the object store"
     )
 
 
@@ -198,7 +226,7 @@ def idle(cluster: Cluster, jobs: Sequence[Job], path: Path, now: float) -> str:
             f"{by_id[number].key.split(':')[2]}: job {number} of {by_id[number].user} was idle for"
             f" {seconds // 60} min and is given back\n"
         )
-    _keep(path, seen)
+    _keep(path, {str(number): one.as_dict() for number, one in seen.items()})
     return "".join(lines)
 
 
@@ -209,9 +237,9 @@ def _looks(path: Path) -> dict[int, Look]:
         return {}
 
 
-def _keep(path: Path, seen: dict[int, Look]) -> None:
-    text = json.dumps({str(number): one.as_dict() for number, one in seen.items()})
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".idle-")
+def _keep(path: Path, data: dict[str, Any]) -> None:
+    text = json.dumps(data)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
     with os.fdopen(handle, "w", encoding="utf-8") as stream:
         stream.write(text)
     os.replace(name, path)
@@ -227,6 +255,9 @@ def main(
     given = parser().parse_args(argv)
     slurm = cluster or Cluster()
     try:
+        if given.command == "collect":
+            out.write(collected(given.store, given.uploaded, given.folder, clock()))
+            return 0
         site, jobs = read(given.jobs)
         if given.command == "list":
             rows = listed(jobs, slurm.seen(), site)
