@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .store import MOST_BYTES, StoreError
+from .store import MOST_BYTES, Readable, StoreError
 
 LOG = re.compile(r"(?P<workload>[a-z0-9][a-z0-9-]*)\.(?P<job>[0-9]+)\.log")
 MOST_FILES = 10_000
 
-Put = Callable[[str, BinaryIO, int], None]
+Put = Callable[[str, Readable, int], None]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class _Whole:
     def __init__(self, content: BinaryIO, size: int) -> None:
         self._content, self._left = content, size
 
-    def read(self, amount: int = -1) -> bytes:
+    def read(self, amount: int = -1, /) -> bytes:
         wanted = self._left if amount < 0 else min(amount, self._left)
         data = self._content.read(wanted)
         self._left -= len(data)

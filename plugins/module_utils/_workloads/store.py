@@ -16,7 +16,7 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 UNSIGNED = "UNSIGNED-PAYLOAD"
@@ -26,6 +26,12 @@ MOST_BYTES = 5 * 2**30
 
 class StoreError(Exception):
     """The object store does not take a file. Reads as a sentence."""
+
+
+class Readable(Protocol):
+    """What is read in pieces."""
+
+    def read(self, amount: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ def headers(bucket: Bucket, key: str, now: float) -> dict[str, str]:
 def put(
     bucket: Bucket,
     key: str,
-    content: BinaryIO,
+    content: Readable,
     size: int,
     clock: Callable[[], float] = time.time,
 ) -> None:
@@ -86,7 +92,12 @@ def put(
         connection = http.client.HTTPConnection(where.netloc, timeout=60)
     told = {**headers(bucket, key, clock()), "content-length": str(size)}
     try:
-        connection.request("PUT", path_of(bucket, key), body=content, headers=told)
+        connection.request(
+            "PUT",
+            path_of(bucket, key),
+            body=content,
+            headers=told,
+        )
         answer = connection.getresponse()
         said = answer.read(2000).decode(errors="replace")
     except (OSError, http.client.HTTPException) as error:

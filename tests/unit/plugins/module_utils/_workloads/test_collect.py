@@ -13,13 +13,13 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads import store
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.collect import collect
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.store import (
     Bucket,
+    Readable,
     StoreError,
     headers,
     put,
@@ -40,7 +40,7 @@ class Store:
         self.times = 0
         self.fails = fails
 
-    def __call__(self, key: str, content: BinaryIO, size: int) -> None:
+    def __call__(self, key: str, content: Readable, size: int) -> None:
         if self.fails and self.fails in key:
             raise StoreError("is full")
         self.taken[key] = content.read()
