@@ -24,8 +24,6 @@ from tests.lanes import MODEL, environment_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "rollout"
-REPORT = ROOT / "build" / "molecule" / f"{NAME}.xml"
-LOG = ROOT / "build" / "soak" / f"{NAME}.log"
 
 
 def cases(text: str) -> Iterator[dict[str, Any]]:
@@ -40,15 +38,17 @@ def cases(text: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def main() -> int:
+def main(name: str = NAME) -> int:
     """Run the scenario; say what each case came to."""
-    REPORT.unlink(missing_ok=True)
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | environment_of(MODEL / NAME / "inventory", NAME)
-    environment |= {"MLOPS_ROLLOUT_ALL": "1", "MLOPS_LAB_FOR_TESTS": "1"}
+    report = ROOT / "build" / "molecule" / f"{name}.xml"
+    log = ROOT / "build" / "soak" / f"{name}.log"
+    report.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    environment = os.environ | environment_of(MODEL / name / "inventory", name)
+    environment |= {f"MLOPS_{name.upper()}_ALL": "1", "MLOPS_LAB_FOR_TESTS": "1"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
-    command = [str(Path(sys.executable).with_name("molecule")), "test", "-s", NAME]
-    with LOG.open("wb") as stream:
+    command = [str(Path(sys.executable).with_name("molecule")), "test", "-s", name]
+    with log.open("wb") as stream:
         done = subprocess.run(
             [*command, "--no-command-borders"],
             cwd=ROOT,
@@ -57,14 +57,14 @@ def main() -> int:
             stderr=stream,
             check=False,
         )
-    found = list(cases(REPORT.read_text("utf-8"))) if REPORT.exists() else []
+    found = list(cases(report.read_text("utf-8"))) if report.exists() else []
     for one in found:
         print(json.dumps(one))
     passed = sum(one["passed"] for one in found)
     failed = len(found) - passed
     if done.returncode and not failed:
         failed = 1  # before the first case, or after the last
-    print(json.dumps({"passed": passed, "failed": failed, "log": str(LOG.relative_to(ROOT))}))
+    print(json.dumps({"passed": passed, "failed": failed, "log": str(log.relative_to(ROOT))}))
     return int(failed > 0)
 
 
