@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -48,27 +47,9 @@ def connect(config: Config) -> Any:
     if ca_file != "-":
         settings["MLFLOW_TRACKING_SERVER_CERT_PATH"] = ca_file
     os.environ.update(settings)
-    with without("pandas"):
-        import mlflow
+    import mlflow
 
     return mlflow
-
-
-@contextlib.contextmanager
-def without(package: str) -> Iterator[None]:
-    """Let what is imported meanwhile find that a package is not installed.
-
-    MLflow's slim client is made to run without pandas, which is here for projects, and takes half
-    the time of a step to load where it finds it. Whoever needs it afterwards loads it then.
-    """
-    if package in sys.modules:
-        yield
-        return
-    sys.modules[package] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        sys.modules.pop(package, None)
 
 
 class Later:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -76,23 +75,9 @@ def optional(path: Path) -> dict[str, Any]:
     return read_mapping(path) if path.exists() else {}
 
 
-@dataclass(frozen=True)
-class Signature:
-    """What MLflow writes of a model's inputs; its own class for that loads pandas."""
-
-    inputs: Any
-    outputs: None = None
-    params: None = None
-    _is_signature_from_type_hint: bool = False
-    _is_type_hint_from_example: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in the file MLmodel."""
-        return {"inputs": self.inputs.to_json(), "outputs": None, "params": None}
-
-
-def signature_of(candidate: Candidate) -> Signature:
+def signature_of(candidate: Candidate) -> Any:
     """The inputs that MLflow shows, as the first golden request has them."""
+    from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
     from numpy import dtype
 
@@ -105,7 +90,7 @@ def signature_of(candidate: Candidate) -> Signature:
         )
         for each in request["inputs"]
     ]
-    return Signature(Schema(specs))
+    return ModelSignature(inputs=Schema(specs))
 
 
 def log_model(mlflow: Any, run: Any, candidate: Candidate) -> str:
