@@ -35,6 +35,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_rollout": ("_findings",),
     "_serving_checks": ("_findings",),
     "_site": ("_demand", "_findings"),
+    "_slurm": ("_workloads", "_site", "_supply", "_findings"),
     "_trust": ("_findings",),
     "_workloads": ("_site", "_demand", "_findings"),
 }
@@ -61,6 +62,7 @@ PURE = (
     "_gpu_driver",
     "_planner",
     "_rollout",
+    "_slurm",
     "_supply",
     "_workloads",
 )

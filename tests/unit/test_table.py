@@ -23,6 +23,10 @@ def pattern(row: Row) -> str:
     """The hosts of a play for a row, as it is written, but for devices that are switched off."""
     if row.made:
         return f"{{{{ '{row.group}' if '{row.group}' in groups else 'all:!all' }}}}"
+    if row.also:
+        every = ":".join((row.group, *row.also))
+        there = f"groups['{row.group}'] | default([], true)"
+        return f"{{{{ '{every}' if {there} else '{row.group}' }}}}"
     if not row.otherwise:
         return row.group
     return f"{{{{ groups['{row.group}'] | default([], true) or '{row.otherwise}[0]' }}}}"

@@ -200,7 +200,9 @@ def _directory(step: Removal, act: Directory, packaged: set[str]) -> Removal:
 
 def _account(act: Account) -> None:
     if act.kind == "user":
-        must(["userdel", "--force", act.name], f"remove the user {act.name}")
+        with contextlib.suppress(KeyError):  # the scripts of its package may take it along: munge
+            pwd.getpwnam(act.name)
+            must(["userdel", "--force", act.name], f"remove the user {act.name}")
         return
     with contextlib.suppress(KeyError):  # a group may have gone with its user
         grp.getgrnam(act.name)

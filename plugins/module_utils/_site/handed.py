@@ -70,6 +70,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
     "gateway_fleet": lambda site, _host: bool(pulling.pulling(site)),
     "gateway_services": lambda site, _host: measured.tiles(site),
+    "job_scheduler_site_id": lambda site, _host: site.identity,
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
     "model_serving_site_id": lambda site, _host: site.identity,
     "model_serving_models": models.of_host,

@@ -22,7 +22,8 @@ class Row:
 
     ``otherwise`` names the group whose first host stands in where ``group`` has none: from there
     a role looks after a service that is not the platform's own. ``single`` roles are asked on
-    their first host only. A role that is not ``applied`` is called by other roles and has no play
+    their first host only. Where ``group`` has hosts, those of the groups in ``also`` take part. A
+    role that is not ``applied`` is called by other roles and has no play
     of its own, but is asked what it needs as every other one. Of a role with an ``endpoint`` a
     part is asked from the controller, for a host that is not reached. A group that is ``made``
     stands in no inventory: a run makes it of the hosts that it finds, and may find none.
@@ -35,11 +36,13 @@ class Row:
     applied: bool = True
     endpoint: bool = False
     made: bool = False
+    also: tuple[str, ...] = ()
 
     def hosts(self, groups: Groups) -> tuple[str, ...]:
         """The hosts that the role runs on, in the order of the inventory."""
         own = tuple(groups.get(self.group) or ())
-        return own or tuple(groups.get(self.otherwise) or ())[:1]
+        more = [host for name in self.also for host in groups.get(name) or ()] if own else []
+        return tuple(dict.fromkeys((*own, *more))) or tuple(groups.get(self.otherwise) or ())[:1]
 
     def asked(self, groups: Groups) -> tuple[str, ...]:
         """The hosts on which the role is asked what it needs and finds."""
@@ -58,7 +61,8 @@ def parse_table(rows: object) -> tuple[Row, ...]:
 
 def _row(value: object) -> Row:
     given: Mapping[str, Any] = mapping(value)
-    known_keys(given, ("role", "group", "otherwise", "single", "applied", "endpoint", "made"))
+    keys = ("role", "group", "otherwise", "single", "applied", "endpoint", "made", "also")
+    known_keys(given, keys)
     return Row(
         role=field(given, "role", text),
         group=field(given, "group", text),
@@ -67,10 +71,12 @@ def _row(value: object) -> Row:
         applied=optional(given, "applied", bool, True),
         endpoint=optional(given, "endpoint", bool, False),
         made=optional(given, "made", bool, False),
+        also=optional(given, "also", lambda found: each(found, text), ()),
     )
 
 
 def groups_of(table: Sequence[Row], more: Sequence[str]) -> tuple[str, ...]:
     """Every group that the platform knows, in the order in which it is told to people."""
-    named = [row.group for row in table if row.group != EVERYWHERE and not row.made]
+    rows = [row for row in table if row.group != EVERYWHERE and not row.made]
+    named = [name for row in rows for name in (row.group, *row.also)]
     return tuple(dict.fromkeys([*named, *more]))

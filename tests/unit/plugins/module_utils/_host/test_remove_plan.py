@@ -407,3 +407,9 @@ def test_a_file_goes_with_what_a_killed_run_left_beside_it(
 def test_an_account_names_its_command() -> None:
     (step,) = plan(BEFORE, Ledger().claim("first", "user", "a"), "first")
     assert step.act == Account("user", "a")
+
+
+def test_an_account_that_went_with_its_package_is_gone() -> None:
+    """The scripts of munge take its user along when the package is purged."""
+    for kind in ("user", "group"):
+        remove_apply._account(Account(kind, "mlops-nobody-has-this"))  # ends without an error

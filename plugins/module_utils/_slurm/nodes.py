@@ -1,0 +1,236 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a node offers to jobs: processors, memory and GPUs, of what was measured there.
+
+GPUs are named by device files that do not change: the driver tells the minor number of each card,
+and so the file, whatever order it counts them in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+SCHEDULER = "scheduler"
+NVIDIA = "NVIDIA"
+# slurmd refuses to serve with less memory than is written down, and the kernel tells a little
+# less or more after an update: one part in a hundred stays out, in steps that hide the rest.
+SPARE_MEMORY, MEMORY_STEP_MIB = 0.01, 256
+_NO_TYPE = re.compile(r"[^a-z0-9.]+")
+
+
+@dataclass(frozen=True)
+class Card:
+    """One GPU, or one MIG instance, as a job gets it: all files that have to be opened for it."""
+
+    uuid: str
+    type: str
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A node as Slurm is told of it. ``spec_*`` is what jobs do not get of the rest."""
+
+    name: str
+    hostname: str
+    address: str
+    sockets: int
+    cores_per_socket: int
+    threads_per_core: int
+    memory_mib: int
+    spec_memory_mib: int = 0
+    spec_cores: int = 0
+    cards: tuple[Card, ...] = ()
+    groups: tuple[str, ...] = ()
+
+    @property
+    def cpus(self) -> int:
+        return self.sockets * self.cores_per_socket * self.threads_per_core
+
+    @property
+    def types(self) -> dict[str, int]:
+        """How many GPUs there are of each type, in the order of the cards."""
+        found: dict[str, int] = {}
+        for card in self.cards:
+            found[card.type] = found.get(card.type, 0) + 1
+        return found
+
+    @property
+    def gres(self) -> str:
+        """``gpu:nvidia_h100:2``; empty without GPUs."""
+        return ",".join(f"gpu:{name}:{count}" for name, count in self.types.items())
+
+
+@dataclass(frozen=True)
+class Wrong:
+    """Something of a node that has to be said: whether it stops us, what, and what mends it."""
+
+    check: str
+    stops: bool
+    found: str
+    wanted: str
+    remedy: str
+
+
+def type_of(model: str) -> str:
+    """A model as the type of a GPU in Slurm: ``NVIDIA H100 PCIe`` is ``nvidia_h100_pcie``."""
+    return _NO_TYPE.sub("_", model.lower()).strip("_") or "gpu"
+
+
+def topology(cpu: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Sockets, cores of each, threads of each; all threads as cores where it does not divide."""
+    threads = int(cpu.get("threads") or cpu.get("usable_cores") or 1)
+    sockets, cores = int(cpu.get("sockets") or 0), int(cpu.get("cores") or 0)
+    if sockets and cores and cores % sockets == 0 and threads % cores == 0:
+        return sockets, cores // sockets, threads // cores
+    return 1, threads, 1
+
+
+def memory(total_mib: float) -> int:
+    """What is written down of the memory."""
+    return int(total_mib * (1 - SPARE_MEMORY) // MEMORY_STEP_MIB * MEMORY_STEP_MIB)
+
+
+def bus_of(address: str) -> str:
+    """A PCI address in the one form that can be compared: ``0000:65:00.0`` without more zeros."""
+    domain, separator, rest = str(address or "").lower().partition(":")
+    return f"{domain[-4:]}:{rest}" if separator else domain
+
+
+def cards_of(
+    rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], owners: Mapping[str, str]
+) -> tuple[tuple[Card, ...], tuple[Wrong, ...]]:
+    """The GPUs that jobs get, by minor number, and what is wrong with others.
+
+    ``told`` is what the module ``slurm_probe`` read on the host.
+    """
+    found: list[tuple[int, Card]] = []
+    wrong: list[Wrong] = []
+    for row in rows:
+        name = str(row.get("uuid") or row.get("pci_bus_id") or row.get("index"))
+        if owners.get(name, SCHEDULER) != SCHEDULER:
+            continue
+        if row.get("vendor", NVIDIA) != NVIDIA or row.get("lost"):
+            wrong.append(_left_out(row, name))
+            continue
+        minor, sure = _minor(row, told)
+        file = f"/dev/nvidia{minor}"
+        if not sure:
+            wrong.append(_guessed(name, file))
+        if file not in told.get("devices", ()):
+            wrong.append(_no_file(name, file))
+            continue
+        for card in _parts(row, name, minor, told, wrong):
+            found.append((minor, card))
+    found.sort(key=lambda one: one[0])
+    return tuple(card for _minor_number, card in found), tuple(wrong)
+
+
+def _minor(row: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[int, bool]:
+    known = told.get("minors") or {}
+    for key in (bus_of(str(row.get("pci_bus_id") or "")), str(row.get("uuid") or "")):
+        if key and key in known:
+            return int(known[key]), True
+    return int(row.get("index") or 0), False
+
+
+def _parts(
+    row: Mapping[str, Any], name: str, minor: int, told: Mapping[str, Any], wrong: list[Wrong]
+) -> list[Card]:
+    """The card as a whole, or its MIG instances."""
+    if str(row.get("mig_mode") or "").lower() != "enabled":
+        return [Card(name, type_of(str(row.get("model") or "")), (f"/dev/nvidia{minor}",))]
+    found = []
+    capabilities = told.get("capabilities") or {}
+    for one in row.get("mig_instances") or ():
+        gi, ci = one.get("gpu_instance_id"), one.get("compute_instance_id")
+        keys = (f"gpu{minor}/gi{gi}/access", f"gpu{minor}/gi{gi}/ci{ci}/access")
+        files = [
+            f"/dev/nvidia-caps/nvidia-cap{capabilities[key]}" for key in keys if key in capabilities
+        ]
+        if len(files) < len(keys):
+            wrong.append(_no_file(f"MIG instance {gi}/{ci} of {name}", "/proc/driver/nvidia-caps"))
+            continue
+        gib = round(float(one.get("memory_mib") or 0) / 1024)
+        kind = f"{type_of(str(row.get('model') or ''))}.mig_{gib}gb"
+        found.append(Card(f"{name}/{gi}/{ci}", kind, (f"/dev/nvidia{minor}", *files)))
+    return found
+
+
+def _left_out(row: Mapping[str, Any], name: str) -> Wrong:
+    why = "does not answer any more" if row.get("lost") else f"is of {row.get('vendor')}"
+    return Wrong(
+        "gpu_left_out",
+        False,
+        f"GPU {name} {why}; jobs do not get it",
+        "NVIDIA GPUs that answer, which are those that jobs can be given",
+        "repair or take out the card; GPUs of others can be used by processes of serving only",
+    )
+
+
+def _guessed(name: str, file: str) -> Wrong:
+    return Wrong(
+        "gpu_minor",
+        False,
+        f"the driver does not say which device file GPU {name} has; it is taken to be {file}",
+        "the minor number in /proc/driver/nvidia/gpus",
+        "look at nvidia-smi -q on the host whether its minor number is that of the file",
+    )
+
+
+def _no_file(name: str, file: str) -> Wrong:
+    return Wrong(
+        "gpu_device",
+        False,
+        f"GPU {name} has no device file ({file}); jobs do not get it",
+        "device files of every GPU",
+        "run nvidia-modprobe -c 0 -u on the host, or let the role gpu_driver look after the driver",
+    )
+
+
+def node_of(
+    name: str,
+    supply: Mapping[str, Any],
+    told: Mapping[str, Any],
+    address: str,
+    *,
+    owners: Mapping[str, str],
+    groups: Sequence[str],
+    spec_memory_mib: float,
+    spec_cores: float,
+) -> tuple[Node, tuple[Wrong, ...]]:
+    """A node of what was measured on its host (the facts ``mlops_supply`` and ``mlops_slurm``)."""
+    sockets, cores, threads = topology(supply.get("cpu") or {})
+    total = memory(float((supply.get("memory") or {}).get("total_mib") or 0))
+    cards, wrong = cards_of((supply.get("gpus") or {}).get("gpus") or (), told, owners)
+    spare = -(-int(spec_memory_mib) // 64) * 64
+    if spare >= total:
+        wrong = (*wrong, _nothing_left(spare, total))
+    held = min(-(-int(spec_cores * 100) // 100) // threads, sockets * cores - 1)
+    return Node(
+        name=name,
+        hostname=str(told.get("hostname") or name),
+        address=address,
+        sockets=sockets,
+        cores_per_socket=cores,
+        threads_per_core=threads,
+        memory_mib=total,
+        spec_memory_mib=spare,
+        spec_cores=max(0, held),
+        cards=cards,
+        groups=tuple(groups),
+    ), wrong
+
+
+def _nothing_left(spare: int, total: int) -> Wrong:
+    return Wrong(
+        "memory",
+        True,
+        f"of {total:,} MiB of memory, {spare:,} MiB are not for jobs",
+        "memory that is left for jobs",
+        "lower job_scheduler_reserved_memory_mib, or take the host out of the group of nodes",
+    )

@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Empties nodes of Slurm before they change or leave, and gives them back to jobs afterwards."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: slurm_nodes
+short_description: Let the jobs of a node of Slurm end before it changes or leaves
+version_added: 0.3.0
+author: The mlops.onprem developers (@mlops-onprem)
+description:
+  - With V(empty) for O(state), compares the nodes that the controller knows with O(nodes). One that
+    leaves, or that will have less memory, fewer processors or other GPUs, is drained, and its jobs
+    are waited for.
+  - With V(serve), gives back the nodes of O(nodes) that were drained for a change. A node that
+    somebody else drained stays as it is.
+  - With V(leave), drains every node of O(names) and waits until no job is on them.
+  - Where no controller answers there is nothing to wait for.
+options:
+  state:
+    description: What the nodes are to do.
+    type: str
+    choices: [empty, serve, leave]
+    required: true
+  nodes:
+    description: The nodes of the plan by their names, each with C(cpus), C(memory_mib) and C(gres).
+    type: dict
+    default: {}
+  names:
+    description: Nodes to empty whatever they are, with V(leave) for O(state).
+    type: list
+    elements: str
+    default: []
+  timeout:
+    description: Seconds to wait for jobs to end.
+    type: int
+    default: 600
+extends_documentation_fragment: [mlops.onprem.previewed]
+"""
+
+EXAMPLES = r"""
+- name: Let the jobs end on nodes that change
+  mlops.onprem.slurm_nodes:
+    state: empty
+    nodes:
+      gpu1: {cpus: 64, memory_mib: 515072, gres: "gpu:nvidia_h100_pcie:2"}
+"""
+
+RETURN = r"""
+steps:
+  description: What was done, or would be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["drain gpu1: its definition changes"]
+"""
+
+import os
+import time
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import listing
+from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
+    properties,
+    run,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._slurm import draining
+from ansible_collections.mlops.onprem.plugins.module_utils._slurm.errors import SlurmError
+
+POLL_SECONDS = 1.0
+PROGRAM, UNIT = "/usr/sbin/slurmctld", "slurmctld.service"
+
+
+def look() -> tuple[draining.Present, ...]:
+    """The nodes that the controller knows; none where no controller answers."""
+    if os.path.exists(PROGRAM) and properties(UNIT, "ActiveState")["ActiveState"] != "active":
+        return ()  # it would be asked for twenty seconds
+    ran = run(["scontrol", "show", "node", "-o"], timeout=60)
+    return draining.parse_nodes(ran.out) if ran.rc == 0 else ()
+
+
+def update(node: str, *words: str) -> None:
+    ran = run(["scontrol", "update", f"NodeName={node}", *words], timeout=60)
+    if ran.rc != 0:
+        raise SlurmError(
+            f"scontrol update {node} {words[0]}: {' '.join(ran.said.split())[-400:]}; see"
+            " journalctl -u slurmctld -n 50"
+        )
+
+
+def wait(names: list[str], timeout: int) -> None:
+    """Until no job is on the nodes."""
+    until = time.monotonic() + timeout
+    while True:
+        busy = [node.name for node in look() if node.name in names and node.busy]
+        if not busy:
+            return
+        if time.monotonic() > until:
+            raise SlurmError(
+                f"jobs still run on {listing(busy)} after {timeout} s (squeue --nodelist="
+                f"{','.join(busy)}); it takes no new ones, so run again when they have ended,"
+                " cancel them with scancel, or raise job_scheduler_drain_seconds"
+            )
+        time.sleep(POLL_SECONDS)
+
+
+def empty(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
+    params = module.params
+    if params["state"] == "leave":
+        wanted = [
+            draining.Drain(node.name, draining.LEAVING)
+            for node in there
+            if node.name in params["names"]
+        ]
+    else:
+        wanted = list(draining.to_drain(there, params["nodes"]))
+    drained = {node.name for node in there if node.drained}
+    fresh = [one for one in wanted if one.node not in drained]
+    if not module.check_mode:
+        for one in fresh:
+            update(one.node, "State=DRAIN", f"Reason={one.reason}")
+        wait([one.node for one in wanted], params["timeout"])
+    return [f"drain {one.node}: {one.reason.removeprefix(draining.REASON)}" for one in fresh]
+
+
+def serve(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
+    names = draining.to_resume(there, module.params["nodes"])
+    if not module.check_mode:
+        for name in names:
+            update(name, "State=RESUME")
+    return [f"give {name} back to jobs" for name in names]
+
+
+def work(module: AnsibleModule) -> dict[str, object]:
+    act = serve if module.params["state"] == "serve" else empty
+    steps = act(look(), module)
+    return {
+        "changed": bool(steps),
+        "steps": steps,
+        "diff": {
+            "before_header": "nodes of Slurm",
+            "after_header": "nodes of Slurm",
+            "before": "",
+            "after": "".join(f"{step}\n" for step in steps),
+        },
+    }
+
+
+def main() -> None:
+    finish(
+        AnsibleModule(
+            argument_spec={
+                "state": {
+                    "type": "str",
+                    "choices": ["empty", "serve", "leave"],
+                    "required": True,
+                },
+                "nodes": {"type": "dict", "default": {}},
+                "names": {"type": "list", "elements": "str", "default": []},
+                "timeout": {"type": "int", "default": 600},
+            },
+            supports_check_mode=True,
+        ),
+        work,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From measured hosts to the files of Slurm, and every refusal with its sentence."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._slurm.asked import answer
+from ansible_collections.mlops.onprem.plugins.module_utils._slurm.nodes import (
+    bus_of,
+    memory,
+    topology,
+    type_of,
+)
+
+CGROUP_2 = {"version": "v2", "controllers": ["cpu", "cpuset", "memory", "pids"]}
+MIG_MINORS = {"gpu1/gi3/access": 30, "gpu1/gi3/ci0/access": 31, "gpu1/gi4/access": 39}
+
+
+def card(index: int, **more: Any) -> dict[str, Any]:
+    return {
+        "index": index,
+        "vendor": "NVIDIA",
+        "uuid": f"GPU-{index}",
+        "model": "NVIDIA A100-SXM4-40GB",
+        "pci_bus_id": f"00000000:0{index}:00.0",
+        **more,
+    }
+
+
+def facts(name: str, cards: list[dict[str, Any]], **told: Any) -> dict[str, Any]:
+    return {
+        "mlops_supply": {
+            "cpu": {"sockets": 2, "cores": 32, "threads": 64},
+            "memory": {"total_mib": 515_000.0},
+            "gpus": {"gpus": cards},
+        },
+        "mlops_slurm": {
+            "hostname": name,
+            "cgroup": CGROUP_2,
+            "devices": [f"/dev/nvidia{index}" for index in range(4)],
+            "minors": {},
+            "capabilities": MIG_MINORS,
+            **told,
+        },
+    }
+
+
+def asked(**more: Any) -> dict[str, Any]:
+    # The driver counts the cards of gpu1 otherwise than their files are numbered.
+    minors = {f"0000:0{index}:00.0": 3 - index for index in range(4)}
+    return {
+        "cluster": "plant",
+        "controllers": ["ctl"],
+        "nodes": ["gpu2", "gpu1"],
+        "facts": {
+            "ctl": {"mlops_slurm": {"hostname": "ctl"}},
+            "gpu1": facts("gpu1", [card(index) for index in range(4)], minors=minors),
+            "gpu2": facts("gpu2", []),
+        },
+        "addresses": {"ctl": "10.0.0.1", "gpu1": "10.0.0.11", "gpu2": "10.0.0.12"},
+        "groups": {"gpu": ["gpu1", "gpu2"], "big": ["gpu1"]},
+        "teams": [{"name": "vision", "members": ["anna"], "gpus": 3}],
+        "partitions": [{"name": "main", "default": True}],
+        "database": {"host": "db", "database": "acct", "user": "slurm", "password": "x1"},
+        "reserved_memory_mib": 2048,
+        "cgroup": "auto",
+        "node_timeout": 300,
+        **more,
+    }
+
+
+def line(text: str, start: str) -> str:
+    found = [row for row in text.splitlines() if row.startswith(start)]
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_nodes_are_written_as_they_were_measured() -> None:
+    plan = answer(asked())
+    assert plan["findings"] == []
+    assert line(plan["slurm_conf"], "NodeName=gpu1") == (
+        "NodeName=gpu1 NodeAddr=10.0.0.11 CPUs=64 Sockets=2 CoresPerSocket=16 ThreadsPerCore=2"
+        " RealMemory=509696 MemSpecLimit=2048 Gres=gpu:nvidia_a100_sxm4_40gb:4 State=UNKNOWN"
+    )
+    assert "Gres" not in line(plan["slurm_conf"], "NodeName=gpu2")
+    assert "SlurmctldHost=ctl(10.0.0.1)" in plan["slurm_conf"]
+    assert "AccountingStorageEnforce=associations,limits,qos" in plan["slurm_conf"]
+    assert "Nodes=gpu1,gpu2 Default=YES" in line(plan["slurm_conf"], "PartitionName=main")
+
+
+def test_the_order_of_the_inventory_changes_nothing() -> None:
+    assert answer(asked(nodes=["gpu1", "gpu2"])) == answer(asked())
+
+
+def test_gpus_have_the_file_that_the_driver_names_and_not_their_place_in_the_count() -> None:
+    plan = answer(asked(owners={"gpu1": {"GPU-0": "serving", "GPU-2": "scheduler"}}))
+    assert line(plan["gres_conf"], "NodeName=gpu1") == (
+        "NodeName=gpu1 Name=gpu Type=nvidia_a100_sxm4_40gb"
+        " File=/dev/nvidia0,/dev/nvidia1,/dev/nvidia2"
+    )
+    assert [gpu["uuid"] for gpu in plan["nodes"]["gpu1"]["gpus"]] == ["GPU-3", "GPU-2", "GPU-1"]
+
+
+def test_a_gpu_that_serves_is_in_no_file_of_slurm() -> None:
+    plan = answer(asked(owners={"gpu1": {f"GPU-{index}": "serving" for index in range(4)}}))
+    assert "nvidia" not in plan["gres_conf"] + plan["slurm_conf"]
+    assert plan["nodes"]["gpu1"]["gpus"] == []
+
+
+def test_the_placement_of_the_plan_says_which_gpus_serve() -> None:
+    workloads = [{"name": "chat", "kind": "serving"}, {"name": "fit", "kind": "training"}]
+    row = {"workload": "chat", "replica": 0, "host": "gpu1", "gpu_ids": ["GPU-3"]}
+    gone = {"workload": "left", "replica": 0, "host": "gpu1", "gpu_ids": ["GPU-1"]}
+    plan = answer(asked(workloads=workloads, placement=[row, gone]))
+    assert [gpu["uuid"] for gpu in plan["nodes"]["gpu1"]["gpus"]] == ["GPU-2", "GPU-1", "GPU-0"]
+    both = [row, {**row, "workload": "fit"}]
+    found = answer(asked(workloads=workloads, placement=both))["findings"]
+    assert [(one["id"], one["severity"]) for one in found] == [
+        ("job_scheduler.owned_twice", "fail")
+    ]
+    assert "GPU GPU-3 is planned for chat and for the jobs of fit" in found[0]["found"]
+
+
+def test_mig_instances_are_given_one_by_one_with_every_file() -> None:
+    rows = asked()
+    one = {"gpu_instance_id": 3, "compute_instance_id": 0, "memory_mib": 9856.0}
+    other = {"gpu_instance_id": 4, "compute_instance_id": 0, "memory_mib": 9856.0}
+    rows["facts"]["gpu1"]["mlops_supply"]["gpus"]["gpus"] = [
+        card(2, mig_mode="Enabled", mig_instances=[one, other])
+    ]
+    plan = answer(rows)
+    assert line(plan["gres_conf"], "NodeName=gpu1") == (
+        "NodeName=gpu1 Name=gpu Type=nvidia_a100_sxm4_40gb.mig_10gb MultipleFiles=/dev/nvidia1,"
+        "/dev/nvidia-caps/nvidia-cap30,/dev/nvidia-caps/nvidia-cap31"
+    )
+    # The other instance lacks a file: it is said, and not given away.
+    assert [found["id"] for found in plan["findings"]] == ["job_scheduler.gpu_device"]
+    assert "MIG instance 4/0 of GPU-2" in plan["findings"][0]["found"]
+
+
+@pytest.mark.parametrize(
+    ("change", "check", "severity", "words"),
+    [
+        ({"minors": {}}, "gpu_minor", "warn", "it is taken to be /dev/nvidia0"),
+        ({"devices": []}, "gpu_device", "warn", "has no device file (/dev/nvidia3)"),
+        ({"hostname": "gpu2"}, "hostname", "fail", "gpu1 and gpu2 have the same host name, gpu2"),
+        ({"cgroup": {"version": "v1"}}, "cgroup", "fail", "has no cgroups that Slurm can use"),
+    ],
+)
+def test_what_a_host_lacks_is_said_on_it(
+    change: dict[str, Any], check: str, severity: str, words: str
+) -> None:
+    rows = asked()
+    rows["facts"]["gpu1"]["mlops_slurm"].update(change)
+    found = [one for one in answer(rows)["findings"] if one["host"] == "gpu1"]
+    assert {(one["id"], one["severity"]) for one in found} == {(f"job_scheduler.{check}", severity)}
+    assert words in found[0]["found"]
+    assert found[0]["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"partitions": []}, "job_scheduler_partitions: must have at least one partition"),
+        (
+            {"partitions": [{"name": "a", "groups": ["edge"]}]},
+            "job_scheduler_partitions[0].groups: 'edge' is no group with nodes; there is big, gpu",
+        ),
+        (
+            {"partitions": [{"name": "a", "teams": ["txt"]}]},
+            "job_scheduler_partitions[0].teams: 'txt' is no team in mlops_teams; there is vision",
+        ),
+        (
+            {"partitions": [{"name": "a", "max_time": "2 days"}]},
+            "job_scheduler_partitions[0].max_time: must be minutes, HH:MM:SS",
+        ),
+        (
+            {"partitions": [{"name": "a"}, {"name": "a"}]},
+            "job_scheduler_partitions[1].name: 'a' is there twice",
+        ),
+        (
+            {"partitions": [{"name": "a", "default": True}, {"name": "b", "default": True}]},
+            "job_scheduler_partitions: has more than one default",
+        ),
+        ({"extra": {"SlurmUser": "x"}}, "job_scheduler_extra_settings.SlurmUser: is written by"),
+        ({"extra": {"MaxJobCount": "1\n2"}}, "job_scheduler_extra_settings.MaxJobCount: must be"),
+        ({"database": {}}, "there is no database for the accounting"),
+        (
+            {"database": {"host": "db", "database": "a", "user": "u", "password": "a#b"}},
+            "job_scheduler_accounting_db.password: has a space, a quote or one of",
+        ),
+        ({"teams": [{"name": "a"}]}, "mlops_teams[0].members: is missing"),
+        ({"reserved_memory_mib": 600_000}, "600,000 MiB are not for jobs"),
+        ({"node_timeout": "soon"}, "job_scheduler_node_timeout: must be a number"),
+    ],
+)
+def test_every_refusal_is_a_finding_that_stops(change: dict[str, Any], words: str) -> None:
+    stops = [row for row in answer(asked(**change))["findings"] if row["severity"] == "fail"]
+    assert stops
+    assert words in stops[0]["found"]
+    assert stops[0]["remedy"]
+
+
+def test_a_host_that_was_not_measured_stops_the_run() -> None:
+    rows = asked()
+    del rows["facts"]["gpu2"]
+    found = answer(rows)["findings"]
+    assert [(one["id"], one["host"]) for one in found] == [("job_scheduler.unmeasured", "gpu2")]
+
+
+def test_without_cgroups_everywhere_nothing_is_enforced_and_that_is_said_on_every_host() -> None:
+    rows = asked()
+    for name in ("gpu1", "gpu2"):
+        rows["facts"][name]["mlops_slurm"]["cgroup"] = {"version": "v1"}
+    plan = answer(rows)
+    assert plan["cgroup"] == "disabled"
+    assert "CgroupPlugin=disabled" in plan["cgroup_conf"]
+    assert "TaskPlugin=task/affinity\n" in plan["slurm_conf"]
+    assert "JobAcctGatherParams=OverMemoryKill" in plan["slurm_conf"]
+    assert [(one["host"], one["severity"]) for one in plan["findings"]] == [
+        ("gpu1", "warn"),
+        ("gpu2", "warn"),
+    ]
+
+
+def test_cgroups_of_version_1_are_taken_where_they_are_mounted() -> None:
+    rows = asked(cgroup_mountpoint="/run/cgv1/")
+    for name in ("gpu1", "gpu2"):
+        rows["facts"][name]["mlops_slurm"]["cgroup"] = {
+            "version": "v1",
+            "v1_mountpoints": ["/run/cgv1"],
+        }
+    plan = answer(rows)
+    assert plan["findings"] == []
+    for row in ("CgroupPlugin=cgroup/v1", "CgroupMountpoint=/run/cgv1", "ConstrainDevices=yes"):
+        assert row in plan["cgroup_conf"].splitlines()
+    assert "ProctrackType=proctrack/cgroup" in plan["slurm_conf"]
+
+
+def test_version_2_needs_its_controllers() -> None:
+    rows = asked()
+    for name in ("gpu1", "gpu2"):
+        rows["facts"][name]["mlops_slurm"]["cgroup"] = {"version": "v2", "controllers": ["hugetlb"]}
+    assert answer(rows)["cgroup"] == "disabled"
+    assert answer(asked())["cgroup"] == "v2"
+
+
+def test_what_serves_beside_slurm_is_not_given_to_jobs() -> None:
+    plan = answer(asked(reserved={"gpu1": {"memory_mib": 32_000, "cpu_cores": 7.5}}))
+    row = line(plan["slurm_conf"], "NodeName=gpu1")
+    assert " MemSpecLimit=34048 " in row
+    assert " CoreSpecCount=4 " in row
+
+
+def test_the_way_to_the_database_is_verified_where_an_authority_is_known() -> None:
+    plain = answer(asked())["slurmdbd_conf"]
+    assert "StorageParameters" not in plain
+    database = {**asked()["database"], "ca_file": "/etc/mlops/tls/ca.crt", "port": 3307}
+    tls = answer(asked(database=database))["slurmdbd_conf"].splitlines()
+    assert {"StorageParameters=SSL_CA=/etc/mlops/tls/ca.crt", "StoragePort=3307"} <= set(tls)
+
+
+def test_partitions_have_the_nodes_of_their_groups_and_the_teams_they_take() -> None:
+    rows = [{"name": "big", "groups": ["big"], "teams": ["vision"], "max_time": "1-00:00:00"}]
+    assert line(answer(asked(partitions=rows))["slurm_conf"], "PartitionName=big") == (
+        "PartitionName=big Nodes=gpu1 Default=NO MaxTime=1-00:00:00 AllowAccounts=vision"
+        " PriorityTier=1 State=UP"
+    )
+
+
+def test_nothing_that_was_asked_is_changed() -> None:
+    rows = asked()
+    before = deepcopy(rows)
+    answer(rows)
+    assert rows == before
+
+
+def test_figures_of_hosts() -> None:
+    assert topology({"sockets": 2, "cores": 32, "threads": 64}) == (2, 16, 2)
+    assert topology({"threads": 6, "cores": 4, "sockets": 1}) == (1, 6, 1)  # big and little cores
+    assert topology({}) == (1, 1, 1)
+    assert memory(24_105) == 23_808
+    assert bus_of("00000000:65:00.0") == bus_of("0000:65:00.0") == "0000:65:00.0"
+    assert type_of("NVIDIA H100 80GB HBM3") == "nvidia_h100_80gb_hbm3"
