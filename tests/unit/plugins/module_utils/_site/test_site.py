@@ -424,6 +424,7 @@ def test_alert_rules_come_from_the_roles_that_have_some() -> None:
         "object_store": "/collection/roles/object_store/files/alerts.yml",
         "gateway": "/collection/roles/gateway/files/alerts.yml",
         "gpu_driver": "/collection/roles/gpu_driver/files/alerts.yml",
+        "job_scheduler": "/collection/roles/job_scheduler/files/alerts.yml",
         "model_serving": "/collection/roles/model_serving/files/alerts.yml",
     }
 
