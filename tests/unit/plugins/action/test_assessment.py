@@ -40,6 +40,7 @@ def site(without: str = "", **own: Any) -> dict[str, Any]:
     hostvars = {
         host: {
             "mlops_host_labels": LABELS[host],
+            "mlops_teams": VARIABLES["mlops_teams"],
             "ansible_facts": {
                 "mlops_supply": {"host": host, "failed": "no Python"}
                 if host == without
@@ -362,7 +363,8 @@ def test_what_cannot_be_lost_refuses_the_site(tmp_path: Path, lost: list[str], s
 def test_work_that_cannot_be_started_refuses_the_site(tmp_path: Path) -> None:
     run = {"command": ["true"], "team": "vision"}
     rows = [{"name": "t", "kind": "training", "requests": {"cpu_cores": 1}, "run": run}]
-    report, _placement = assess(tmp_path, workloads=rows)
+    variables = {**site(), "groups": {**GROUPS, "scheduler": []}}
+    report, _placement = assess(tmp_path, variables, workloads=rows)
     assert report["exit_code"] == 1
     assert stopping(report) == ["t is started by a scheduler, and the inventory has none"]
     teams = [{"name": "vision", "members": ["anna"]}]
