@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import os
 import re
 import sys
@@ -393,7 +394,7 @@ def _place(text: str | None, words: Sequence[str], first: int) -> int | None:
 
 
 def _whole(value: float | None) -> int | None:
-    return None if value is None or value != value else round(value)
+    return None if value is None or math.isnan(value) else round(value)
 
 
 # ------------------------------------------------------------------ nvidia-smi

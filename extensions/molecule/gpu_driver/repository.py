@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 """Makes a flat, signed repository of stand-ins for the packages of NVIDIA's; runs on a host."""
 
 from __future__ import annotations
