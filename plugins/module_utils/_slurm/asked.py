@@ -11,7 +11,7 @@ from typing import Any
 from .._findings.shape import ShapeError, whole
 from .._site.teams import Team, parse_teams
 from .._workloads.owners import OwnedTwice, owners
-from .._workloads.placed import Placed
+from .._workloads.placed import Placed, rows_of
 from .nodes import SCHEDULER, Wrong
 from .plan import Host, Plan, Said, choose, finding, plan
 from .settings import (
@@ -86,7 +86,7 @@ def _owners(asked: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             host=str(row["host"]),
             gpu_ids=tuple(row.get("gpu_ids") or ()),
         )
-        for row in asked.get("placement") or ()
+        for row in rows_of(asked.get("placement") or ())
         if row.get("workload") in kinds
     ]
     named = {host: dict(held) for host, held in (asked.get("owners") or {}).items()}

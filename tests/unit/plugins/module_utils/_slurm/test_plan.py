@@ -118,6 +118,9 @@ def test_the_placement_of_the_plan_says_which_gpus_serve() -> None:
     gone = {"workload": "left", "replica": 0, "host": "gpu1", "gpu_ids": ["GPU-1"]}
     plan = answer(asked(workloads=workloads, placement=[row, gone]))
     assert [gpu["uuid"] for gpu in plan["nodes"]["gpu1"]["gpus"]] == ["GPU-2", "GPU-1", "GPU-0"]
+    # As the assessment of the same run has it: by host, and without its name in the rows.
+    by_host = {"gpu1": [{key: row[key] for key in row if key != "host"}]}
+    assert answer(asked(workloads=workloads, placement=by_host)) == plan
     both = [row, {**row, "workload": "fit"}]
     found = answer(asked(workloads=workloads, placement=both))["findings"]
     assert [(one["id"], one["severity"]) for one in found] == [
