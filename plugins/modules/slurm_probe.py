@@ -20,6 +20,10 @@ options:
     description: Role whose things in the host's ledger are the platform's own.
     type: str
     default: job_scheduler
+  reach:
+    description: Host, by name or address, whose addresses as this host sees them are told.
+    type: str
+    default: ""
 extends_documentation_fragment: [mlops.onprem.read_only]
 """
 
@@ -53,11 +57,17 @@ ansible_facts:
           description: Minor numbers of what opens MIG instances.
           type: dict
           returned: always
+        reach:
+          description: Addresses of O(reach). Empty where it is not known here.
+          type: list
+          returned: always
         foreign:
           description: Signs of a Slurm or munge of somebody else.
           type: list
           returned: always
 """
+
+import socket
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
@@ -66,15 +76,28 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import p
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.tree import Host
 
 
+def addresses(name: str) -> list[str]:
+    """Every address of a host, in one order; none where its name leads nowhere."""
+    try:
+        rows = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP) if name else []
+    except OSError:
+        return []
+    return sorted({str(row[4][0]) for row in rows})
+
+
 def work(module: AnsibleModule) -> dict[str, object]:
     ours = bool(Book.peek().of(module.params["role"]))
-    return {"changed": False, "ansible_facts": {"mlops_slurm": probe(Host(), ours)}}
+    told = {**probe(Host(), ours), "reach": addresses(module.params["reach"])}
+    return {"changed": False, "ansible_facts": {"mlops_slurm": told}}
 
 
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={"role": {"type": "str", "default": "job_scheduler"}},
+            argument_spec={
+                "role": {"type": "str", "default": "job_scheduler"},
+                "reach": {"type": "str", "default": ""},
+            },
             supports_check_mode=True,
         ),
         work,

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import SlurmError
+from .nodes import DENIED
 
 ROOT = "root"
 GPU = "gres/gpu"
+# GPUs that serve, of which a job may not have any. A job that asks for more than its team may ever
+# have at once is refused when it is sent, and does not wait for ever.
+NO_JOBS = f"gres/{DENIED}"
+REFUSE = "DenyOnLimit"
 # How the state is asked for, always with -nP: no heading, fields between bars.
-QOS_FIELDS = "name,description,grptres,grpjobs"
+QOS_FIELDS = "name,description,grptres,grpjobs,flags"
 ACCOUNT_FIELDS = "account,description"
 ASSOCIATION_FIELDS = "account,user,fairshare,qos,defaultqos"
 QUESTIONS = (
@@ -44,6 +49,7 @@ class Qos:
     description: str
     gpus: int | None = None
     jobs: int | None = None
+    closed: bool = False  # jobs that ask for what serves are refused
     other: tuple[str, ...] = ()  # limits that we do not set: somebody's hand
 
 
@@ -98,10 +104,12 @@ def parse_state(clusters: str, qos: str, accounts: str, associations: str) -> St
 def _qos(row: Mapping[str, str]) -> Qos:
     limits = dict(part.partition("=")[::2] for part in row["grptres"].split(",") if part)
     gpus = limits.pop(GPU, None)
+    served = limits.pop(NO_JOBS, None)
     return Qos(
         row["description"],
         None if gpus is None else int(gpus),
         int(row["grpjobs"]) if row["grpjobs"] else None,
+        served == "0" and REFUSE in row["flags"].split(","),
         tuple(sorted(f"{key}={value}" for key, value in limits.items())),
     )
 
@@ -147,8 +155,9 @@ def _descriptions(state: State) -> dict[str, str]:
 def _limits(team: Wanted) -> dict[str, str]:
     """-1 takes a limit away."""
     return {
-        "GrpTRES": f"{GPU}={-1 if team.gpus is None else team.gpus}",
+        "GrpTRES": f"{GPU}={-1 if team.gpus is None else team.gpus},{NO_JOBS}=0",
         "GrpJobs": str(-1 if team.max_jobs is None else team.max_jobs),
+        "Flags": REFUSE,
     }
 
 
@@ -166,7 +175,7 @@ def _team(state: State, team: Wanted, cluster: str, mark: str) -> Iterable[Chang
             ("add", "qos", team.name, f"Description={mark}", *limits),
             f"add the QoS {team.name}: {_said(team)}",
         )
-    elif (there.gpus, there.jobs) != (team.gpus, team.max_jobs):
+    elif (there.gpus, there.jobs, there.closed) != (team.gpus, team.max_jobs, True):
         yield Change(
             ("modify", "qos", "where", f"name={team.name}", "set", *limits),
             f"change the QoS {team.name}: {_said(team)}",

@@ -84,7 +84,7 @@ def to_drain(
 
 def _less(node: Present, new: Mapping[str, Any]) -> bool:
     return (
-        node.gres != new["gres"]
+        set(node.gres.split(",")) != set(new["gres"].split(","))
         or node.cpus > int(new["cpus"])
         or node.memory_mib > int(new["memory_mib"])
     )

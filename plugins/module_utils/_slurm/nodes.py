@@ -15,6 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 SCHEDULER = "scheduler"
+# Slurm keeps a job from every device file that it knows and did not give to the job. What no job
+# may have is therefore known to it as another kind of thing, of which no team may have any.
+DENIED = "served"
 NVIDIA = "NVIDIA"
 # slurmd refuses to serve with less memory than is written down, and the kernel tells a little
 # less or more after an update: one part in a hundred stays out, in steps that hide the rest.
@@ -33,7 +36,11 @@ class Card:
 
 @dataclass(frozen=True)
 class Node:
-    """A node as Slurm is told of it. ``spec_*`` is what jobs do not get of the rest."""
+    """A node as Slurm is told of it. ``spec_*`` is what jobs do not get of the rest.
+
+    ``denied`` are device files of GPUs that no job may open: those that serve, and those that no
+    plan may use.
+    """
 
     name: str
     hostname: str
@@ -45,6 +52,7 @@ class Node:
     spec_memory_mib: int = 0
     spec_cores: int = 0
     cards: tuple[Card, ...] = ()
+    denied: tuple[str, ...] = ()
     groups: tuple[str, ...] = ()
 
     @property
@@ -61,8 +69,9 @@ class Node:
 
     @property
     def gres(self) -> str:
-        """``gpu:nvidia_h100:2``; empty without GPUs."""
-        return ",".join(f"gpu:{name}:{count}" for name, count in self.types.items())
+        """``gpu:nvidia_h100:2,served:1``; empty without GPUs."""
+        found = [f"gpu:{name}:{count}" for name, count in self.types.items()]
+        return ",".join(found + [f"{DENIED}:{len(self.denied)}"] * bool(self.denied))
 
 
 @dataclass(frozen=True)
@@ -128,6 +137,16 @@ def cards_of(
             found.append((minor, card))
     found.sort(key=lambda one: one[0])
     return tuple(card for _minor_number, card in found), tuple(wrong)
+
+
+def denied_of(cards: Sequence[Card], told: Mapping[str, Any]) -> tuple[str, ...]:
+    """Device files of the host that belong to no GPU of jobs, whoever owns them, by their number.
+
+    A card of which jobs have MIG instances is theirs: serving holds whole cards of a node.
+    """
+    given = {file for card in cards for file in card.files}
+    rest = {str(file) for file in told.get("devices") or ()} - given
+    return tuple(sorted(rest, key=lambda file: (len(file), file)))
 
 
 def _minor(row: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[int, bool]:
@@ -222,6 +241,7 @@ def node_of(
         spec_memory_mib=spare,
         spec_cores=max(0, held),
         cards=cards,
+        denied=denied_of(cards, told),
         groups=tuple(groups),
     ), wrong
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .nodes import Card, Node
+from .nodes import DENIED, Card, Node
 from .settings import DISABLED, V1, Controller, Database, Partition, Settings
 
 MARK = "# Written by mlops.onprem; changes made here are overwritten."
@@ -59,7 +59,7 @@ def slurm_conf(settings: Settings, nodes: Sequence[Node]) -> str:
             ("SelectType", "select/cons_tres"),
             ("SelectTypeParameters", "CR_Core_Memory"),
             ("DefMemPerCPU", _memory_per_cpu(nodes)),
-            ("GresTypes", "gpu"),
+            ("GresTypes", f"gpu,{DENIED}"),
             *(UNENFORCED if settings.cgroup == DISABLED else ENFORCED),
             ("TaskProlog", settings.task_prolog),
         ]
@@ -70,7 +70,7 @@ def slurm_conf(settings: Settings, nodes: Sequence[Node]) -> str:
             ("AccountingStorageType", "accounting_storage/slurmdbd"),
             ("AccountingStorageHost", head.address),
             ("AccountingStoragePort", settings.accounting_port),
-            ("AccountingStorageTRES", "gres/gpu"),
+            ("AccountingStorageTRES", f"gres/gpu,gres/{DENIED}"),
             ("AccountingStorageEnforce", "associations,limits,qos"),
             # The comment of a job is what says which workload it is, after it has ended, too.
             ("AccountingStoreFlags", "job_comment"),
@@ -145,6 +145,8 @@ def gres_conf(nodes: Sequence[Node]) -> str:
     for node in nodes:
         for kind in node.types:
             lines += _gres(node.name, kind, [card for card in node.cards if card.type == kind])
+        if node.denied:
+            lines.append(f"NodeName={node.name} Name={DENIED} File={','.join(node.denied)}")
     return "\n".join(lines) + "\n"
 
 

@@ -23,7 +23,11 @@ VISION = Wanted("vision", ("anna", "ben"), 3, 2)
 TEXT = Wanted("text", ("carl",), None, 1, 2)
 # As sacctmgr -nP of Slurm 24.11 wrote it.
 CLUSTERS = "plant\n"
-QOS = f"normal|Normal QOS default||\nvision|{MARK}|gres/gpu=3|\ntext|{MARK}||2\n"
+QOS = (
+    "normal|Normal QOS default|||\n"
+    f"vision|{MARK}|gres/gpu=3,gres/served=0||DenyOnLimit\n"
+    f"text|{MARK}|gres/served=0|2|DenyOnLimit\n"
+)
 ACCOUNTS = f"root|default root account\nvision|{MARK}\ntext|{MARK}\nold|somebody's\n"
 ASSOCIATIONS = (
     "root||1|normal|\nroot|root|1|normal|\nvision||2|vision|vision\nvision|anna|1|vision|vision\n"
@@ -50,7 +54,8 @@ def test_an_empty_accounting_gets_everything_in_order() -> None:
     ]
     calls = [" ".join(change.argv) for change in plan(State(), [TEXT], "plant", MARK)]
     assert calls[1:] == [
-        f"add qos text Description={MARK} GrpTRES=gres/gpu=-1 GrpJobs=2",
+        f"add qos text Description={MARK} GrpTRES=gres/gpu=-1,gres/served=0 GrpJobs=2"
+        " Flags=DenyOnLimit",
         f"add account text Cluster=plant Description={MARK} Organization=mlops Fairshare=1"
         " QOS=text DefaultQOS=text",
         "add user carl Account=text Cluster=plant",
@@ -69,7 +74,21 @@ def test_limits_and_members_follow_the_inventory() -> None:
 
 def test_no_gpus_at_all_is_a_limit() -> None:
     calls = plan(STATE, [replace(VISION, gpus=0), TEXT], "plant", MARK)
-    assert calls[0].argv[-2:] == ("GrpTRES=gres/gpu=0", "GrpJobs=-1")
+    assert calls[0].argv[-3:] == (
+        "GrpTRES=gres/gpu=0,gres/served=0",
+        "GrpJobs=-1",
+        "Flags=DenyOnLimit",
+    )
+
+
+@pytest.mark.parametrize(
+    ("now", "then"), [(",gres/served=0", ""), ("||DenyOnLimit", "||"), ("served=0", "served=4")]
+)
+def test_a_team_that_could_ask_for_what_serves_is_closed(now: str, then: str) -> None:
+    state = parse_state(CLUSTERS, QOS.replace(now, then, 1), ACCOUNTS, ASSOCIATIONS)
+    calls = plan(state, [VISION, TEXT], "plant", MARK)
+    assert [call.text for call in calls] == ["change the QoS vision: 3 GPUs at once"]
+    assert "GrpTRES=gres/gpu=3,gres/served=0" in calls[0].argv
 
 
 def test_a_team_that_left_goes_with_its_users_and_nobody_else_does() -> None:
@@ -84,7 +103,7 @@ def test_a_team_that_left_goes_with_its_users_and_nobody_else_does() -> None:
     ("accounts", "qos", "words"),
     [
         ("vision|physics department", "", "the account vision is in Slurm's accounting already"),
-        ("", "vision|fast lane||", "the QoS vision is in Slurm's accounting already"),
+        ("", "vision|fast lane|||", "the QoS vision is in Slurm's accounting already"),
         (f"vision|{mark_of('other')}", "", "give the team another name in mlops_teams"),
     ],
 )
@@ -94,5 +113,5 @@ def test_what_is_somebody_elses_is_refused(accounts: str, qos: str, words: str) 
 
 
 def test_an_answer_that_nobody_understands_is_an_error() -> None:
-    with pytest.raises(SlurmError, match="sacctmgr answered with 1 fields, not 4"):
+    with pytest.raises(SlurmError, match="sacctmgr answered with 1 fields, not 5"):
         parse_state(CLUSTERS, "warning", "", "")

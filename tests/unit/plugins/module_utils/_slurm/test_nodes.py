@@ -23,21 +23,21 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.tree import H
 # As scontrol show node -o of Slurm 24.11 wrote it.
 NODES = (
     "NodeName=gpu1 Arch=x86_64 CoresPerSocket=2  CPUAlloc=1 CPUEfctv=2 CPUTot=2 CPULoad=0.39"
-    " AvailableFeatures=(null) Gres=gpu:a100:4(S:0) NodeAddr=10.0.0.1 NodeHostName=gpu1"
+    " AvailableFeatures=(null) Gres=gpu:a100:4(S:0),served:1(S:0) NodeAddr=10.0.0.1 NodeHostName=gpu1"
     " RealMemory=23808 AllocMem=200 State=MIXED+DRAIN ThreadsPerCore=1 Partitions=main"
     " CfgTRES=cpu=2,mem=23808M,billing=2,gres/gpu=4 AllocTRES=cpu=1,mem=200M,gres/gpu=2"
     f" Reason={CHANGING} [root@2026-11-28T20:15:00]\n"
     "NodeName=gpu2 CPUAlloc=0 CPUTot=2 Gres=(null) RealMemory=23808 State=IDLE* Partitions=main\n"
 )
 SAME = {
-    "gpu1": {"cpus": 2, "memory_mib": 23808, "gres": "gpu:a100:4"},
+    "gpu1": {"cpus": 2, "memory_mib": 23808, "gres": "gpu:a100:4,served:1"},
     "gpu2": {"cpus": 2, "memory_mib": 23808, "gres": ""},
 }
 
 
 def test_nodes_are_read_as_slurm_writes_them() -> None:
     first, second = parse_nodes("slurm 24.11\n" + NODES)
-    assert (first.gres, first.drained, first.busy) == ("gpu:a100:4", True, True)
+    assert (first.gres, first.drained, first.busy) == ("gpu:a100:4,served:1", True, True)
     assert first.reason.startswith(CHANGING)
     assert (second.gres, second.drained, second.busy) == ("", False, False)
 
@@ -50,6 +50,8 @@ def test_a_node_that_stays_as_it_is_keeps_its_jobs() -> None:
     ("change", "drains"),
     [
         ({"gres": "gpu:a100:3"}, True),
+        ({"gres": "gpu:a100:4"}, True),  # what no job may have has changed
+        ({"gres": "served:1,gpu:a100:4"}, False),
         ({"cpus": 1}, True),
         ({"memory_mib": 20000}, True),
         ({"cpus": 4, "memory_mib": 30000}, False),  # more than before disturbs no job

@@ -42,7 +42,7 @@ def facts(name: str, cards: list[dict[str, Any]], **told: Any) -> dict[str, Any]
         "mlops_slurm": {
             "hostname": name,
             "cgroup": CGROUP_2,
-            "devices": [f"/dev/nvidia{index}" for index in range(4)],
+            "devices": [f"/dev/nvidia{index}" for index in range(len(cards))],
             "minors": {},
             "capabilities": MIG_MINORS,
             **told,
@@ -99,17 +99,42 @@ def test_the_order_of_the_inventory_changes_nothing() -> None:
 
 def test_gpus_have_the_file_that_the_driver_names_and_not_their_place_in_the_count() -> None:
     plan = answer(asked(owners={"gpu1": {"GPU-0": "serving", "GPU-2": "scheduler"}}))
-    assert line(plan["gres_conf"], "NodeName=gpu1") == (
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=gpu") == (
         "NodeName=gpu1 Name=gpu Type=nvidia_a100_sxm4_40gb"
         " File=/dev/nvidia0,/dev/nvidia1,/dev/nvidia2"
     )
     assert [gpu["uuid"] for gpu in plan["nodes"]["gpu1"]["gpus"]] == ["GPU-3", "GPU-2", "GPU-1"]
 
 
-def test_a_gpu_that_serves_is_in_no_file_of_slurm() -> None:
+def test_a_gpu_that_serves_is_known_as_what_no_job_may_have() -> None:
     plan = answer(asked(owners={"gpu1": {f"GPU-{index}": "serving" for index in range(4)}}))
-    assert "nvidia" not in plan["gres_conf"] + plan["slurm_conf"]
+    assert "Name=gpu " not in plan["gres_conf"]
+    assert "nvidia" not in plan["slurm_conf"]
     assert plan["nodes"]["gpu1"]["gpus"] == []
+    assert line(plan["gres_conf"], "NodeName=gpu1") == (
+        "NodeName=gpu1 Name=served File=/dev/nvidia0,/dev/nvidia1,/dev/nvidia2,/dev/nvidia3"
+    )
+    assert " Gres=served:4 " in line(plan["slurm_conf"], "NodeName=gpu1")
+    assert "GresTypes=gpu,served" in plan["slurm_conf"]
+    assert "AccountingStorageTRES=gres/gpu,gres/served" in plan["slurm_conf"]
+
+
+def test_every_device_file_is_a_gpu_of_jobs_or_denied_to_them() -> None:
+    rows = asked(owners={"gpu1": {"GPU-2": "serving"}})
+    told = rows["facts"]["gpu1"]["mlops_slurm"]
+    told["devices"] = [f"/dev/nvidia{index}" for index in range(12)]
+    rows["facts"]["gpu1"]["mlops_supply"]["gpus"]["gpus"][1]["lost"] = True
+    plan = answer(rows)
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=gpu").endswith("/dev/nvidia0,/dev/nvidia3")
+    denied = ",".join(f"/dev/nvidia{index}" for index in (1, 2, *range(4, 12)))
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=served").endswith(f" File={denied}")
+    assert plan["nodes"]["gpu1"]["gres"] == "gpu:nvidia_a100_sxm4_40gb:2,served:10"
+
+
+def test_a_host_whose_driver_tells_nothing_gives_no_job_its_devices() -> None:
+    rows = asked()
+    rows["facts"]["gpu1"]["mlops_supply"]["gpus"] = {"gpus": []}
+    assert answer(rows)["nodes"]["gpu1"]["gres"] == "served:4"
 
 
 def test_the_placement_of_the_plan_says_which_gpus_serve() -> None:
@@ -137,7 +162,7 @@ def test_mig_instances_are_given_one_by_one_with_every_file() -> None:
         card(2, mig_mode="Enabled", mig_instances=[one, other])
     ]
     plan = answer(rows)
-    assert line(plan["gres_conf"], "NodeName=gpu1") == (
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=gpu") == (
         "NodeName=gpu1 Name=gpu Type=nvidia_a100_sxm4_40gb.mig_10gb MultipleFiles=/dev/nvidia1,"
         "/dev/nvidia-caps/nvidia-cap30,/dev/nvidia-caps/nvidia-cap31"
     )
