@@ -4,6 +4,7 @@
 """Slurm: from measured hosts, owners of GPUs and teams to its configuration and its accounts.
 
 nodes     what a node offers to jobs, of what was measured there
+share     what jobs do not get of a host
 settings  what the site says of the cluster
 texts     the files that Slurm reads
 plan      all of it together, with what is to be said about it

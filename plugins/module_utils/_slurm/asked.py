@@ -11,7 +11,7 @@ from typing import Any
 from .._findings.shape import ShapeError, whole
 from .._site.teams import Team, parse_teams
 from .._workloads.owners import OwnedTwice, owners
-from .._workloads.placed import Placed, rows_of
+from .._workloads.placed import Placed, of_inventory
 from .nodes import SCHEDULER, Wrong
 from .plan import Host, Plan, Said, choose, finding, plan
 from .settings import (
@@ -23,6 +23,7 @@ from .settings import (
     parse_extra,
     parse_partitions,
 )
+from .share import Amount, amount_of, held, total
 
 NOTHING = Plan((), "", "", "", "", ())
 SENTENCE = "a value as the README of job_scheduler describes it"
@@ -45,14 +46,18 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     of the inventory that nodes are told by.
     """
     head = str(asked["controllers"][0])
+    replicas: tuple[Placed, ...] = ()
+    twice = []
     try:
-        asked = {**asked, "owners": _owners(asked)}
-        twice = []
+        replicas = _replicas(asked)
+        asked = {**asked, "owners": _owners(asked, replicas)}
     except OwnedTwice as error:
         twice = [_wrong(head, "owned_twice", str(error), "mlops_workloads")]
+    except ShapeError as error:
+        twice = [_wrong(head, "variables", str(error), "mlops_workloads")]
     teams, problems = parse_teams(asked.get("teams"))
     said = twice + [_wrong(head, "teams", problem, "mlops_teams") for problem in problems]
-    hosts = [_host(name, asked) for name in sorted(asked.get("nodes") or ())]
+    hosts = [_host(name, asked, replicas) for name in sorted(asked.get("nodes") or ())]
     said += _unmeasured(hosts)
     hosts = [host for host in hosts if host.supply]
     mountpoint = str(asked.get("cgroup_mountpoint") or "").rstrip("/")
@@ -71,24 +76,16 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     return {**told, "teams": [team.as_dict() for team in teams], "cgroup": cgroup}
 
 
-def _owners(asked: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """Owners of GPUs by the plan's placement, over those that the inventory names.
+def _replicas(asked: Mapping[str, Any]) -> tuple[Placed, ...]:
+    """What the plan places. A row whose workload has left the list holds nothing any more."""
+    try:
+        return of_inventory(asked.get("workloads") or (), asked.get("placement") or ())
+    except ShapeError as error:
+        raise error.within("mlops_workloads") from None
 
-    A row whose workload has left the list holds nothing any more.
-    """
-    rows = asked.get("workloads") or ()
-    kinds = {row.get("name"): row.get("kind") for row in rows if isinstance(row, Mapping)}
-    replicas = [
-        Placed(
-            workload=str(row["workload"]),
-            kind=str(kinds[row["workload"]]),
-            replica=int(row.get("replica") or 0),
-            host=str(row["host"]),
-            gpu_ids=tuple(row.get("gpu_ids") or ()),
-        )
-        for row in rows_of(asked.get("placement") or ())
-        if row.get("workload") in kinds
-    ]
+
+def _owners(asked: Mapping[str, Any], replicas: Sequence[Placed]) -> dict[str, dict[str, str]]:
+    """Owners of GPUs by the plan's placement, over those that the inventory names."""
     named = {host: dict(held) for host, held in (asked.get("owners") or {}).items()}
     planned = {
         host: {gpu: owner for gpu, owner in held.items() if owner != SCHEDULER}
@@ -102,21 +99,33 @@ def _wrong(host: str, check: str, problem: str, variable: str) -> Said:
     return Said(host, Wrong(check, True, problem, SENTENCE, f"mend {variable} in the inventory"))
 
 
-def _host(name: str, asked: Mapping[str, Any]) -> Host:
+def _host(name: str, asked: Mapping[str, Any], replicas: Sequence[Placed]) -> Host:
     facts = (asked.get("facts") or {}).get(name) or {}
-    held = (asked.get("reserved") or {}).get(name) or {}
-    everywhere = float(asked.get("reserved_memory_mib") or 0)
+    supply = facts.get("mlops_supply") or {}
+    size = Amount(
+        float((supply.get("cpu") or {}).get("threads") or 0),
+        float((supply.get("memory") or {}).get("total_mib") or 0),
+    )
+    services = total(
+        [
+            Amount(memory_mib=float(asked.get("reserved_memory_mib") or 0)),
+            amount_of((asked.get("reserved") or {}).get(name) or {}),
+            *(amount_of(row) for row in facts.get("mlops_demand") or ()),
+        ]
+    )
+    here = [one for one in replicas if one.host == name]
+    kept = held(size, services, here, float(asked.get("limit_margin_percent") or 0))
     return Host(
         name=name,
         address=str((asked.get("addresses") or {}).get(name) or name),
         groups=tuple(
             group for group, names in (asked.get("groups") or {}).items() if name in names
         ),
-        supply=facts.get("mlops_supply") or {},
+        supply=supply,
         told=facts.get("mlops_slurm") or {},
         owners=(asked.get("owners") or {}).get(name) or {},
-        spec_memory_mib=everywhere + float(held.get("memory_mib") or 0),
-        spec_cores=float(held.get("cpu_cores") or 0),
+        spec_memory_mib=kept.memory_mib,
+        spec_cores=kept.cpu_cores,
     )
 
 

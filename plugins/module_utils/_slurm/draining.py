@@ -27,6 +27,7 @@ class Present:
     states: tuple[str, ...]
     reason: str = ""
     allocated: int = 0
+    allocated_mib: int = 0
 
     @property
     def drained(self) -> bool:
@@ -55,6 +56,7 @@ def parse_nodes(output: str) -> tuple[Present, ...]:
                 states=tuple(pairs.get("State", "").strip().rstrip("*~#!%$@^-").split("+")),
                 reason=pairs.get("Reason", "").strip(),
                 allocated=int(pairs.get("CPUAlloc") or 0),
+                allocated_mib=int(pairs.get("AllocMem") or 0),
             )
         )
     return tuple(found)
@@ -87,6 +89,9 @@ def _less(node: Present, new: Mapping[str, Any]) -> bool:
         set(node.gres.split(",")) != set(new["gres"].split(","))
         or node.cpus > int(new["cpus"])
         or node.memory_mib > int(new["memory_mib"])
+        # More is held back: that disturbs jobs only where they have it now.
+        or node.allocated > int(new.get("job_cpus", new["cpus"]))
+        or node.allocated_mib > int(new.get("job_memory_mib", new["memory_mib"]))
     )
 
 

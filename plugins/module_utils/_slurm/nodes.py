@@ -9,6 +9,7 @@ and so the file, whatever order it counts them in.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,16 @@ class Node:
     @property
     def cpus(self) -> int:
         return self.sockets * self.cores_per_socket * self.threads_per_core
+
+    @property
+    def job_cpus(self) -> int:
+        """What of the processors jobs get."""
+        return self.cpus - self.spec_cores * self.threads_per_core
+
+    @property
+    def job_memory_mib(self) -> int:
+        """What of the memory jobs get."""
+        return self.memory_mib - self.spec_memory_mib
 
     @property
     def types(self) -> dict[str, int]:
@@ -226,10 +237,11 @@ def node_of(
     sockets, cores, threads = topology(supply.get("cpu") or {})
     total = memory(float((supply.get("memory") or {}).get("total_mib") or 0))
     cards, wrong = cards_of((supply.get("gpus") or {}).get("gpus") or (), told, owners)
-    spare = -(-int(spec_memory_mib) // 64) * 64
+    spare = math.ceil(spec_memory_mib / 64) * 64
     if spare >= total:
         wrong = (*wrong, _nothing_left(spare, total))
-    held = min(-(-int(spec_cores * 100) // 100) // threads, sockets * cores - 1)
+    # Jobs get whole cores, and at least one.
+    held = min(math.ceil(round(spec_cores, 3) / threads), sockets * cores - 1)
     return Node(
         name=name,
         hostname=str(told.get("hostname") or name),
@@ -252,5 +264,6 @@ def _nothing_left(spare: int, total: int) -> Wrong:
         True,
         f"of {total:,} MiB of memory, {spare:,} MiB are not for jobs",
         "memory that is left for jobs",
-        "lower job_scheduler_reserved_memory_mib, or take the host out of the group of nodes",
+        "lower job_scheduler_reserved_memory_mib or job_scheduler_reserved, place less on the host,"
+        " or take it out of the group of nodes",
     )

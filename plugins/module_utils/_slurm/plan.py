@@ -68,6 +68,8 @@ def told_node(node: Node) -> dict[str, Any]:
         "name": node.name,
         "memory_mib": node.memory_mib,
         "cpus": node.cpus,
+        "job_memory_mib": node.job_memory_mib,
+        "job_cpus": node.job_cpus,
         "gres": node.gres,
         "gpus": [
             {"uuid": card.uuid, "type": card.type, "files": list(card.files)} for card in node.cards

@@ -102,7 +102,7 @@ def slurm_conf(settings: Settings, nodes: Sequence[Node]) -> str:
 
 def _memory_per_cpu(nodes: Sequence[Node]) -> object:
     """What a job gets that asks for no memory: its share of the node that has the least."""
-    shares = [(node.memory_mib - node.spec_memory_mib) // max(1, node.cpus) for node in nodes]
+    shares = [node.job_memory_mib // max(1, node.job_cpus) for node in nodes]
     return min(shares) if shares else ""
 
 

@@ -15,6 +15,16 @@ class OwnedTwice(Exception):
     """A GPU is planned for what serves and for jobs. Reads as a sentence."""
 
 
+def serves(one: Placed) -> bool:
+    """Whether a replica is of what serves."""
+    return OWNERS.get(one.kind) == SERVED
+
+
+def scheduled(one: Placed) -> bool:
+    """Whether a replica is a job."""
+    return OWNERS.get(one.kind) == SCHEDULED
+
+
 def owners(
     replicas: Sequence[Placed], gpus: Mapping[str, Sequence[str]]
 ) -> dict[str, dict[str, str]]:

@@ -23,7 +23,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.tree import H
 # As scontrol show node -o of Slurm 24.11 wrote it.
 NODES = (
     "NodeName=gpu1 Arch=x86_64 CoresPerSocket=2  CPUAlloc=1 CPUEfctv=2 CPUTot=2 CPULoad=0.39"
-    " AvailableFeatures=(null) Gres=gpu:a100:4(S:0),served:1(S:0) NodeAddr=10.0.0.1 NodeHostName=gpu1"
+    " AvailableFeatures=(null) Gres=gpu:a100:4(S:0),served:1(S:0) NodeAddr=10.0.0.1"
+    " NodeHostName=gpu1"
     " RealMemory=23808 AllocMem=200 State=MIXED+DRAIN ThreadsPerCore=1 Partitions=main"
     " CfgTRES=cpu=2,mem=23808M,billing=2,gres/gpu=4 AllocTRES=cpu=1,mem=200M,gres/gpu=2"
     f" Reason={CHANGING} [root@2026-11-28T20:15:00]\n"
@@ -54,6 +55,9 @@ def test_a_node_that_stays_as_it_is_keeps_its_jobs() -> None:
         ({"gres": "served:1,gpu:a100:4"}, False),
         ({"cpus": 1}, True),
         ({"memory_mib": 20000}, True),
+        ({"job_memory_mib": 199}, True),  # its job has 200
+        ({"job_memory_mib": 200, "job_cpus": 1}, False),
+        ({"job_cpus": 0}, True),
         ({"cpus": 4, "memory_mib": 30000}, False),  # more than before disturbs no job
     ],
 )

@@ -74,6 +74,10 @@ def asked(**more: Any) -> dict[str, Any]:
     }
 
 
+def workload(name: str, kind: str, memory: str = "1GiB", **more: Any) -> dict[str, Any]:
+    return {"name": name, "kind": kind, "requests": {"cpu_cores": 2, "memory": memory}, **more}
+
+
 def line(text: str, start: str) -> str:
     found = [row for row in text.splitlines() if row.startswith(start)]
     assert len(found) == 1, found
@@ -138,7 +142,7 @@ def test_a_host_whose_driver_tells_nothing_gives_no_job_its_devices() -> None:
 
 
 def test_the_placement_of_the_plan_says_which_gpus_serve() -> None:
-    workloads = [{"name": "chat", "kind": "serving"}, {"name": "fit", "kind": "training"}]
+    workloads = [workload("chat", "serving"), workload("fit", "training")]
     row = {"workload": "chat", "replica": 0, "host": "gpu1", "gpu_ids": ["GPU-3"]}
     gone = {"workload": "left", "replica": 0, "host": "gpu1", "gpu_ids": ["GPU-1"]}
     plan = answer(asked(workloads=workloads, placement=[row, gone]))
@@ -283,6 +287,47 @@ def test_what_serves_beside_slurm_is_not_given_to_jobs() -> None:
     row = line(plan["slurm_conf"], "NodeName=gpu1")
     assert " MemSpecLimit=34048 " in row
     assert " CoreSpecCount=4 " in row
+
+
+def test_what_the_plan_gives_to_services_and_models_is_not_given_to_jobs() -> None:
+    rows = asked(
+        workloads=[
+            workload("chat", "serving", "8GiB", limits={"memory": "12GiB", "cpu_cores": 6}),
+            workload("rank", "service", "1000MiB"),
+            workload("fit", "training", "64GiB"),
+        ],
+        placement=[
+            {"workload": name, "replica": 0, "host": host}
+            for name, host in (
+                ("chat", "gpu1"),
+                ("rank", "gpu1"),
+                ("fit", "gpu1"),
+                ("chat", "gpu2"),
+            )
+        ],
+        limit_margin_percent=25,
+    )
+    rows["facts"]["gpu1"]["mlops_demand"] = [
+        {"service": "nginx", "cpu_cores": 0.1, "memory_mib": 60},
+        {"service": "node exporter", "cpu_cores": 0.05, "memory_mib": 40},
+    ]
+    plan = answer(rows)
+    assert plan["findings"] == []
+    row = line(plan["slurm_conf"], "NodeName=gpu1")
+    # 2048 of the system, 100 of services, 12288 and 1250 that the units let models have.
+    assert " MemSpecLimit=15744 " in row
+    # 0.15 + 6 + 2.5 of 64 threads, in whole cores of two.
+    assert " CoreSpecCount=5 " in row
+    assert " MemSpecLimit=14336 CoreSpecCount=3 " in line(plan["slurm_conf"], "NodeName=gpu2")
+    rows["reserved"] = {"gpu1": {"memory_mib": 1000, "cpu_cores": 2}}
+    row = line(answer(rows)["slurm_conf"], "NodeName=gpu1")
+    assert " MemSpecLimit=16704 CoreSpecCount=6 " in row
+
+
+def test_a_workload_that_cannot_be_read_stops_the_run() -> None:
+    found = answer(asked(workloads=[{"name": "chat", "kind": "serving"}]))["findings"]
+    assert [(one["id"], one["severity"]) for one in found] == [("job_scheduler.variables", "fail")]
+    assert found[0]["found"].startswith("mlops_workloads: ")
 
 
 def test_the_way_to_the_database_is_verified_where_an_authority_is_known() -> None:
