@@ -8,6 +8,7 @@ Only what was planned counts, never what is in use now: a node would change with
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,17 @@ def at_most(replicas: Iterable[Placed], margin_percent: float) -> Amount:
     )
 
 
+def sent(jobs: Iterable[Placed]) -> Amount:
+    """What jobs are sent to Slurm with: whole cores, and all the memory that they may use."""
+    return total(
+        Amount(
+            max(1, math.ceil(one.cpu_cores)),
+            one.memory_mib if one.memory_limit_mib is None else one.memory_limit_mib,
+        )
+        for one in jobs
+    )
+
+
 def held(
     size: Amount, services: Amount, replicas: Sequence[Placed], margin_percent: float
 ) -> Amount:
@@ -66,7 +78,7 @@ def held(
     promised, and what it may use above that as far as no job that is planned here needs it.
     """
     serving = [one for one in replicas if serves(one)]
-    jobs = promised(one for one in replicas if scheduled(one))
+    jobs = sent(one for one in replicas if scheduled(one))
     least, most = promised(serving), at_most(serving, margin_percent)
     return Amount(
         _within(

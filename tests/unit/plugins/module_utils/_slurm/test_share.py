@@ -36,6 +36,9 @@ def test_a_planned_job_goes_before_what_was_not_promised() -> None:
     chat = replica("serving", 4, 10_000, 40_000)
     # 100,000 less 4,000 and 70,000 leaves 26,000 of the 40,000.
     assert held(SIZE, SYSTEM, [chat, replica("training", 8, 70_000)], 25).memory_mib == 30_000
+    # A job with a limit is sent with it.
+    larger = [chat, replica("training", 8, 60_000, 80_000)]
+    assert held(SIZE, SYSTEM, larger, 25).memory_mib == 20_000
     # What was promised is held back whatever else is planned.
     full = [chat, replica("batch", 40, 95_000)]
     assert held(SIZE, SYSTEM, full, 25) == Amount(4.5, 14_000)
