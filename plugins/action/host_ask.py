@@ -47,6 +47,7 @@ WANTED = {
     "host_packages": "packages that apt can fetch and install without removing others",
     "host_python_app": "a Python environment that can be built and placed",
     "host_service": "units that nobody else has",
+    "host_quadlet": "a podman that reads quadlets, and names that nobody else has",
     "host_certificate": "a free place for the key and the certificate of the host",
 }
 

@@ -28,6 +28,7 @@ options:
       - units
       - owners
       - replicas
+      - planned
       - environments
       - local
       - gateway

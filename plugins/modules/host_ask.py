@@ -11,7 +11,7 @@ short_description: Find out what the host modules would refuse, before anything 
 version_added: 0.3.0
 description:
   - Reads the tasks of roles with M(mlops.onprem.host_files), M(mlops.onprem.host_packages),
-    M(mlops.onprem.host_python_app), M(mlops.onprem.host_service) and
+    M(mlops.onprem.host_python_app), M(mlops.onprem.host_service), M(mlops.onprem.host_quadlet) and
     M(mlops.onprem.host_certificate), templates them as a run would, and asks the host once what
     these modules would refuse.
   - Contents of files do not travel to the host; digests of them do.

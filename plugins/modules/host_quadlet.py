@@ -83,47 +83,25 @@ waited:
   type: float
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import (
-    PlatformError,
-    finish,
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._host import (
+    args,
+    quadlet,
+    service_apply,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._host import args, service_apply, unit
 from ansible_collections.mlops.onprem.plugins.module_utils._host.service_plan import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book, run
-from ansible_collections.mlops.onprem.plugins.module_utils._workloads.containers import (
-    podman_problem,
-)
-
-FOLDER = "/etc/containers/systemd"
-
-
-@dataclass(frozen=True)
-class Quadlet(unit.Service):
-    """A service of which podman writes the unit."""
-
-    text: str = ""
-
-    @property
-    def path(self) -> str:
-        return f"{FOLDER}/{self.name}.container"
-
-    @property
-    def texts(self) -> dict[str, str]:
-        return {self.path: self.text}
+from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
     params, role = module.params, args.role_of(module.params)
-    told = run(["podman", "--version"], timeout=60)
-    wrong = podman_problem(told.out if told.rc == 0 else "", "this host")
-    if wrong:
-        raise PlatformError(f"{wrong}.")
-    service = Quadlet(name=params["name"].removesuffix(".service"), text=params["text"])
+    quadlet.refuse_podman()
+    service = quadlet.quadlet_of(params)
     health = params["health"]
     follows = service_apply.Follows(
         params["restart_on"], [], [], {"status": [], **health} if health else None
@@ -146,19 +124,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={
-                "role": {"type": "str", "required": True},
-                "name": {"type": "str", "required": True},
-                "text": {"type": "str", "required": True},
-                "restart_on": {"type": "list", "elements": "path", "default": []},
-                "health": {
-                    "type": "dict",
-                    "options": {
-                        "url": {"type": "str", "required": True},
-                        "timeout": {"type": "int", "default": 300},
-                    },
-                },
-            },
+            argument_spec=dict(args.QUADLET),
             supports_check_mode=True,
         ),
         work,

@@ -22,6 +22,7 @@ MODULES = (
     "host_packages",
     "host_python_app",
     "host_service",
+    "host_quadlet",
     "host_certificate",
 )
 IMPORTS = ("import_tasks", "include_tasks")

@@ -21,5 +21,6 @@ Hands: they look at a host and change it.
     certificate             the places of the host's key and certificate
     ask, packages_ask       what would be refused (they change nothing)
     inputs, probe           what a service reads, and whether it answers (they change nothing)
+    quadlet                 containers as services, and whether podman is there (no change)
     ways                    whether the places a host will talk to are reached (it changes nothing)
 """

@@ -123,12 +123,26 @@ CERTIFICATE: Mapping[str, Any] = {
     "days": {"type": "int", "default": 397},
     "renew_days": {"type": "int", "default": 60},
 }
+QUADLET: Mapping[str, Any] = {
+    "role": {"type": "str", "required": True},
+    "name": {"type": "str", "required": True},
+    "text": {"type": "str", "required": True},
+    "restart_on": {"type": "list", "elements": "path", "default": []},
+    "health": {
+        "type": "dict",
+        "options": {
+            "url": {"type": "str", "required": True},
+            "timeout": {"type": "int", "default": 300},
+        },
+    },
+}
 # By the name of the module.
 MODULES: Mapping[str, Mapping[str, Any]] = {
     "host_files": FILES,
     "host_packages": PACKAGES,
     "host_python_app": APP,
     "host_service": SERVICE,
+    "host_quadlet": QUADLET,
     "host_certificate": CERTIFICATE,
 }
 

@@ -24,6 +24,7 @@ from . import (
     files_apply,
     packages_ask,
     probe,
+    quadlet,
     service_plan,
     unit,
 )
@@ -34,7 +35,7 @@ from .ledger import Ledger
 from .system import Book, nearest, properties, shut
 
 FILES, PACKAGES, APP = "host_files", "host_packages", "host_python_app"
-SERVICE, CERTIFICATE = "host_service", "host_certificate"
+SERVICE, QUADLET, CERTIFICATE = "host_service", "host_quadlet", "host_certificate"
 
 
 @dataclass(frozen=True)
@@ -175,26 +176,38 @@ def _to_build(one: Question) -> list[dict[str, str]]:
 
 
 def _services(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tuple[str, str]]:
-    systemd = os.path.isdir("/run/systemd/system")  # without it, the assessment says so itself
-
     def look(one: Question, ledger: Ledger) -> None:
         service = unit.service_of(one.params)
         if one.params["health"]:
             probe.question_of(one.params["health"])
-        texts = {}
-        for path in (service_plan.SLICE_PATH, *service.texts):
-            if os.path.isfile(path):
-                with open(path, encoding="utf-8", errors="replace") as stream:
-                    texts[path] = stream.read()
-        before = service_plan.Before(
-            shown=properties(service.unit, "LoadState", "FragmentPath") if systemd else {},
-            texts=texts,
-            occupied=any(os.path.lexists(path) for path in service.texts),
-            shut=shut(nearest(os.path.dirname(service.path))),
-        )
-        service_plan.refuse(service, before, ledger)
+        service_plan.refuse(service, _before(service), ledger)
 
     return _each(questions, look, ledger)
+
+
+def _quadlets(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tuple[str, str]]:
+    def look(one: Question, ledger: Ledger) -> None:
+        quadlet.refuse_podman()
+        service = quadlet.quadlet_of(one.params)
+        service_plan.refuse(service, _before(service), ledger)
+
+    return _each(questions, look, ledger)
+
+
+def _before(service: unit.Service) -> service_plan.Before:
+    """What there is of a service, as far as it may be refused for it."""
+    systemd = os.path.isdir("/run/systemd/system")  # without it, the assessment says so itself
+    texts = {}
+    for path in (service_plan.SLICE_PATH, *service.texts):
+        if os.path.isfile(path):
+            with open(path, encoding="utf-8", errors="replace") as stream:
+                texts[path] = stream.read()
+    return service_plan.Before(
+        shown=properties(service.unit, "LoadState", "FragmentPath") if systemd else {},
+        texts=texts,
+        occupied=any(os.path.lexists(path) for path in service.texts),
+        shut=shut(nearest(os.path.dirname(service.path))),
+    )
 
 
 def _certificates(
@@ -214,5 +227,6 @@ _KINDS: Mapping[str, Any] = {
     PACKAGES: _packages,
     APP: _apps,
     SERVICE: _services,
+    QUADLET: _quadlets,
     CERTIFICATE: _certificates,
 }

@@ -17,7 +17,6 @@ from .placed import Placed
 
 PREFIX = "mlops-workload-"
 OWNER = "workload_container_"
-LEAST_PODMAN = (4, 4)
 """Quadlets came with podman 4.4 (its release notes of February 2023)."""
 
 FIRST_UID, RANGE, RANGES = 1_879_048_192, 65_536, 4096
@@ -61,23 +60,6 @@ class Quadlet:
 def contained(one: Placed) -> bool:
     """Whether a replica is an image of somebody else."""
     return isinstance(one.run, ContainerRun)
-
-
-def podman_problem(version: str, host: str) -> str:
-    """The sentence where a host has no podman that reads quadlets; empty where it has."""
-    found = re.search(r"([0-9]+)\.([0-9]+)", version)
-    least = ".".join(map(str, LEAST_PODMAN))
-    if found is None:
-        return (
-            f"{host}: podman is not installed, and a workload with an image is planned there;"
-            f" install podman {least} or later, or place it elsewhere with hosts in mlops_workloads"
-        )
-    if (int(found[1]), int(found[2])) < LEAST_PODMAN:
-        return (
-            f"{host}: podman is {found[0]}, and quadlets need {least} or later (Debian 13 has 5.4);"
-            " upgrade the host, or place the workload elsewhere with hosts in mlops_workloads"
-        )
-    return ""
 
 
 def collisions(placed: Sequence[Placed], host: str) -> tuple[str, ...]:

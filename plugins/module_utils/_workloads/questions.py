@@ -109,6 +109,19 @@ def replicas(placed: Sequence[Placed], host: str, _more: More) -> list[dict[str,
     return found
 
 
+def planned(placed: Sequence[Placed], host: str, _more: More) -> list[dict[str, Any]]:
+    """What is set aside for each unit on a host, to be compared with what it uses."""
+    return [
+        {
+            "unit": f"{unit_name(one)}.service",
+            "service": f"{one.workload}[{one.replica}]",
+            "cpu_cores": one.cpu_cores,
+            "memory_mib": one.memory_mib,
+        }
+        for one in replicas_of(placed, host)
+    ]
+
+
 def environments(placed: Sequence[Placed], host: str, more: More) -> list[dict[str, Any]]:
     """The engines whose environment a host needs, and the lock file of each.
 
@@ -235,6 +248,7 @@ QUESTIONS: Mapping[str, Callable[[Sequence[Placed], str, More], Any]] = {
     "units": units,
     "owners": owners,
     "replicas": replicas,
+    "planned": planned,
     "environments": environments,
     "local": local,
     "gateway": at_gateway,

@@ -15,7 +15,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.containers
     RANGES,
     ContainerRefused,
     base_uid,
-    podman_problem,
     quadlet,
     quadlets,
 )
@@ -90,20 +89,6 @@ def test_a_mig_instance_is_named_by_the_host() -> None:
     assert "AddDevice=nvidia.com/gpu=MIG-b\n" in found
     with pytest.raises(ContainerRefused, match="the host names no such instance"):
         quadlet(one, {}, 25)
-
-
-@pytest.mark.parametrize(
-    ("version", "said"),
-    [
-        ("", "podman is not installed"),
-        ("podman version 4.3.1", "podman is 4.3, and quadlets need 4.4 or later"),
-        ("podman version 4.4.0", ""),
-        ("podman version 5.4.2\n", ""),
-    ],
-)
-def test_a_host_without_quadlets_is_refused_in_a_sentence(version: str, said: str) -> None:
-    told = podman_problem(version, "gpu1")
-    assert (said in told) if said else told == ""
 
 
 def test_two_replicas_do_not_share_a_port() -> None:

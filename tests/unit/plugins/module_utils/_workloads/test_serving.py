@@ -303,3 +303,32 @@ def test_what_is_known_to_fail_is_told_by_the_assessment() -> None:
         "gpu1: chat is planned on GPU GPU-z, which the host does not have now"
     )
     assert foreseen([ONE, OUTSIDE], {"gpu1": HOST}) == []
+
+
+def test_what_is_set_aside_is_told_by_unit() -> None:
+    work = [
+        {
+            "name": "chat",
+            "kind": "serving",
+            "requests": {"cpu_cores": "500m", "memory": "2GiB"},
+            "run": {"engine": "llama_cpp", "model": "tiny", "version": 1},
+        },
+        {
+            "name": "away",
+            "kind": "serving",
+            "requests": {"cpu_cores": 1},
+            "run": {"engine": "external", "url": "https://llm.example.com"},
+        },
+    ]
+    rows = {
+        "g1": [{"workload": "chat", "replica": 1}, {"workload": "away", "replica": 0}],
+        "g2": [{"workload": "chat", "replica": 0}],
+    }
+    assert answer(work, rows, "planned", "g1", {}) == [
+        {
+            "unit": "mlops-workload-chat-1.service",
+            "service": "chat[1]",
+            "cpu_cores": 0.5,
+            "memory_mib": 2048,
+        }
+    ]
