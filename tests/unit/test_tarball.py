@@ -27,6 +27,7 @@ LEFT = (
     ".venv/bin/python",
     "build/test/unit.log",
     "extensions/molecule/inventory/.state/ssh/id_ed25519",
+    "extensions/molecule/compute/inventory/group_vars/all/company_mariadb.yml",
     "extensions/molecule/inventory/group_vars/all/s3.yml",
     "inventories/acme/group_vars/all/secrets.yml",
     "inventories/acme/hosts.yml",

@@ -111,7 +111,8 @@ class State:
             shutil.rmtree(directory, ignore_errors=True)
         (self.directory / "company-ca.crt").unlink(missing_ok=True)
         company = self.topology.inventory / "group_vars" / "all" / "company.yml"
-        company.unlink(missing_ok=True)
+        for page in (company, company.with_name("company_mariadb.yml")):
+            page.unlink(missing_ok=True)
         for directory in (self.directory, company.parent, company.parent.parent):
             if directory.is_dir() and not any(directory.iterdir()):
                 directory.rmdir()

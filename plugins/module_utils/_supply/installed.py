@@ -38,6 +38,15 @@ def platform(host: Host) -> dict[str, Any]:
     }
 
 
+def our_units(host: Host) -> frozenset[str]:
+    """The systemd units that the ledger has for ours, also those outside the platform's slice."""
+    try:
+        things = json.loads(host.read(LEDGER) or "{}").get("things", [])
+        return frozenset(str(thing["name"]) for thing in things if thing["kind"] == "unit")
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return frozenset()  # that it is damaged is said where the site is read
+
+
 def below(path: str, mounts: Iterable[str]) -> bool:
     """Whether a path lies on one of these mounts."""
     return any(path == mount or path.startswith(mount.rstrip("/") + "/") for mount in mounts)

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import procfs
 from .cpu_use import SHOWN_CORES, UNSEEN, Use
+from .installed import our_units
 from .tree import Host
 
 # Memory, processors and number of processes, by whether they are ours and by unit.
@@ -28,6 +29,8 @@ def processes(host: Host, use: Use) -> dict[str, Any]:
     units: Units = {}
     owners: dict[int, dict[str, Any]] = {}
     unread = hidden = 0
+    # What starts the processes of users, such as the scheduler's nodes, stands in no slice of ours.
+    known = our_units(host)
     for pid in (name for name in host.names("/proc") if name.isdecimal()):
         base = f"/proc/{pid}"
         stat = procfs.parse_process_stat(host.read(f"{base}/stat"))
@@ -46,7 +49,13 @@ def processes(host: Host, use: Use) -> dict[str, Any]:
         for socket in sockets or ():
             owner = owners.setdefault(
                 socket,
-                {"pid": int(pid), "process": stat.name, "unit": unit, "ours": ours, "all": {}},
+                {
+                    "pid": int(pid),
+                    "process": stat.name,
+                    "unit": unit,
+                    "ours": ours or unit in known,
+                    "all": {},
+                },
             )
             owner["all"][int(pid)] = stat.name
     if unread:

@@ -118,6 +118,15 @@ def test_ours_and_foreign_services_are_told_apart(tmp_path: Path) -> None:
         (81, None, False),
         (443, "mlops-nginx.service", True),
     ]
+    # A unit of ours that is in no slice of ours, as it starts the processes of users.
+    put(
+        tmp_path,
+        "/var/lib/mlops/ledger.json",
+        '{"things": [{"kind": "unit", "name": "apache2.service", "owners": ["x"]}]}',
+    )
+    found = running.processes(host, Use(2.0, 0.201, None, used))
+    assert [row["ours"] for row in running.listeners(host, found["owners"])] == [True, False, True]
+    assert [row["unit"] for row in found["foreign"]] == ["apache2.service"]
 
 
 def test_only_the_main_process_of_a_unit_speaks_for_it(tmp_path: Path) -> None:
