@@ -72,7 +72,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm import drainin
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm.errors import SlurmError
 
 POLL_SECONDS = 1.0
-PROGRAM, UNIT = "/usr/sbin/slurmctld", "slurmctld.service"
+PROGRAM = "/usr/sbin/slurmctld"
+UNIT = "slurmctld.service"
 
 
 def look() -> tuple[draining.Present, ...]:

@@ -22,6 +22,7 @@ PACKAGES: Mapping[str, tuple[str, str]] = {
     "cryptography": ("cryptography", "python3-cryptography"),
     "numpy": ("numpy", "python3-numpy"),
     "psycopg": ("'psycopg[binary]'", "python3-psycopg"),
+    "pymysql": ("PyMySQL", "python3-pymysql"),
     "scipy": ("scipy", "python3-scipy"),
     "yaml": ("PyYAML", "python3-yaml"),
 }

@@ -14,9 +14,9 @@ from typing import Any
 
 TESTED, PARTLY, EXPECTED, REFUSED = "tested", "tested in parts", "expected", "refused"
 # Groups whose hosts carry more than a device does; what runs there is made for Debian 13.
-SERVER_GROUPS = ("control", "metadata_db", "object_store")
+SERVER_GROUPS = ("control", "metadata_db", "object_store", "accounting_db", "scheduler")
 # Roles that come to a device, and to hosts of workloads.
-DEVICE_ROLES = ("common", "trust", "model_serving", "monitoring")
+DEVICE_ROLES = ("common", "trust", "gpu_driver", "workloads", "model_serving", "monitoring")
 NARROW = ("armv", "armhf", "i386", "i486", "i586", "i686")
 
 
