@@ -50,11 +50,11 @@ LANES = 2
 # Rough seconds of the long scenarios while everything runs, so that they start first and the lanes
 # end together.
 LONG = {
+    "compute": 900,
     "assess_refuses": 800,
     "object_store": 540,
     "company_host": 480,
     "registries": 460,
-    "compute": 330,
     "rollout": 330,
     "common": 230,
     "model_serving": 220,

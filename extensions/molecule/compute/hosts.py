@@ -59,11 +59,10 @@ def module(host: str, name: str, **arguments: Any) -> dict[str, Any]:
     return answer
 
 
-def apply(**variables: Any) -> dict[str, int]:
-    """Run the site once more; how much it changed on each host."""
-    command = [str(BIN / "ansible-playbook"), "-i", str(INVENTORY), str(HERE / "apply.yml")]
+def play(book: Path, *words: str) -> dict[str, int]:
+    """Run a playbook; how much it changed on each host."""
     done = subprocess.run(
-        [*command, "-e", json.dumps(variables)],
+        [str(BIN / "ansible-playbook"), "-i", str(INVENTORY), str(book), *words],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
@@ -74,6 +73,11 @@ def apply(**variables: Any) -> dict[str, int]:
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     recap = done.stdout.rpartition("PLAY RECAP")[2]
     return {name: int(count) for name, count in RECAP.findall(recap)}
+
+
+def apply(**variables: Any) -> dict[str, int]:
+    """Run the site once more; how much it changed on each host."""
+    return play(HERE / "apply.yml", "-e", json.dumps(variables))
 
 
 def placed() -> dict[tuple[str, int], dict[str, Any]]:
