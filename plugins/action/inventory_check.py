@@ -42,6 +42,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
     ERROR,
     FAIL,
     SITE,
+    WARN,
     Finding,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import (
@@ -52,6 +53,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.description imp
     Description,
     describe,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._site.people import PLACE as PEOPLE
+from ansible_collections.mlops.onprem.plugins.module_utils._site.people import (
+    parse_people,
+    strangers,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._site.teams import PLACE as TEAMS
+from ansible_collections.mlops.onprem.plugins.module_utils._site.teams import parse_teams
 from ansible_collections.mlops.onprem.plugins.plugin_utils.controller import connecting
 from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import (
     files_that_set,
@@ -65,6 +73,8 @@ COLLECTION = Path(__file__).resolve().parents[2]
 VALUES = (
     "mlops_extra_groups",
     MODELS,
+    PEOPLE,
+    TEAMS,
     "mlops_networks",
     "mlops_profile",
     "metadata_db_mode",
@@ -130,7 +140,9 @@ def find(
         lambda name: files_that_set(name, variables, loader),
     )
     problems += check_models(inventory, lambda name: files_that_set(name, variables, loader))
-    problems += differing_models(variables["hostvars"], inventory)
+    problems += check_people(inventory, lambda name: files_that_set(name, variables, loader))
+    for key, check in ((MODELS, "models"), (PEOPLE, "people")):
+        problems += differing(variables["hostvars"], inventory, key, check)
     wrong = {row.found.split(" ", 1)[0] for row in problems if row.id == "inventory.value"}
     known = check_inventory(inventory, interface, whole=not half_read)
     found = [
@@ -279,23 +291,63 @@ def check_models(
     ]
 
 
-def differing_models(hostvars: Any, inventory: Inventory) -> list[Finding]:
-    """Hosts whose models are not those of the site; the list is one for all."""
-    first = inventory.values.get(MODELS)
+def check_people(
+    inventory: Inventory, files_of: Callable[[str], Sequence[str]] = lambda _name: ()
+) -> list[Finding]:
+    """Each person that cannot be read, and members of teams who are none of the people."""
+    people, problems = parse_people(inventory.values.get(PEOPLE))
+    files = files_of(PEOPLE) if problems else []
+    findings = [
+        Finding(
+            "inventory.people",
+            SITE,
+            FAIL,
+            said,
+            f"people as docs/people.md describes {PEOPLE}",
+            f"mend {PEOPLE} in {listing(files) if files else 'the inventory'}",
+        )
+        for said in problems
+    ]
+    if problems:
+        return findings
+    teams, _wrong_teams = parse_teams(inventory.values.get(TEAMS))  # told by the scheduler
+    return [
+        Finding(
+            "inventory.people_teams",
+            SITE,
+            WARN,
+            f"{name} is a member of {listing(own)} in {TEAMS}, but none of {PEOPLE}",
+            "members that the site knows as people",
+            f"add {name} to {PEOPLE}, or take the account out of {TEAMS}",
+        )
+        for name, own in strangers(people, teams).items()
+    ]
+
+
+# Where a list that is one for the whole site is to stand instead.
+INSTEAD = {
+    MODELS: "targets of a model say on which devices it is",
+    PEOPLE: "people are those of the whole site",
+}
+
+
+def differing(hostvars: Any, inventory: Inventory, key: str, check: str) -> list[Finding]:
+    """Hosts whose list is not that of the site; it is one for all."""
+    first = inventory.values.get(key)
     problems: list[Finding] = []
     others = [
         host.name
         for host in inventory.hosts
-        if first is not None and _value(hostvars, host.name, MODELS, problems) != first
+        if first is not None and _value(hostvars, host.name, key, problems) != first
     ]
     return [
         Finding(
-            "inventory.models",
+            f"inventory.{check}",
             host,
             FAIL,
-            f"sets {MODELS} to something else than the rest of the site",
+            f"sets {key} to something else than the rest of the site",
             "one list for the whole site",
-            f"move {MODELS} to group_vars/all; targets of a model say on which devices it is",
+            f"move {key} to group_vars/all; {INSTEAD[key]}",
         )
         for host in others
     ]

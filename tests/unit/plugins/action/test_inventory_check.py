@@ -430,3 +430,45 @@ def test_models_are_one_list_for_the_site(tmp_path: Path) -> None:
     (tmp_path / "group_vars" / "edge.yml").write_text("mlops_models: [{name: b, project: p}]\n")
     (line,) = said(tmp_path)
     assert line.startswith("edge1: sets mlops_models to something else than the rest of the site")
+
+
+def test_people_that_cannot_be_read_are_told_with_their_file(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text(
+        "mlops_people: [{name: admin}, {name: anna, rights: boss}]\n"
+        "mlops_teams: [{name: vision, members: [ben]}]\n"
+    )
+    lines = said(tmp_path)
+    assert [line.partition(", wanted")[0] for line in lines] == [
+        "site: mlops_people[0].name: admin is an account that several share; give each person a "
+        "name of his own",
+        "site: mlops_people[1].rights: must be one of viewer, scientist, operator, administrator, "
+        "but is 'boss'",
+    ]
+    assert "group_vars/all.yml" in lines[0]
+
+
+def test_a_member_of_a_team_that_is_none_of_the_people_is_a_warning(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    teams = "mlops_teams: [{name: vision, members: [anna, ben]}]\n"
+    (tmp_path / "group_vars" / "all.yml").write_text(teams)
+    assert said(tmp_path) == []
+    (tmp_path / "group_vars" / "all.yml").write_text(f"{teams}mlops_people: [{{name: anna}}]\n")
+    (row,) = [row for row in found(tmp_path) if row.id.startswith("inventory.people")]
+    assert (row.id, row.severity) == ("inventory.people_teams", "warn")
+    assert row.sentence == (
+        "site: ben is a member of vision in mlops_teams, but none of mlops_people, wanted members "
+        "that the site knows as people; add ben to mlops_people, or take the account out of "
+        "mlops_teams"
+    )
+
+
+def test_people_are_one_list_for_the_site(tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text("mlops_people: [{name: anna}]\n")
+    (tmp_path / "group_vars" / "edge.yml").write_text("mlops_people: [{name: ben}]\n")
+    (line,) = said(tmp_path)
+    assert line.startswith("edge1: sets mlops_people to something else than the rest of the site")
