@@ -14,7 +14,7 @@ author: The mlops.onprem developers (@mlops-onprem)
 description:
   - With V(empty) for O(state), compares the nodes that the controller knows with O(nodes). One that
     leaves, or that will have less memory, fewer processors or other GPUs, is drained, and its jobs
-    are waited for.
+    are waited for. One of O(lost) is given up instead, and its jobs go back to the queue at once.
   - With V(serve), gives back the nodes of O(nodes) that were drained for a change. A node that
     somebody else drained stays as it is.
   - With V(leave), drains every node of O(names) and waits until no job is on them.
@@ -31,6 +31,11 @@ options:
     default: {}
   names:
     description: Nodes to empty whatever they are, with V(leave) for O(state).
+    type: list
+    elements: str
+    default: []
+  lost:
+    description: Nodes whose host is gone for good or for long, with V(empty) for O(state).
     type: list
     elements: str
     default: []
@@ -109,6 +114,14 @@ def wait(names: list[str], timeout: int) -> None:
         time.sleep(POLL_SECONDS)
 
 
+def give_up(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
+    names = draining.to_give_up(there, module.params["lost"])
+    if not module.check_mode:
+        for name in names:
+            update(name, "State=DOWN", f"Reason={draining.LOST}")
+    return [f"give up {name}: {draining.LOST.removeprefix(draining.REASON)}" for name in names]
+
+
 def empty(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
     params = module.params
     if params["state"] == "leave":
@@ -118,14 +131,21 @@ def empty(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[st
             if node.name in params["names"]
         ]
     else:
-        wanted = list(draining.to_drain(there, params["nodes"]))
+        wanted = [
+            one
+            for one in draining.to_drain(there, params["nodes"])
+            if one.node not in params["lost"]
+        ]
     drained = {node.name for node in there if node.drained}
     fresh = [one for one in wanted if one.node not in drained]
+    steps = give_up(there, module) if params["state"] == "empty" else []
     if not module.check_mode:
         for one in fresh:
             update(one.node, "State=DRAIN", f"Reason={one.reason}")
         wait([one.node for one in wanted], params["timeout"])
-    return [f"drain {one.node}: {one.reason.removeprefix(draining.REASON)}" for one in fresh]
+    return steps + [
+        f"drain {one.node}: {one.reason.removeprefix(draining.REASON)}" for one in fresh
+    ]
 
 
 def serve(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
@@ -162,6 +182,7 @@ def main() -> None:
                 },
                 "nodes": {"type": "dict", "default": {}},
                 "names": {"type": "list", "elements": "str", "default": []},
+                "lost": {"type": "list", "elements": "str", "default": []},
                 "timeout": {"type": "int", "default": 600},
             },
             supports_check_mode=True,

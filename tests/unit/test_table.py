@@ -75,7 +75,7 @@ def test_no_play_waits_for_a_host_that_is_switched_off_or_lost(name: str) -> Non
     hosts = [play["hosts"] for play in written if "hosts" in play]
     # A host of the control plane cannot be lost, nor the last one of a group that others need.
     # Of a group that the run makes, only hosts that answer are part.
-    needed = ("control", "{{ groups[", "{{ 'mlops_workloads'")
+    needed = ("control", "{{ groups[", "{{ 'mlops_workloads'", "{{ 'mlops_left_scheduler'")
     answered = ("all:&mlops_reachable",)
     assert [
         one

@@ -5,21 +5,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parents[2]
+import yaml
+
+COMPUTE = Path(__file__).resolve().parent
+ROOT = COMPUTE.parents[2]
+# The scenario whose hosts are meant: this one, or the light sample of it.
+HERE = COMPUTE.with_name(os.environ.get("MLOPS_COMPUTE_SITE", COMPUTE.name))
 INVENTORY = HERE / "inventory"
 STATE = INVENTORY / ".state"
 BIN = Path(sys.executable).parent
 GPU_HOSTS = ("cgpu1", "cgpu2")
+SCHEDULER = "cctl"
+SOON = 60
 LONGEST = 300
+TOPOLOGY = f"--topology={(HERE / 'topology.toml').relative_to(ROOT)}"
+PREFIX = "mlops-compute-"
 RECAP = re.compile(r"^(\S+)\s+: ok=\d+\s+changed=(\d+)", re.MULTILINE)
 
 
@@ -34,6 +46,39 @@ def on(host: str, command: str, *, check: bool = True) -> str:
     )
     assert not check or done.returncode == 0, f"{host}: {command}\n{done.stdout}{done.stderr}"
     return done.stdout + ("" if check else done.stderr)
+
+
+def until(asked: Callable[[], bool], said: Callable[[], str], seconds: float = SOON) -> None:
+    """Wait for something that comes soon."""
+    end = time.monotonic() + seconds
+    while not asked():
+        assert time.monotonic() < end, said()
+        time.sleep(0.5)
+
+
+def lab(*words: str, check: bool = True) -> str:
+    """What the builder of the lab says."""
+    done = subprocess.run(
+        [sys.executable, "extensions/lab/lab.py", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=LONGEST,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"lab.py {words}\n{done.stdout}{done.stderr}"
+    return done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def without_power(host: str) -> Iterator[None]:
+    """A host as if somebody had pulled its plug; afterwards it starts as any server does."""
+    lab("podman", TOPOLOGY, "kill", "--signal", "KILL", PREFIX + host)
+    lab("podman", TOPOLOGY, "wait", PREFIX + host)
+    try:
+        yield
+    finally:
+        lab("up", TOPOLOGY)
 
 
 def module(host: str, name: str, **arguments: Any) -> dict[str, Any]:
@@ -59,10 +104,9 @@ def module(host: str, name: str, **arguments: Any) -> dict[str, Any]:
     return answer
 
 
-def play(book: Path, *words: str) -> dict[str, int]:
-    """Run a playbook; how much it changed on each host."""
+def _played(book: Path, words: Sequence[str], inventory: Path) -> tuple[int, str]:
     done = subprocess.run(
-        [str(BIN / "ansible-playbook"), "-i", str(INVENTORY), str(book), *words],
+        [str(BIN / "ansible-playbook"), "-i", str(inventory), str(book), *words],
         cwd=ROOT,
         env=os.environ | {"ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
         capture_output=True,
@@ -70,17 +114,69 @@ def play(book: Path, *words: str) -> dict[str, int]:
         timeout=6 * LONGEST,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
-    recap = done.stdout.rpartition("PLAY RECAP")[2]
+    return done.returncode, done.stdout + done.stderr
+
+
+def play(book: Path, *words: str, inventory: Path = INVENTORY) -> str:
+    """Run a playbook; what it says."""
+    code, said = _played(book, words, inventory)
+    assert code == 0, said[-8000:]
+    return said
+
+
+def changes(said: str) -> dict[str, int]:
+    """How much a run changed on each host."""
+    recap = said.rpartition("PLAY RECAP")[2]
     return {name: int(count) for name, count in RECAP.findall(recap)}
 
 
-def apply(**variables: Any) -> dict[str, int]:
-    """Run the site once more; how much it changed on each host."""
-    return play(HERE / "apply.yml", "-e", json.dumps(variables))
+def apply(*, inventory: Path = INVENTORY, **variables: Any) -> str:
+    """Run the site once more; what it says."""
+    return play(COMPUTE / "apply.yml", "-e", json.dumps(variables), inventory=inventory)
+
+
+def refused(**variables: Any) -> str:
+    """Run the site once more, which must not go; what it says."""
+    code, said = _played(COMPUTE / "apply.yml", ["-e", json.dumps(variables)], INVENTORY)
+    assert code != 0, said[-8000:]
+    return said
+
+
+@contextlib.contextmanager
+def inventory_with(groups: Mapping[str, Sequence[str]]) -> Iterator[Path]:
+    """The inventory of the site with other hosts in some groups, as somebody edits it."""
+    place = ROOT / ".cache" / "compute-edited"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    hosts = yaml.safe_load((INVENTORY / "hosts.yml").read_text("utf-8"))
+    known = {
+        name: told
+        for group in hosts.values()
+        for name, told in (group.get("hosts") or {}).items()
+        if told
+    }
+    hosts |= {
+        name: {"hosts": {host: known[host] for host in members}} for name, members in groups.items()
+    }
+    # Who is in no group any more is still a host of the company.
+    hosts["all"] = {"hosts": known}
+    (place / "hosts.yml").write_text(yaml.safe_dump(hosts), "utf-8")
+    for name in ("group_vars", ".state"):
+        (place / name).symlink_to(INVENTORY / name)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def placed() -> dict[tuple[str, int], dict[str, Any]]:
     """Where the plan put each replica of each workload."""
     rows = json.loads((STATE / "placement.json").read_text("utf-8"))["placement"]
     return {(row["workload"], row["replica"]): row for row in rows}
+
+
+def workloads() -> list[dict[str, Any]]:
+    """What the company of the scenario wants to run."""
+    text = (INVENTORY / "group_vars" / "all" / "workloads.yml").read_text("utf-8")
+    found: list[dict[str, Any]] = yaml.safe_load(text)["mlops_workloads"]
+    return found

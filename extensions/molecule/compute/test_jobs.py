@@ -7,29 +7,17 @@ from __future__ import annotations
 
 import re
 import shlex
-import time
-from collections.abc import Callable
 
 import pytest
 
-from extensions.molecule.compute.hosts import GPU_HOSTS, on, placed
+from extensions.molecule.compute.hosts import GPU_HOSTS, SCHEDULER, on, placed, until
 
-SCHEDULER = "cctl"
 LOGS = "/var/lib/mlops/workload_jobs"
-SOON = 60
 # Of the inventory: account, team, processors, memory in MiB, minutes.
 PLANNED = {
     "train": ("anna", "vision", 1, 250, 120),
     "desk-ben": ("ben", "language", 1, 100, 180),
 }
-
-
-def until(asked: Callable[[], bool], said: Callable[[], str]) -> None:
-    """Wait for something that comes soon."""
-    end = time.monotonic() + SOON
-    while not asked():
-        assert time.monotonic() < end, said()
-        time.sleep(0.5)
 
 
 def queue(form: str, *more: str) -> list[str]:
@@ -101,7 +89,7 @@ def test_the_accounting_has_what_was_given() -> None:
     assert "mem=250M" in resources
 
 
-def test_slurm_knows_every_card_that_nothing_serves_with_and_no_other() -> None:
+def test_slurm_gives_away_every_card_that_nothing_serves_with_and_denies_all_others() -> None:
     """The instances of the A100 have no files here by which jobs could be given them."""
     rows = placed().values()
     serving = {gpu for row in rows if row["workload"] == "iris" for gpu in row["gpu_ids"]}
@@ -109,11 +97,12 @@ def test_slurm_knows_every_card_that_nothing_serves_with_and_no_other() -> None:
     configured = on(SCHEDULER, "cat /etc/slurm/gres.conf").splitlines()
     asked = "nvidia-smi --query-gpu=index,uuid,name --format=csv,noheader"
     for host in GPU_HOSTS:
-        told = " ".join(line for line in configured if f"NodeName={host} " in line)
+        told = [line for line in configured if f"NodeName={host} " in line]
         for line in on(host, asked).splitlines():
             index, gpu, model = line.split(", ")
-            known = re.search(rf"/dev/nvidia{index}\b", told) is not None
-            assert known == ("T4" in model and gpu not in serving), (host, line, told)
+            (found,) = [row for row in told if re.search(rf"/dev/nvidia{index}\b", row)]
+            given = "T4" in model and gpu not in serving
+            assert f" Name={'gpu' if given else 'served'} " in found, (host, line, told)
 
 
 def test_a_job_sees_the_gpu_it_was_given() -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 from .._findings.shape import ShapeError, whole
 from .._site.teams import Team, parse_teams
-from .._workloads.owners import OwnedTwice, owners
+from .._workloads.owners import OwnedTwice, owners, scheduled
 from .._workloads.placed import Placed, of_inventory
-from .nodes import SCHEDULER, Wrong
+from .nodes import SCHEDULER, Wrong, memory, topology
 from .plan import Host, Plan, Said, choose, finding, plan
 from .settings import (
     Controller,
@@ -23,7 +23,7 @@ from .settings import (
     parse_extra,
     parse_partitions,
 )
-from .share import Amount, amount_of, held, total
+from .share import Amount, amount_of, held, sent, total, with_room
 
 NOTHING = Plan((), "", "", "", "", ())
 SENTENCE = "a value as the README of job_scheduler describes it"
@@ -102,19 +102,23 @@ def _wrong(host: str, check: str, problem: str, variable: str) -> Said:
 def _host(name: str, asked: Mapping[str, Any], replicas: Sequence[Placed]) -> Host:
     facts = (asked.get("facts") or {}).get(name) or {}
     supply = facts.get("mlops_supply") or {}
+    cpu = supply.get("cpu") or {}
     size = Amount(
-        float((supply.get("cpu") or {}).get("threads") or 0),
-        float((supply.get("memory") or {}).get("total_mib") or 0),
+        float(cpu.get("threads") or 0),
+        float(memory(float((supply.get("memory") or {}).get("total_mib") or 0))),
     )
+    system = Amount(memory_mib=float(asked.get("reserved_memory_mib") or 0))
     services = total(
         [
-            Amount(memory_mib=float(asked.get("reserved_memory_mib") or 0)),
+            system,
             amount_of((asked.get("reserved") or {}).get(name) or {}),
             *(amount_of(row) for row in facts.get("mlops_demand") or ()),
         ]
     )
     here = [one for one in replicas if one.host == name]
+    jobs = sent((one for one in here if scheduled(one)), topology(cpu)[2])
     kept = held(size, services, here, float(asked.get("limit_margin_percent") or 0))
+    kept = with_room(size, kept, system.memory_mib, jobs)
     return Host(
         name=name,
         address=str((asked.get("addresses") or {}).get(name) or name),
@@ -126,6 +130,7 @@ def _host(name: str, asked: Mapping[str, Any], replicas: Sequence[Placed]) -> Ho
         owners=(asked.get("owners") or {}).get(name) or {},
         spec_memory_mib=kept.memory_mib,
         spec_cores=kept.cpu_cores,
+        jobs=jobs,
     )
 
 

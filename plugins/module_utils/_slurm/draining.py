@@ -13,6 +13,7 @@ from typing import Any
 REASON = "mlops: "
 CHANGING = f"{REASON}its definition changes"
 LEAVING = f"{REASON}it leaves the cluster"
+LOST = f"{REASON}it is declared lost"
 _PAIR = re.compile(r"(\w[\w:]*)=((?:[^ ]| (?![\w:]+=))*)")
 
 
@@ -53,7 +54,9 @@ def parse_nodes(output: str) -> tuple[Present, ...]:
                 cpus=int(pairs.get("CPUTot") or 0),
                 memory_mib=int(pairs.get("RealMemory") or 0),
                 gres="" if gres == "(null)" else re.sub(r"\([^)]*\)", "", gres).strip(),
-                states=tuple(pairs.get("State", "").strip().rstrip("*~#!%$@^-").split("+")),
+                states=tuple(
+                    word.rstrip("*~#!%$@^-") for word in pairs.get("State", "").strip().split("+")
+                ),
                 reason=pairs.get("Reason", "").strip(),
                 allocated=int(pairs.get("CPUAlloc") or 0),
                 allocated_mib=int(pairs.get("AllocMem") or 0),
@@ -68,6 +71,16 @@ class Drain:
 
     node: str
     reason: str
+
+
+def to_give_up(there: Sequence[Present], lost: Iterable[str]) -> tuple[str, ...]:
+    """Nodes that are declared lost and not yet known as such.
+
+    Their jobs never end by themselves: the queue gets them back at once, and not only when the
+    controller has waited for the host.
+    """
+    gone = set(lost)
+    return tuple(node.name for node in there if node.name in gone and "DOWN" not in node.states)
 
 
 def to_drain(

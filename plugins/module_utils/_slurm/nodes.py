@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .share import STEP_MIB
+
 SCHEDULER = "scheduler"
 # Slurm keeps a job from every device file that it knows and did not give to the job. What no job
 # may have is therefore known to it as another kind of thing, of which no team may have any.
@@ -237,7 +239,7 @@ def node_of(
     sockets, cores, threads = topology(supply.get("cpu") or {})
     total = memory(float((supply.get("memory") or {}).get("total_mib") or 0))
     cards, wrong = cards_of((supply.get("gpus") or {}).get("gpus") or (), told, owners)
-    spare = math.ceil(spec_memory_mib / 64) * 64
+    spare = math.ceil(spec_memory_mib / STEP_MIB) * STEP_MIB
     if spare >= total:
         wrong = (*wrong, _nothing_left(spare, total))
     # Jobs get whole cores, and at least one.

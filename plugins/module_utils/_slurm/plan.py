@@ -12,14 +12,16 @@ from typing import Any
 from .._findings.sentence import listing
 from .nodes import Node, Wrong, node_of
 from .settings import DISABLED, V1, V2, Database, Settings
+from .share import Amount
 from .texts import cgroup_conf, gres_conf, slurm_conf, slurmdbd_conf
 
+NO_JOBS = Amount()
 NEEDED = frozenset(("cpu", "cpuset", "memory"))
 
 
 @dataclass(frozen=True)
 class Host:
-    """What is known of a host that shall be a node."""
+    """What is known of a host that shall be a node. ``jobs`` is what those planned there hold."""
 
     name: str
     address: str
@@ -29,6 +31,7 @@ class Host:
     owners: Mapping[str, str]
     spec_memory_mib: float = 0.0
     spec_cores: float = 0.0
+    jobs: Amount = NO_JOBS
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,24 @@ def _nothing_enforced(ways: Mapping[str, str]) -> tuple[Said, ...]:
     )
 
 
+def _crowded(node: Node, jobs: Amount) -> tuple[Wrong, ...]:
+    """Planned jobs that a node cannot have all at once."""
+    if jobs.cpu_cores <= node.job_cpus and jobs.memory_mib <= node.job_memory_mib:
+        return ()
+    return (
+        Wrong(
+            "crowded",
+            False,
+            f"jobs planned here hold {jobs.cpu_cores:,.0f} processors and"
+            f" {jobs.memory_mib:,.0f} MiB, and jobs get {node.job_cpus:,} and"
+            f" {node.job_memory_mib:,}: some wait until others have ended",
+            "processors and memory for all jobs that are planned on the host",
+            "lower requests of jobs in mlops_workloads or assess_margins.cpu_overcommit, place less"
+            " beside them, or leave it where they may run one after the other",
+        ),
+    )
+
+
 def twice(nodes: Sequence[Node]) -> tuple[Said, ...]:
     """Nodes that bear one name: Slurm would take them for one."""
     found = []
@@ -183,7 +204,7 @@ def plan(settings: Settings, hosts: Sequence[Host], database: Database | None) -
         )
         nodes.append(node)
         if host.told:  # else it has not been asked yet, and nothing is known
-            said += [Said(host.name, one) for one in wrong]
+            said += [Said(host.name, one) for one in (*wrong, *_crowded(node, host.jobs))]
     said += twice(nodes)
     head = settings.controllers[0]
     return Plan(

@@ -3,7 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What jobs do not get of a host: what its services need and what serves there may use.
 
-Only what was planned counts, never what is in use now: a node would change with every job.
+Only what was planned counts, never what is in use now: a node would change with every job. Jobs
+that are planned on the host go before what is held back for its system: the plan has a reserve of
+its own, beside what it measured (``assess_margins``), and what it placed has to start.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ from typing import Any
 from .._workloads.owners import scheduled, serves
 from .._workloads.placed import Placed
 from .._workloads.serving import bounded
+
+STEP_MIB = 64
+"""What is held back of the memory is written down in steps of this."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +63,11 @@ def at_most(replicas: Iterable[Placed], margin_percent: float) -> Amount:
     )
 
 
-def sent(jobs: Iterable[Placed]) -> Amount:
-    """What jobs are sent to Slurm with: whole cores, and all the memory that they may use."""
+def sent(jobs: Iterable[Placed], threads: int = 1) -> Amount:
+    """What jobs hold in Slurm: whole cores of so many threads, and the memory that they may use."""
     return total(
         Amount(
-            max(1, math.ceil(one.cpu_cores)),
+            max(1, math.ceil(one.cpu_cores / threads)) * threads,
             one.memory_mib if one.memory_limit_mib is None else one.memory_limit_mib,
         )
         for one in jobs
@@ -88,6 +93,20 @@ def held(
             size.memory_mib, services.memory_mib, least.memory_mib, most.memory_mib, jobs.memory_mib
         ),
     )
+
+
+def with_room(size: Amount, kept: Amount, system_mib: float, jobs: Amount) -> Amount:
+    """What is held back where jobs that are planned on the host have their room.
+
+    ``system_mib`` of the memory is held for the system and gives way. All of the processors do: who
+    serves and who computes share them by weight, as the plan lets them where it overcommits.
+    """
+    over = min(jobs.memory_mib, kept.memory_mib + jobs.memory_mib - size.memory_mib)
+    memory = kept.memory_mib
+    if over > 0:
+        least = math.floor((memory - over) / STEP_MIB) * STEP_MIB
+        memory = max(memory - system_mib, least)
+    return Amount(min(kept.cpu_cores, max(0.0, size.cpu_cores - jobs.cpu_cores)), memory)
 
 
 def _within(size: float, services: float, least: float, most: float, jobs: float) -> float:

@@ -14,6 +14,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.draining impor
     Drain,
     parse_nodes,
     to_drain,
+    to_give_up,
     to_resume,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import probe
@@ -68,6 +69,13 @@ def test_a_node_that_gets_less_is_emptied(change: dict[str, object], drains: boo
 
 def test_a_node_that_leaves_is_emptied() -> None:
     assert to_drain(parse_nodes(NODES), {"gpu1": SAME["gpu1"]}) == (Drain("gpu2", LEAVING),)
+
+
+def test_a_node_that_is_declared_lost_is_given_up_once() -> None:
+    assert to_give_up(parse_nodes(NODES), ["gpu1", "elsewhere"]) == ("gpu1",)
+    known = NODES.replace("State=MIXED+DRAIN", "State=DOWN*+NOT_RESPONDING")
+    assert to_give_up(parse_nodes(known), ["gpu1"]) == ()
+    assert to_give_up(parse_nodes(NODES), []) == ()
 
 
 def test_only_what_we_drained_comes_back() -> None:

@@ -360,3 +360,33 @@ def test_figures_of_hosts() -> None:
     assert memory(24_105) == 23_808
     assert bus_of("00000000:65:00.0") == bus_of("0000:65:00.0") == "0000:65:00.0"
     assert type_of("NVIDIA H100 80GB HBM3") == "nvidia_h100_80gb_hbm3"
+
+
+def test_jobs_that_are_planned_on_a_small_host_all_start() -> None:
+    """As a lab with overcommitted processors plans them: two jobs and services on two cores."""
+    rows = asked(
+        nodes=["gpu2"],
+        workloads=[
+            workload("train", "training", "20GiB")
+            | {"requests": {"cpu_cores": 1, "memory": "20GiB"}},
+            workload("desk", "user", "1GiB") | {"requests": {"cpu_cores": 1, "memory": "1GiB"}},
+        ],
+        placement={"gpu2": [{"workload": name, "replica": 0} for name in ("train", "desk")]},
+    )
+    supply = rows["facts"]["gpu2"]["mlops_supply"]
+    supply["cpu"] = {"sockets": 1, "cores": 2, "threads": 2}
+    supply["memory"] = {"total_mib": 23_900}
+    rows["facts"]["gpu2"]["mlops_demand"] = [{"cpu_cores": 0.2, "memory_mib": 900}]
+    plan = answer(rows)
+    assert plan["findings"] == []
+    node = plan["nodes"]["gpu2"]
+    assert node["job_cpus"] == 2
+    assert node["job_memory_mib"] >= 21 * 1024
+    # One more finds no room at the same time, and that is said.
+    rows["placement"]["gpu2"].append({"workload": "more", "replica": 0})
+    rows["workloads"].append(
+        workload("more", "batch", "1GiB") | {"requests": {"cpu_cores": 1, "memory": "1GiB"}}
+    )
+    (found,) = answer(rows)["findings"]
+    assert (found["id"], found["severity"]) == ("job_scheduler.crowded", "warn")
+    assert "hold 3 processors and 22,528 MiB" in found["found"]

@@ -13,6 +13,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.share import (
     at_most,
     held,
     promised,
+    sent,
+    with_room,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.placed import Placed
 
@@ -48,6 +50,31 @@ def test_jobs_are_not_held_back() -> None:
     assert (
         held(SIZE, SYSTEM, [replica(kind, 9, 9_000) for kind in ("training", "user")], 25) == SYSTEM
     )
+
+
+def test_what_is_held_for_the_system_gives_way_to_planned_jobs_and_no_more() -> None:
+    kept = Amount(1.5, 14_000)
+    assert with_room(SIZE, kept, 2_048, Amount(8, 50_000)) == kept
+    # 85,000 and 13,952 (in steps of 64) are less than 100,000.
+    assert with_room(SIZE, kept, 2_048, Amount(8, 86_020)) == Amount(1.5, 13_952)
+    # What was promised to others stays, whatever is planned.
+    assert with_room(SIZE, kept, 2_048, Amount(8, 95_000)) == Amount(1.5, 11_952)
+    assert with_room(SIZE, kept, 0, Amount(8, 95_000)) == kept
+
+
+def test_processors_are_held_back_only_from_jobs_that_are_not_planned() -> None:
+    kept = Amount(0.7, 2_000)
+    two = Amount(2, 24_000)
+    assert with_room(two, kept, 0, Amount(1, 100)).cpu_cores == 0.7
+    assert with_room(two, kept, 0, Amount(2, 100)).cpu_cores == 0
+    assert with_room(two, kept, 0, Amount(3, 100)).cpu_cores == 0
+
+
+def test_a_job_holds_whole_cores_of_so_many_threads() -> None:
+    jobs = [replica("training", 0.5, 100, 150), replica("user", 2.5, 100)]
+    assert sent(jobs) == Amount(4, 250)
+    assert sent(jobs, 2) == Amount(6, 250)
+    assert sent([], 2) == Amount()
 
 
 def test_the_sums_of_random_hosts() -> None:

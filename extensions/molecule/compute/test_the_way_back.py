@@ -1,0 +1,49 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""At the end: what the company had is as it was, and its hosts have nothing of ours."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from extensions.molecule.compute.hosts import GPU_HOSTS, HERE, ROOT, STATE, on, play
+
+TAGS = "workloads,job_scheduler,accounting_db,gpu_driver,gateway,trust"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def removed() -> None:
+    play(ROOT / "playbooks" / "remove.yml", f"--tags={TAGS}")
+
+
+@pytest.mark.parametrize("host", ["cctl", *GPU_HOSTS])
+def test_a_host_has_nothing_of_ours(host: str) -> None:
+    assert on(host, "systemctl list-unit-files --no-legend 'mlops*' 'slurm*' 'munge*'") == ""
+    assert on(host, "getent passwd | grep ^mlops; getent group | grep ^mlops", check=False) == ""
+    left = on(host, "find /etc/mlops /opt/mlops /var/lib/mlops /etc/slurm /etc/munge", check=False)
+    assert [line for line in left.splitlines() if "No such file" not in line] == []
+    assert "slurm" not in on(host, "ps -eo comm")
+
+
+def test_the_company_s_database_is_as_it_was() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "extensions/lab/lab.py",
+            "company-fingerprint",
+            f"--topology={HERE / 'topology.toml'}",
+            "--kind=mariadb",
+            f"--against={STATE / 'company.json'}",
+            "--strict",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
