@@ -28,6 +28,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_findings": (),
     # beside them
     "_advice": ("_demand", "_planner", "_findings"),
+    "_audit": (),
     "_ceph": ("_findings",),
     "_gpu_driver": ("_findings",),
     "_host": ("_findings",),
@@ -47,7 +48,7 @@ PLANNER = {
     "mig": (),
 }
 # What travels to hosts imports nothing that is not in Python itself.
-TRAVELS = ("_supply", "_findings", "_host", "_rollout", "_gpu_driver")
+TRAVELS = ("_audit", "_supply", "_findings", "_host", "_rollout", "_gpu_driver")
 # What may be imported from elsewhere; modules of Python itself always may.
 ELSEWHERE = {
     "_planner": {"numpy", "scipy"},
@@ -56,6 +57,7 @@ ELSEWHERE = {
 PURE = (
     "_advice",
     "_assess",
+    "_audit",
     "_capacity",
     "_demand",
     "_findings",
