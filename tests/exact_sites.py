@@ -14,11 +14,6 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
-    solve,
-    solve_surviving,
-    survive,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     INFEASIBLE,
@@ -30,6 +25,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Instance,
     Pool,
     Workload,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import solve
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.survival import (
+    solve_surviving,
+    survive,
 )
 from ortools.sat.python import cp_model
 

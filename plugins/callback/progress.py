@@ -44,9 +44,11 @@ from typing import Any
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import printable
+from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import preload
 
 NAME_WIDTH = 62
 SLOW_TASK_SECONDS = 10.0
+TASKS_OF_A_SHORT_RUN = 3  # with fewer, loading everything costs more than it saves
 
 
 class Stage:
@@ -117,6 +119,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         self._host_tasks: dict[str, int] = {}
         self._terminal = sys.stdout.isatty()
         self._transient = False
+        self._begun = 0
 
     # -- printing ---------------------------------------------------------------------------
 
@@ -212,6 +215,9 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
 
     def _task_start(self, task: Any, prefix: str | None = None) -> None:
         self._end_task()
+        self._begun += 1
+        if self._begun == TASKS_OF_A_SHORT_RUN:
+            preload()
         role = task._role.get_name() if task._role is not None else ""
         name = task.get_name().strip()
         if role and name.startswith(f"{role} : "):

@@ -34,12 +34,6 @@ from typing import Any, NoReturn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
-    allocate,
-    purchase,
-    solve,
-    survive,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     UNDECIDED,
@@ -49,6 +43,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Purchase,
     Result,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.purchase import purchase
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import allocate, solve
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.survival import survive
 
 from tests.benchmarks import openb_trace
 from tests.benchmarks import published_policies as policies

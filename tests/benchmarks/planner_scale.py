@@ -34,11 +34,6 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / ".collections"))
 
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import (  # noqa: E402
-    purchase,
-    solve,
-    verify,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (  # noqa: E402
     Budget,
     Device,
@@ -48,6 +43,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Offer,
     Workload,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.purchase import purchase  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import solve  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify  # noqa: E402
 
 RESOURCES, UNITS = ("cpu", "memory", "disk"), ("cores", "GiB", "GiB")
 KINDS = (

@@ -159,3 +159,27 @@ def test_what_travels_and_what_thinks_needs_python_alone(module: str) -> None:
         allowed |= {"ansible"}
     found = {name.partition(".")[0] for name in imported(module) if name not in MODULES}
     assert found <= allowed
+
+
+def with_packages(module: str) -> Iterator[str]:
+    """A module and the packages around it, which are imported before it."""
+    parts = module.split(".")
+    return (
+        ".".join(parts[:count])
+        for count in range(1, len(parts) + 1)
+        if ".".join(parts[:count]) in MODULES
+    )
+
+
+@pytest.mark.parametrize("package", ["_demand", "_site", "_slurm", "_workloads"])
+def test_who_only_reads_what_is_wanted_does_not_load_numpy(package: str) -> None:
+    """Filters and lookups stand on them, and Ansible loads these for each task of each host."""
+    reached: set[str] = set()
+    waiting = [name for name in MODULES if name.partition(".")[0] == package]
+    while waiting:
+        for name in with_packages(waiting.pop()):
+            if name not in reached:
+                reached.add(name)
+                waiting += ours(name)
+    heavy = {name for name in reached if {"numpy", "scipy"} & set(imported(name))}
+    assert heavy == set()

@@ -11,12 +11,12 @@ from importlib import import_module
 from importlib.util import find_spec
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import solve
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Host,
     Instance,
     Workload,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import solve
 
 from tests.unit.plugins.module_utils._planner.small import steps_budget
 

@@ -9,7 +9,6 @@ import sys
 from dataclasses import replace
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import purchase, verify
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.bounds.relaxation import LARGEST
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
@@ -19,6 +18,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Offer,
     Workload,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.purchase import purchase
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify
 from hypothesis import given, settings
 
 from tests.unit.plugins.module_utils._planner.small import instances, most_placed, steps_budget

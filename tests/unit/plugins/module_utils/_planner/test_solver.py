@@ -11,7 +11,6 @@ from dataclasses import replace
 from fractions import Fraction
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import allocate, solve, verify
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     FEASIBLE,
     INFEASIBLE,
@@ -24,6 +23,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Instance,
     Workload,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import allocate, solve
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -8,12 +8,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import (
-    purchase,
-    solve_surviving,
-    survive,
-    verify,
-)
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
     Assignment,
     Device,
@@ -24,6 +18,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     Pool,
     Workload,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.purchase import purchase
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.survival import (
+    solve_surviving,
+    survive,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify
 
 from tests.unit.plugins.module_utils._planner.small import steps_budget
 

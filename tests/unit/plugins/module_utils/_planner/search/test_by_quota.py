@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from ansible_collections.mlops.onprem.plugins.module_utils._planner import verify
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.bounds.sums import places
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.grouped import group
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (
@@ -21,6 +20,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.search import column_generation
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.search.by_quota import Quotas
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.search.state import Packing
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.verify import verify
 
 from tests.unit.plugins.module_utils._planner.small import steps_budget
 

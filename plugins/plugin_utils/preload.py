@@ -1,0 +1,63 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Load once what every worker of Ansible would load for itself.
+
+Ansible forks a worker for each task of each host. It compiles plugins of collections anew in each
+process that needs them, and looks for a filter by loading the files of all filters before it. What
+the first process has loaded, its workers have too.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins import loader
+
+PLUGINS = Path(__file__).resolve().parents[1]
+COLLECTION = "mlops.onprem"
+# Of Ansible itself: what the tasks of the roles are carried by.
+BUILTIN = {
+    "action_loader": ("normal", "template", "copy", "command", "set_fact"),
+    "become_loader": ("sudo",),
+    "connection_loader": ("ssh", "local"),
+    "lookup_loader": ("env", "file", "template"),
+    "shell_loader": ("sh",),
+}
+OURS = {"action_loader": "action", "lookup_loader": "lookup"}
+SELDOM = ("advice",)  # needs the planner, which takes longer to load than all the rest
+JINJA = {"filter_loader": "filter", "test_loader": "test"}
+
+
+def plugins() -> Iterator[tuple[Any, str, bool]]:
+    """Loaders and the names that they are asked for, and whether they give classes."""
+    for name, builtin in BUILTIN.items():
+        for one in builtin:
+            yield getattr(loader, name), f"ansible.builtin.{one}", True
+    for name, kind in OURS.items():
+        for path in sorted((PLUGINS / kind).glob("*.py")):
+            if path.stem not in SELDOM:
+                yield getattr(loader, name), f"{COLLECTION}.{path.stem}", True
+    for name, kind in JINJA.items():
+        for path in sorted((PLUGINS / kind).glob("*.py")):
+            yield getattr(loader, name), f"{COLLECTION}.{path.stem}", False
+
+
+@cache
+def preload() -> None:
+    """Load them. What cannot be loaded is told by the task that needs it, with its own words."""
+    for one, name, as_class in plugins():
+        try:
+            if as_class:
+                one.get(name, class_only=True)
+            else:
+                one.get(name)
+        except Exception:  # noqa: S112
+            continue
+    # Workers share this memory as long as their collector does not walk through it.
+    gc.collect()
+    gc.freeze()

@@ -1,0 +1,71 @@
+"""What the first process of a run loads, so that no worker loads it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[4]
+LOAD = """
+import gc, json, sys
+from ansible.plugins import loader
+loader.init_plugin_loader([{collections!r}])
+from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import preload, plugins
+asked = []
+for one, name, as_class in plugins():
+    try:
+        asked.append([name, bool(one.get(name, class_only=True) if as_class else one.get(name))])
+    except Exception as error:
+        asked.append([name, repr(error)])
+preload()
+before = set(sys.modules)
+for name in ("workloads", "slurm_plan", "nginx_subject", "scram_verifier"):
+    filters = [key for key in loader.filter_loader._module_cache if key.endswith(f"/{{name}}.py")]
+    asked.append([f"file of {{name}}", bool(filters)])
+for name in ("host_files", "preflight"):
+    loader.action_loader.get(f"mlops.onprem.{{name}}", class_only=True)
+for name in ("site", "secret"):
+    loader.lookup_loader.get(f"mlops.onprem.{{name}}", class_only=True)
+loader.filter_loader.get("mlops.onprem.mysql_password")
+print(json.dumps({{"asked": asked, "later": sorted(set(sys.modules) - before),
+    "frozen": gc.get_freeze_count(), "heavy": sorted({{"numpy", "scipy"}} & set(sys.modules))}}))
+"""
+
+
+@pytest.fixture(scope="module")
+def loaded() -> dict[str, Any]:
+    """In a process of its own, as other tests load plugins too."""
+    code = LOAD.format(collections=str(ROOT / ".collections"))
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / ".collections")},
+    )
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_everything_that_is_loaded_is_there(loaded: dict[str, Any]) -> None:
+    # A file of filters need not have one of its own name; it is loaded all the same.
+    wrong = [
+        one for one in loaded["asked"] if one[1] is not True and not str(one[1]).startswith("Key")
+    ]
+    assert wrong == []
+    assert sum(good is True for _name, good in loaded["asked"]) > 30
+
+
+def test_nothing_is_loaded_a_second_time(loaded: dict[str, Any]) -> None:
+    assert loaded["later"] == []
+    assert loaded["frozen"] > 10000
+
+
+def test_numpy_is_left_to_those_who_plan(loaded: dict[str, Any]) -> None:
+    assert loaded["heavy"] == []
