@@ -61,6 +61,7 @@ def package_options(step: argparse.ArgumentParser) -> None:
     )
     step.add_argument("--tolerance", type=float, help="largest gap between answers")
     step.add_argument("--profile", type=Path, help="profile of the training data (JSON)")
+    step.add_argument("--reference", type=Path, help="rows to make a profile of (npz)")
     step.add_argument("--memory-mib", type=int, help="memory that a device gives the model")
     step.add_argument("--release-max-mib", type=int, help="largest release that devices take")
     step.add_argument("--config", help="YAML or JSON file; needed to read from the registry")
@@ -88,6 +89,7 @@ def run_package(options: argparse.Namespace, timings: Timings) -> dict[str, Any]
         options.accept_answers,
         options.tolerance,
         options.profile,
+        options.reference,
         options.memory_mib,
         options.release_max_mib,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import cases as kinds
+from . import profile as profiles
 from . import source
 from .candidate import RELEASE_FOLDER, Candidate, assemble, check_golden, check_name, read_candidate
 from .config import Config, Section
@@ -40,6 +41,7 @@ class Order:
     accept: bool = False
     tolerance: float | None = None
     profile: Path | None = None
+    reference: Path | None = None
     memory_mib: int | None = None
     release_max_mib: int | None = None
 
@@ -126,10 +128,10 @@ def run(config: Config | None, timings: Timings, order: Order) -> dict[str, Any]
             inputs=list(look.inputs), outputs=list(look.outputs), opsets=dict(draft.model.opsets)
         )
         golden = check_golden({"tolerance": tolerance, "cases": chosen}, "cases")
+        with timings.measure("make the profile"):
+            profile = profile_of(order, found.model, settings, limits, place.parent)
         with timings.measure("try the release"):
-            candidate = assemble(
-                place / RELEASE_FOLDER, found.model, golden, settings, order.profile
-            )
+            candidate = assemble(place / RELEASE_FOLDER, found.model, golden, settings, profile)
             progress(f"trying the release with {len(chosen)} cases")
             tried = trial(candidate, limits, golden=candidate.golden())
         with timings.measure("write the candidate"):
@@ -145,10 +147,26 @@ def run(config: Config | None, timings: Timings, order: Order) -> dict[str, Any]
         "bytes": candidate.size,
         "cases": len(chosen),
         "answers": "produced by the model" if produced else "given",
+        "profile": "made" if order.reference else "given" if order.profile else "none",
         "inputs": list(tried.inputs),
         "outputs": list(tried.outputs),
         **tried.to_json(),
     }
+
+
+def profile_of(
+    order: Order, model: Path, settings: Mapping[str, Any], limits: Limits, folder: Path
+) -> Path | None:
+    """The profile that was given, or one that is made of the rows that were given."""
+    if order.reference is None:
+        return order.profile
+    if order.profile is not None:
+        raise PipelineError(
+            "Found --profile and --reference, wanted one: a profile, or rows to make one of."
+        )
+    progress(f"making a profile of {order.reference}")
+    made = profiles.make(model, settings, profiles.read_rows(order.reference), limits)
+    return profiles.write(folder, made)
 
 
 def answered(

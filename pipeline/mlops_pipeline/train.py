@@ -11,6 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from . import profile as profiles
 from . import project, tracking
 from .candidate import (
     CONFIG_FILE,
@@ -28,6 +29,7 @@ from .data import fetch_dataset
 from .errors import PipelineError
 from .storage import open_storage
 from .timing import Timings
+from .trial import Limits
 
 # What the project tells of the training; not part of the release.
 TRAINING_FILE = "training.json"
@@ -68,6 +70,23 @@ def settle(written: Path, folder: Path, config: Config, data_version: str) -> Ca
         described,
         profile if profile.is_file() else None,
     )
+
+
+def profile_from(written: Path, config: Config) -> str:
+    """Make the profile of the rows that the project has left; say where it comes from."""
+    if (written / PROFILE_FILE).is_file():
+        return "project"
+    path = written / profiles.REFERENCE_FILE
+    if not path.exists():
+        return "none"
+    made = profiles.make(
+        written / MODEL_FILE,
+        optional(written / CONFIG_FILE),
+        profiles.read_rows(path),
+        Limits.of(config.options),
+    )
+    profiles.write(written, made)
+    return "made"
 
 
 def optional(path: Path) -> dict[str, Any]:
@@ -152,6 +171,8 @@ def run(config: Config, timings: Timings, data_version: str) -> dict[str, Any]:
         training = optional(written / TRAINING_FILE)
         metrics = project.metrics_of(training, "train") if training.get("metrics") else {}
         told = training.get("parameters") or config.parameters("train")
+        with timings.measure("make the profile"):
+            origin = profile_from(written, config) if (written / MODEL_FILE).is_file() else "none"
         candidate = settle(written, Path(place, "candidate"), config, data_version)
         cases = len(candidate.golden()["cases"])
         with timings.measure("load libraries"):
@@ -181,6 +202,7 @@ def run(config: Config, timings: Timings, data_version: str) -> dict[str, Any]:
         "parameters": told,
         "metrics": metrics,
         "golden_cases": cases,
+        "profile": origin,
         "bytes": candidate.size,
     }
 

@@ -84,6 +84,10 @@ class Trial:
     runtime: str
     weaker: Sequence[str]
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """The reference profile, where one was asked for."""
+    profile_use: str = ""
+    """What devices do with the profile of the candidate: watched, other or none."""
 
     def to_json(self) -> dict[str, Any]:
         """What a step prints of it."""
@@ -92,6 +96,7 @@ class Trial:
             "peak_mib": self.peak_mib,
             "latency_ms": dict(self.latency_ms),
             "golden_gap": max(self.gaps.values(), default=0.0),
+            "profile": self.profile_use,
             "runtime": self.runtime,
             "sandbox": "full" if not self.weaker else "weaker: " + "; ".join(self.weaker),
         }
@@ -132,6 +137,7 @@ def trial(
     rows: Mapping[str, Any] | None = None,
     outputs: Sequence[str] = (),
     latency: int = LATENCY_REQUESTS,
+    profile: Mapping[str, Any] | None = None,
 ) -> Trial:
     """Try a candidate that lies in a workplace; a sentence says why devices could not serve it."""
     limits.check_size(candidate)
@@ -150,6 +156,7 @@ def trial(
         "tolerance": (golden or {}).get("tolerance"),
         "requests": list(requests),
         "outputs": list(outputs),
+        "profile": profile,
     }
     if rows is not None:
         order.update(rows=str(place / "rows.npz"), rows_mib=write_rows(place / "rows.npz", rows))
@@ -182,7 +189,9 @@ def trial(
         gaps=answer.get("gaps", {}),
         runtime=str(answer["runtime"]),
         weaker=tuple(answer["weaker"]),
-        arrays=read_arrays(arrays) if rows is not None else {},
+        arrays=read_arrays(arrays) if rows is not None and profile is None else {},
+        profile=answer.get("profile") or {},
+        profile_use=str(answer.get("profile_use") or ""),
     )
 
 

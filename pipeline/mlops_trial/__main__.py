@@ -21,6 +21,7 @@ from typing import Any
 import sandbox
 
 LATENCY_SECONDS = 2.0
+PROFILE_BATCH = 512
 
 
 def peak_mib() -> float:
@@ -59,15 +60,21 @@ def latencies(engine: Any, feed: Any, names: list[str], most: int) -> list[float
     return sorted(spent)
 
 
-def predict(engine: Any, np: Any, order: dict[str, Any]) -> dict[str, Any]:
-    """Answers to rows that lie in a file, as arrays."""
+def rows_of(engine: Any, np: Any, order: dict[str, Any]) -> dict[str, Any]:
+    """Rows that lie in a file, in the types of the model."""
     with np.load(order["rows"], allow_pickle=False) as stored:
         feed = {name: stored[name] for name in stored.files}
     for name, value in feed.items():
         if name in engine.inputs:
             feed[name] = value.astype(engine.inputs[name].dtype)
+    return feed
+
+
+def predict(
+    engine: Any, np: Any, order: dict[str, Any], feed: dict[str, Any], step: int
+) -> dict[str, Any]:
+    """Answers to rows, as arrays."""
     names = order.get("outputs") or [*engine.outputs]
-    step = int(order.get("batch") or 0)
     count = max((len(value) for value in feed.values()), default=0)
     parts = [
         engine.run({name: value[at : at + (step or count)] for name, value in feed.items()}, names)
@@ -83,7 +90,9 @@ def predict(engine: Any, np: Any, order: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def work(order: dict[str, Any], engines: Any, np: Any) -> tuple[dict[str, Any], bytes]:
+def work(
+    order: dict[str, Any], engines: Any, profiles: Any, np: Any
+) -> tuple[dict[str, Any], bytes]:
     """Do what the order says; the first thing that fails ends it with its sentence."""
     folder = Path(order["folder"])
     answer: dict[str, Any] = {"ok": False}
@@ -111,6 +120,7 @@ def work(order: dict[str, Any], engines: Any, np: Any) -> tuple[dict[str, Any], 
         if golden:
             answer["gaps"] = largest(engines.golden_gaps(engine, golden))
             engines.check_golden(engine, golden, order["tolerance"])
+            answer["profile_use"] = check_profile(engine, profiles, folder)
         first = (golden or {}).get("cases") or [
             {"request": each} for each in order.get("requests") or ()
         ]
@@ -123,9 +133,14 @@ def work(order: dict[str, Any], engines: Any, np: Any) -> tuple[dict[str, Any], 
                 "requests": len(spent),
             }
         if order.get("rows"):
-            stream = io.BytesIO()
-            np.savez(stream, **predict(engine, np, order))
-            arrays = stream.getvalue()
+            feed = rows_of(engine, np, order)
+            if order.get("profile") is not None:
+                answer["profile"] = profile_of(engine, np, profiles, order, feed)
+            else:
+                stream = io.BytesIO()
+                found = predict(engine, np, order, feed, int(order.get("batch") or 0))
+                np.savez(stream, **found)
+                arrays = stream.getvalue()
         answer["ok"] = True
     except MemoryError:
         answer["failure"] = out_of_memory(order)
@@ -138,12 +153,66 @@ def work(order: dict[str, Any], engines: Any, np: Any) -> tuple[dict[str, Any], 
     return answer, arrays
 
 
+def profile_of(
+    engine: Any, np: Any, profiles: Any, order: dict[str, Any], feed: dict[str, Any]
+) -> dict[str, Any]:
+    """The reference profile of rows and of the model's answers to them."""
+    lacking = sorted(set(engine.inputs) - set(feed))
+    unknown = sorted(set(feed) - set(engine.inputs))
+    if lacking or unknown:
+        raise profiles.ProfileError(
+            f"The reference has no rows of {', '.join(lacking) or 'nothing'} and rows of "
+            f"{', '.join(unknown) or 'nothing'} that the model does not take; wanted one array "
+            f"for each of {', '.join(engine.inputs)}."
+        )
+    # A model that takes so many rows at a time, and no others.
+    fixed = [each.dims[0] for each in engine.inputs.values() if each.dims]
+    step = next((size for size in fixed if isinstance(size, int)), PROFILE_BATCH)
+    ordered = {name: feed[name] for name in engine.inputs}
+    most = min(len(value) for value in ordered.values()) // max(step, 1) * max(step, 1)
+    if step != PROFILE_BATCH:
+        ordered = {name: value[:most] for name, value in ordered.items()}
+    answers = predict(engine, np, order, ordered, step)
+    told = order["profile"]
+    wanted = profiles.Wanted(told["names"], told["declared"])
+    made = profiles.build(ordered, answers, wanted).to_json()
+    if profiles.parse(json.loads(json.dumps(made))) is None:
+        raise profiles.ProfileError("The profile that was made cannot be read again.")
+    found: dict[str, Any] = made
+    return found
+
+
+def check_profile(engine: Any, profiles: Any, folder: Path) -> str:
+    """What the server will do with the profile of a release; a sentence where it fits nothing."""
+    found = profiles.read(folder)
+    if found is None:
+        return "other" if (folder / profiles.FILE).exists() else "none"
+    lacking = sorted({column.tensor for column in found.features} - set(engine.inputs))
+    if lacking:
+        raise profiles.ProfileError(
+            f"The reference profile speaks of the input {', '.join(lacking)}, the model has "
+            f"{', '.join(engine.inputs)}; make it of this model."
+        )
+    return "watched"
+
+
 def out_of_memory(order: dict[str, Any]) -> str:
     """What to say of a model that wants more than it may have."""
     return (
         f"The model needs more than the {order['memory_mib']} MiB that it may take on a device "
         "(memory_mib of mlops_models, or of limits)."
     )
+
+
+def warm_up(np: Any, profiles: Any) -> None:
+    """Have numpy load what it loads late: afterwards its own files can no longer be seen."""
+    stream = io.BytesIO()
+    np.savez(stream, x=np.linspace(0.0, 1.0, profiles.LEAST_ROWS).reshape(-1, 1))
+    stream.seek(0)
+    with np.load(stream, allow_pickle=False) as stored:
+        rows = stored["x"]
+    words = np.asarray(["a", "b"] * (len(rows) // 2), dtype=object)
+    profiles.build({"x": rows, "n": rows.astype(int), "words": words}, {"p": rows})
 
 
 def main() -> None:
@@ -157,7 +226,10 @@ def main() -> None:
     import numpy as np
     import onnxruntime
     from mlops_serving import engine as engines
+    from mlops_serving import profile as profiles
 
+    if order.get("rows"):
+        warm_up(np, profiles)
     weaker += sandbox.after(
         Path(order["place"]),
         bool(order["own_user"]),
@@ -165,7 +237,7 @@ def main() -> None:
         int(order["answer_mib"]),
         int(order["seconds"]),
     )
-    answer, arrays = work(order, engines, np)
+    answer, arrays = work(order, engines, profiles, np)
     answer["runtime"] = onnxruntime.__version__
     answer["weaker"] = weaker
     with os.fdopen(out, "wb") as stream:

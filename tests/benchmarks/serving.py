@@ -34,7 +34,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -102,12 +102,20 @@ def environment() -> Path:
     return place / "bin/python"
 
 
-def put_release(root: Path, name: str, version: str, model: Path, golden: bytes) -> str:
+def put_release(
+    root: Path,
+    name: str,
+    version: str,
+    model: Path,
+    golden: bytes,
+    more: Mapping[str, bytes] | None = None,
+) -> str:
     """Write a release below the root and make it the current one; return its digest."""
     files = {
         "model.onnx": model.read_bytes(),
         "golden.json": golden,
         "config.json": b'{"tolerance": 1e-5}',
+        **(more or {}),
     }
     layers = [
         {

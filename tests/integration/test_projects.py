@@ -78,9 +78,11 @@ def test_every_sample_goes_through_the_same_door(engine: str, tmp_path: Path, na
     trained = steps("train", data_version=prepared["data_version"])
     assert trained["ok"], trained
     assert trained["candidate"].startswith("sha256:")
+    assert trained["profile"] == "made"
     handed = {"run_id": trained["run_id"], "data_version": prepared["data_version"]}
     judged = steps("evaluate", candidate=trained["candidate"], **handed)
     assert judged["ok"], judged
+    assert judged["trial"]["profile"] == "watched"
     for metric, least in SAMPLES[name].items():
         assert judged["metrics"][metric] >= least
     refused = steps("evaluate", candidate="sha256:" + "0" * 64, **handed)

@@ -100,6 +100,8 @@ def main() -> None:
     parser.add_argument("--golden-cases", type=float, default=16)
     options = parser.parse_args()
     wanted = count("golden_cases", options.golden_cases)
+    import numpy as np
+
     model, parameters = build(options)
     names, features, labels = rows.read(options.data / "train.csv")
     model.fit(features, labels)
@@ -114,6 +116,9 @@ def main() -> None:
         },
     }
     (options.candidate / "model.onnx").write_bytes(to_onnx(model, features))
+    # All rows: the more there are, the smaller a change that devices can tell from chance.
+    everything = np.concatenate([features, unseen])
+    np.savez(options.candidate / "reference.npz", **{rows.INPUT: everything})
     for name, value in files.items():
         (options.candidate / name).write_text(json.dumps(value, sort_keys=True))
 

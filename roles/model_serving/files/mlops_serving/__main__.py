@@ -41,14 +41,30 @@ _parser.add_argument(
     help="of ONNX Runtime; what it cannot compute is computed by the processor",
 )
 _parser.add_argument("--clients", type=Path, help="file of those who may ask; without it everybody")
+_parser.add_argument(
+    "--drift-window-seconds", type=float, default=3600, help="shortest window of a verdict"
+)
+_parser.add_argument(
+    "--drift-window-requests", type=int, default=500, help="least requests of a verdict"
+)
+_parser.add_argument(
+    "--drift-false-alarms",
+    type=float,
+    default=0.1,
+    help="false alarms of a model in thirty days; 0 does not compare with the profile at all",
+)
+_parser.add_argument(
+    "--drift-features", type=int, default=5, help="features with series of their own"
+)
 ARGUMENTS = _parser.parse_args()
 sys.argv = sys.argv[:1]
 
 from kserve import logging as kserve_logging  # noqa: E402
 from kserve.model_server import app  # noqa: E402
 from kserve.protocol.rest.server import RESTServer, metrics_handler  # noqa: E402
+from prometheus_client import REGISTRY  # noqa: E402
 
-from . import admission, application, metrics  # noqa: E402
+from . import admission, application, drift, metrics  # noqa: E402
 from .access import AccessError, read_clients  # noqa: E402
 from .model import OnnxModel  # noqa: E402
 from .release import read_release  # noqa: E402
@@ -78,10 +94,25 @@ class LoopbackServer(RESTServer):  # type: ignore[misc]
         app.add_api_route("/metrics", metrics_handler, include_in_schema=False)
 
 
+def settings_of() -> drift.Settings | None:
+    """How a model is compared with its profile."""
+    if ARGUMENTS.drift_false_alarms <= 0:
+        return None
+    return drift.Settings(
+        ARGUMENTS.drift_window_seconds,
+        ARGUMENTS.drift_window_requests,
+        ARGUMENTS.drift_false_alarms,
+        ARGUMENTS.drift_features,
+    )
+
+
 def build(directory: Path) -> OnnxModel:
     """Load a release and let it prove itself."""
     model = OnnxModel(
-        read_release(directory), ARGUMENTS.threads, provider=ARGUMENTS.execution_provider
+        read_release(directory),
+        ARGUMENTS.threads,
+        provider=ARGUMENTS.execution_provider,
+        settings=settings_of(),
     )
     cases = model.check_golden()
     logger.info("Golden answers of %s agree: %s", model.release.digest, cases)
@@ -116,6 +147,7 @@ def make_service() -> application.Service:
         lanes.resize(admission.share(limits.memory_max, admission.resident()))
 
     repository = ReleaseRepository(root_of(), build, metrics.ServedModels(), weigh)
+    REGISTRY.register(metrics.Drift(lambda: [*repository.models.values()]))
     repository.load_at_start()
     weigh()
     needed = ORDINARY * limits.request_max

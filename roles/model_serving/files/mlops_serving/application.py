@@ -294,6 +294,8 @@ class Service:
                         length,
                         str(uuid.uuid4()),
                         protocol.accepted(request.headers.get("accept-encoding")),
+                        # What the device asks itself is always the same.
+                        watched=client is not None,
                     ),
                 )
                 took = time.perf_counter() - started

@@ -6,9 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+
+from . import drift
 
 LABELS = ["model_name", "model_version"]
 OUTCOMES = ("ok", "invalid", "error")
@@ -117,6 +122,61 @@ class ServedModels:
         if bucket:
             self._buckets.setdefault(name, set()).add(bucket)
             PREDICTIONS.labels(name, version, bucket).inc()
+
+
+class Drift:
+    """How models differ from their profiles, written when Prometheus asks."""
+
+    def __init__(
+        self, models: Callable[[], Sequence[Any]], now: Callable[[], float] = time.time
+    ) -> None:
+        self._models = models
+        self._now = now
+
+    def describe(self) -> list[Any]:
+        """Nothing is collected to register this."""
+        return []
+
+    def collect(self) -> Iterator[Any]:
+        """At most ``2 * (3 * shown + 2) + 3`` series for each model, whatever clients send."""
+        watched = GaugeMetricFamily(
+            "mlops_model_drift_features",
+            "Features that are compared with the profile of the release; 0 where it has none.",
+            labels=LABELS,
+        )
+        requests = GaugeMetricFamily(
+            "mlops_model_window_requests",
+            "Requests of the last window that was compared with the profile; 0 before the first.",
+            labels=LABELS,
+        )
+        ended = GaugeMetricFamily(
+            "mlops_model_window_end_timestamp_seconds", "When that window ended.", labels=LABELS
+        )
+        labels = [*LABELS, "feature", "measure"]
+        value = GaugeMetricFamily(
+            "mlops_model_drift",
+            "How far the last window is from the profile: psi, or a share of its requests.",
+            labels=labels,
+        )
+        limit = GaugeMetricFamily(
+            "mlops_model_drift_limit",
+            "What the measure may be at the declared number of false alarms.",
+            labels=labels,
+        )
+        for model in self._models():
+            names = [model.name, model.version]
+            watch = model.watch
+            watched.add_metric(names, len(watch.profile.features) if watch else 0)
+            verdict = watch.current(self._now()) if watch else None
+            requests.add_metric(names, verdict.requests if verdict else 0)
+            if verdict is None:
+                continue
+            ended.add_metric(names, verdict.ended)
+            features = [column.name for column in watch.profile.features]
+            for one in drift.chosen(verdict.readings, features, watch.settings.shown):
+                value.add_metric([*names, one.feature, one.measure], one.value)
+                limit.add_metric([*names, one.feature, one.measure], one.limit)
+        yield from (watched, requests, ended, value, limit)
 
 
 class FrontListener(asyncio.DatagramProtocol):

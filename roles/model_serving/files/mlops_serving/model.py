@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 import json
+import logging
+import time
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from . import engine, protocol
+from . import drift, engine, protocol
 from .predictions import Buckets
+from .profile import ProfileError
 from .release import Release, ReleaseError
+
+logger = logging.getLogger("kserve")
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,13 @@ class Answer:
 class OnnxModel:
     """The active release of one model."""
 
-    def __init__(self, release: Release, threads: int, provider: str = engine.CPU) -> None:
+    def __init__(
+        self,
+        release: Release,
+        threads: int,
+        provider: str = engine.CPU,
+        settings: drift.Settings | None = None,
+    ) -> None:
         self.release = release
         self.name = release.model_name
         self.version = release.model_version
@@ -39,6 +50,33 @@ class OnnxModel:
         except engine.EngineError as error:
             raise ReleaseError(f"Release {release.digest}: {error}") from error
         self.buckets = Buckets(next(iter(self.engine.outputs), ""), release.config)
+        self.watch = self._watch(settings) if settings is not None else None
+
+    def _watch(self, settings: drift.Settings) -> drift.Watch | None:
+        """Compare with the profile of the release; without one it is served all the same."""
+        try:
+            watch = drift.make(self.release.directory, settings, time.time)
+        except ProfileError as error:
+            logger.warning("%s The model is served and not watched.", error)
+            return None
+        shapes = {name: tensor.shape for name, tensor in self.engine.inputs.items()}
+        lacking = watch.fits(shapes, self.engine.outputs) if watch is not None else ""
+        if lacking:
+            logger.warning(
+                "The profile of %s is of another model: %s. It is not watched.", self.name, lacking
+            )
+            return None
+        return watch
+
+    def _observe(self, ask: protocol.Ask, answers: list[Any]) -> None:
+        """Look at a request that was answered; whatever goes wrong here is not the client's."""
+        if self.watch is None:
+            return
+        try:
+            self.watch.observe(ask.feed, ask.names, answers, time.time())
+        except Exception:  # an answer is worth more than its statistics
+            logger.exception("The model %s is no longer watched.", self.name)
+            self.watch = None
 
     @property
     def takes_strings(self) -> bool:
@@ -62,7 +100,14 @@ class OnnxModel:
             "outputs": listed(self.engine.outputs),
         }
 
-    def answer(self, body: bytes, length: str | None, identifier: str, accepted: str) -> Answer:
+    def answer(
+        self,
+        body: bytes,
+        length: str | None,
+        identifier: str,
+        accepted: str,
+        watched: bool = False,
+    ) -> Answer:
         """Answer a request; runs in a thread, as it computes from beginning to end."""
         document, binary = protocol.split(body, length)
         try:
@@ -73,6 +118,8 @@ class OnnxModel:
         del request
         answers = self.engine.run(ask.feed, ask.names)
         bucket = self.buckets.of(ask.names, answers)
+        if watched:
+            self._observe(ask, answers)
         outputs, blobs = protocol.encode(self.engine, ask, answers)
         head = orjson.dumps(
             {

@@ -1,0 +1,120 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The model server compares what it is asked with its profile, as Prometheus sees it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.benchmarks import serving
+
+from .test_model_server import series
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "roles/model_serving/files"))
+profiles = importlib.import_module("mlops_serving.profile")
+WINDOW = 120
+
+
+def rows(count: int) -> np.ndarray:
+    """Measures of flowers, about as the model knows them."""
+    middle, spread = [5.8, 3.0, 3.8, 1.2], [0.8, 0.4, 1.7, 0.7]
+    return np.random.default_rng(1).normal(middle, spread, (count, 4)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]:
+    root = tmp_path_factory.mktemp("drift")
+    names = profiles.Wanted({"features": ["a", "b", "c", "d"]})
+    made = json.dumps(profiles.build({"features": rows(1000)}, {}, names).to_json()).encode()
+    model, golden = serving.FIXTURE / "model.onnx", (serving.FIXTURE / "golden.json").read_bytes()
+    broken = made.replace(b'"kind": "number"', b'"kind": "colour"')
+    for name, more in {
+        "watched": {"profile.json": made},
+        "plain": {},
+        "foreign": {"profile.json": b'{"columns": {}}'},
+        "broken": {"profile.json": broken},
+    }.items():
+        serving.put_release(root, name, "1", model, golden, more)
+    options = (
+        "--drift-window-seconds=0",
+        f"--drift-window-requests={WINDOW}",
+        "--drift-features=2",
+    )
+    try:
+        with serving.serving(root, 512, *options) as running:
+            yield running
+    except serving.CannotServe as reason:
+        pytest.skip(str(reason))
+
+
+def ask(server: serving.Server, model: str, values: np.ndarray, kind: str = "") -> None:
+    for row in values:
+        tensor = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": row.tolist()}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        path = f"/v2/repository/models/{model}/{kind}" if kind else f"/v2/models/{model}/infer"
+        assert server.ask("POST", path, body)[0] == 200
+
+
+def drifting(server: serving.Server) -> dict[str, float]:
+    """The measures beyond their limits, by feature and measure."""
+    found, limits = series(server, "mlops_model_drift"), series(server, "mlops_model_drift_limit")
+    assert {name.replace("_limit", "", 1) for name in limits} == set(found)
+    return {
+        name: value
+        for name, value in found.items()
+        if value > limits[name.replace("mlops_model_drift{", "mlops_model_drift_limit{")]
+    }
+
+
+def test_a_window_is_judged_when_it_is_full_and_bounded_series_say_so(
+    server: serving.Server,
+) -> None:
+    label = '{model_name="watched",model_version="1"}'
+    features = series(server, "mlops_model_drift_features")
+    assert {name.split('"')[1]: value for name, value in features.items()} == {
+        "broken": 0.0,
+        "foreign": 0.0,
+        "plain": 0.0,
+        "watched": 4.0,
+    }
+    assert series(server, "mlops_model_window_requests")[f"mlops_model_window_requests{label}"] == 0
+    assert series(server, "mlops_model_drift") == {}
+    ask(server, "watched", rows(WINDOW - 1))
+    # What the device asks itself is no request of a client.
+    ask(server, "watched", rows(5), "probe")
+    ask(server, "watched", rows(5), "infer")
+    assert series(server, "mlops_model_drift") == {}
+    ask(server, "watched", rows(1))
+    assert series(server, "mlops_model_window_requests")[f"mlops_model_window_requests{label}"] == (
+        WINDOW
+    )
+    assert drifting(server) == {}
+    quiet = set(series(server, "mlops_model_drift"))
+    assert len(quiet) == 3 * 2
+    moved = rows(WINDOW)
+    moved[:, 3] += 2.5
+    ask(server, "watched", moved)
+    beyond = drifting(server)
+    assert {name.split('feature="')[1].split('"')[0] for name in beyond} == {"d"}
+    assert len(series(server, "mlops_model_drift")) == 3 * 2
+    ask(server, "watched", rows(WINDOW))
+    assert drifting(server) == {}
+    assert set(series(server, "mlops_model_drift")) == quiet
+
+
+def test_models_without_a_profile_of_ours_are_served_all_the_same(server: serving.Server) -> None:
+    for model in ("plain", "foreign", "broken"):
+        ask(server, model, rows(WINDOW + 1))
+    named = {
+        name.split('model_name="')[1].split('"')[0] for name in series(server, "mlops_model_drift")
+    }
+    assert named <= {"watched"}
+    assert "The model is served and not watched" in server.log.read_text()
