@@ -11,7 +11,7 @@ import pytest
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
-from tests.infra.outside import Client, exposure, open_ports, secret, spills
+from tests.infra.outside import SITE, Client, address, exposure, open_ports, secret, spills
 
 API = "/mlflow/api/2.0/mlflow"
 UNITS = ["mlops-mlflow", "mlops-mlflow-2"]
@@ -251,6 +251,68 @@ def test_it_is_sandboxed(host: Host, unit: str) -> None:
 @pytest.mark.parametrize("name", ["model_registry_admin_password", "model_registry_session_key"])
 def test_its_secrets_are_nowhere_to_be_read(host: Host, name: str) -> None:
     assert spills(host, secret(name)) == []
+
+
+def person(host: Host, name: str) -> Client:
+    return Client(host, (name, secret(f"people_password_{name}")))
+
+
+def test_each_person_may_do_what_his_rights_allow(host: Host, admin: Client) -> None:
+    run, name = new_run(admin), f"seen-{time.time_ns()}"
+    metric = {"run_id": run, "key": "accuracy", "value": 0.9, "timestamp": 1}
+    seen = {}
+    for one in ("vera", "sam", "olga", "ada"):
+        client = person(host, one)
+        seen[one] = [
+            client.ask("GET", f"{API}/experiments/search?max_results=1").status_code,
+            client.ask("POST", f"{API}/runs/log-metric", json=metric).status_code,
+            client.ask(
+                "POST", f"{API}/experiments/create", json={"name": f"{name}-{one}"}
+            ).status_code,
+            client.ask(
+                "POST", f"{API}/registered-models/create", json={"name": f"{name}-{one}"}
+            ).status_code,
+            client.ask("GET", f"{API}/users/get?username=admin").status_code,
+        ]
+    assert seen == {
+        "vera": [200, 403, 403, 403, 403],
+        "sam": [200, 200, 200, 200, 403],
+        "olga": [200, 200, 200, 200, 403],
+        "ada": [200, 200, 200, 200, 200],
+    }
+
+
+def test_nobody_makes_himself_administrator(host: Host) -> None:
+    for one in ("vera", "sam", "olga"):
+        body = {"username": one, "is_admin": True}
+        asked = person(host, one).ask("PATCH", f"{API}/users/update-admin", json=body)
+        assert asked.status_code == 403
+
+
+def test_a_removed_person_is_refused_by_every_worker_at_once(host: Host, admin: Client) -> None:
+    """Both workers have the password in memory; what the person made stays."""
+    name, path = f"gone{time.time_ns()}", f"{API}/experiments/search?max_results=1"
+    account = (name, "a-password-of-20-chars")
+    call(admin, "users/create", username=name, password=account[1])
+    made = call(Client(host, account), "experiments/create", name=name)["experiment_id"]
+    assert [Client(host, account).ask("GET", path).status_code for _time in range(8)] == [200] * 8
+    removed = admin.ask("DELETE", f"{API}/users/delete", json={"username": name})
+    assert removed.status_code == 200, removed.text
+    assert [Client(host, account).ask("GET", path).status_code for _time in range(8)] == [401] * 8
+    assert admin.ask("GET", f"{API}/experiments/get?experiment_id={made}").status_code == 200
+
+
+def test_people_are_invited_by_files_that_nobody_else_reads(host: Host) -> None:
+    for one in ("vera", "sam", "olga", "ada"):
+        file = SITE / f".state/invitations/{one}.invitation.txt"
+        assert file.stat().st_mode & 0o777 == 0o600
+        assert secret(f"people_password_{one}") in file.read_text(encoding="utf-8")
+        assert f"https://{address(host)}/" in file.read_text(encoding="utf-8")
+
+
+def test_passwords_of_people_are_nowhere_to_be_read(host: Host) -> None:
+    for one in ("vera", "ada"):
+        assert spills(host, secret(f"people_password_{one}")) == []
 
 
 def test_passwords_cannot_be_guessed_and_nobody_else_is_held_up(host: Host, admin: Client) -> None:

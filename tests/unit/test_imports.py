@@ -32,6 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_ceph": ("_findings",),
     "_gpu_driver": ("_findings",),
     "_host": ("_findings",),
+    "_people": ("_site", "_findings"),
     "_release": ("_rollout", "_findings"),
     "_rollout": ("_findings",),
     "_serving_checks": ("_findings",),

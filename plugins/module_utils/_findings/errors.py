@@ -11,6 +11,7 @@
     ├── DatabaseError   _contracts: a PostgreSQL server, or what is asked of it
     ├── EndpointError   _contracts: an S3 endpoint, or what is asked of it
     ├── HostError       _host: something about the host, or in what a role asks of it
+    ├── PeopleError     _people: accounts of people, where they are kept
     ├── RolloutError    _rollout: plan, rings, journal or lock of a staged rollout
     ├── SlurmError      _slurm: the scheduler, its nodes and its accounting
     ├── SiteError       _site: what the site computes from inventory and roles

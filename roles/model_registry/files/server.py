@@ -32,6 +32,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from admission import Admission, turns
 from guard import Guard, Tries
+from rights import apply as apply_rights
 
 SOCKET = os.environ["MODEL_REGISTRY_SOCKET"]
 METRICS_SOCKET = os.environ["MODEL_REGISTRY_METRICS_SOCKET"]
@@ -216,6 +217,7 @@ def serve() -> None:
 
     open_stores()
     limit_connections(ACCOUNT_CONNECTIONS)
+    apply_rights(auth, Path(os.environ["HOME"]))
     application = auth.create_app()
     say_nothing_of_usage_data()
     if WRONG_PASSWORDS:

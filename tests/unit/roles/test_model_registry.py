@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib import util
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -219,3 +219,94 @@ def test_a_password_that_was_changed_is_a_guess_again(tmp_path: Path) -> None:
     assert tries.take(b"a", seen) == 0
     tries.wrong(seen)
     assert [tries.take(b"a", seen), tries.take(b"a", seen)] == [0, 6]
+
+
+rights = module("rights")
+
+
+class Accounts:
+    """As much of MLflow's accounts as two workers share: who there is, with which roles."""
+
+    def __init__(self) -> None:
+        self.passwords = {"anna": "a", "ben": "b"}
+        self.roles = {"anna": ["mlops-people", "mlops-viewer"], "ben": ["mlops-scientist"]}
+
+
+class Worker:
+    """MLflow's module of accounts in one worker."""
+
+    def __init__(self, accounts: Accounts, home: Path, cached: bool = True) -> None:
+        self.store = self
+        self._accounts = accounts
+        self._USER_AUTH_CACHE: dict[tuple[str, str], str] | None = {} if cached else None
+        self._USER_AUTH_CACHE_LOCK = threading.Lock()
+        self.checks = 0
+        rights.apply(self, home)
+
+    def get_user(self, username: str) -> Any:
+        return SimpleNamespace(id=username)
+
+    def list_user_roles(self, number: str) -> list[Any]:
+        return [SimpleNamespace(name=name) for name in self._accounts.roles.get(number, [])]
+
+    def _can_create_in_workspace(self, username: str) -> bool:
+        return username != "banned"
+
+    def _authenticate_cached(self, username: str, password: str) -> str | None:
+        cache = self._USER_AUTH_CACHE
+        if cache is not None and (username, password) in cache:
+            return cache[username, password]
+        self.checks += 1
+        if self._accounts.passwords.get(username) != password:
+            return None
+        if cache is not None:
+            cache[username, password] = username
+        return username
+
+    def _invalidate_user_auth_cache(self, username: str) -> None:
+        for key in [key for key in self._USER_AUTH_CACHE or () if key[0] == username]:
+            del (self._USER_AUTH_CACHE or {})[key]
+
+
+def test_viewers_create_nothing_and_others_do_as_before(tmp_path: Path) -> None:
+    worker = Worker(Accounts(), tmp_path)
+    told = {name: worker._can_create_in_workspace(name) for name in ("anna", "ben", "by hand")}
+    assert told == {"anna": False, "ben": True, "by hand": True}
+    assert worker._can_create_in_workspace("banned") is False
+
+
+def test_who_is_removed_by_one_worker_is_refused_by_the_other_at_once(tmp_path: Path) -> None:
+    accounts = Accounts()
+    one, two = Worker(accounts, tmp_path), Worker(accounts, tmp_path)
+    for worker in (one, two):
+        assert worker._authenticate_cached("anna", "a") == "anna"
+        assert worker._authenticate_cached("anna", "a") == "anna"
+        assert worker.checks == 1
+    del accounts.passwords["anna"]
+    assert two._authenticate_cached("anna", "a") == "anna"  # nobody has told it
+    one._invalidate_user_auth_cache("anna")
+    assert one._authenticate_cached("anna", "a") is None
+    assert two._authenticate_cached("anna", "a") is None
+    assert two._authenticate_cached("ben", "b") == "ben"
+
+
+def test_what_changes_while_a_password_is_checked_is_not_remembered(tmp_path: Path) -> None:
+    accounts = Accounts()
+    one, two = Worker(accounts, tmp_path), Worker(accounts, tmp_path)
+
+    class Removing(dict[str, str]):
+        def get(self, name: str, default: Any = None) -> Any:
+            found = super().get(name, default)
+            self.pop(name, None)
+            one._invalidate_user_auth_cache(name)
+            return found
+
+    accounts.passwords = Removing(accounts.passwords)
+    assert two._authenticate_cached("anna", "a") == "anna"  # was right as it was looked at
+    assert two._authenticate_cached("anna", "a") is None
+
+
+def test_without_a_memory_there_is_nothing_to_forget(tmp_path: Path) -> None:
+    worker = Worker(Accounts(), tmp_path, cached=False)
+    assert worker._authenticate_cached("anna", "a") == "anna"
+    assert list(tmp_path.iterdir()) == []
