@@ -18,6 +18,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 CAPACITY = ROOT / "docs" / "capacity.md"
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
 
 
 def first_sentence(text: Any) -> str:
@@ -170,10 +171,29 @@ def role_page(role: str) -> Callable[[str], str]:
 
 def pages() -> list[tuple[Path, Callable[[str], str]]]:
     """Every page with something generated in it, and who writes that."""
-    found: list[tuple[Path, Callable[[str], str]]] = [(README, readme), (CAPACITY, capacity)]
+    found: list[tuple[Path, Callable[[str], str]]] = [
+        (README, readme),
+        (CAPACITY, capacity),
+        (RUNBOOKS, runbooks),
+    ]
     for path in sorted(ROOT.glob("roles/*/README.md")):
         found.append((path, role_page(path.parent.name)))
     return found
+
+
+def runbooks(text: str) -> str:
+    """docs/runbooks.md with the runbooks of all roles."""
+    sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
+    from ansible_collections.mlops.onprem.plugins.module_utils._monitoring import (  # noqa: PLC0415
+        runbooks as books,
+    )
+
+    found = [
+        book
+        for path in sorted(ROOT.glob("roles/*/files/runbooks.yml"))
+        for book in books.parsed(yaml.safe_load(path.read_text()))
+    ]
+    return fill(text, "runbooks", books.document(found))
 
 
 def capacity(text: str) -> str:

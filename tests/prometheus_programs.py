@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""prometheus and promtool: this machine's, or Debian's taken out of their packages."""
+"""Prometheus and Alertmanager: this machine's, or Debian's out of their packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def program(name: str) -> str:
     if found:
         return found
     CACHE.mkdir(parents=True, exist_ok=True)
-    for package in ("promtool", "prometheus"):  # one or the other has promtool, by release
+    # One or the other has promtool, by release.
+    packages = (name,) if name == "prometheus-alertmanager" else ("promtool", "prometheus")
+    for package in packages:
         subprocess.run(
             ["apt-get", "download", "-qq", package], cwd=CACHE, check=False, capture_output=True
         )
@@ -32,3 +34,14 @@ def program(name: str) -> str:
         if found:
             return found
     pytest.fail(f"no {name} here: run apt-get update, or install prometheus or promtool")
+
+
+def alertmanager() -> list[str]:
+    """The command of Alertmanager. Debian's reads its own templates from /usr/share, which an
+    unpacked one finds in a view of the files of its own."""
+    found = program("prometheus-alertmanager")
+    share = Path(found).parents[1] / "share"
+    if share == Path("/usr/share"):
+        return [found]
+    view = f'mount --bind \'{share}\' /usr/share && exec "$0" "$@"'
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", view, found]

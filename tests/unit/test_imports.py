@@ -32,11 +32,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_ceph": ("_findings",),
     "_gpu_driver": ("_findings",),
     "_host": ("_findings",),
+    "_monitoring": ("_findings",),
     "_people": ("_site", "_findings"),
     "_release": ("_rollout", "_findings"),
     "_rollout": ("_findings",),
     "_serving_checks": ("_findings",),
-    "_site": ("_demand", "_findings"),
+    "_site": ("_monitoring", "_demand", "_findings"),
     "_slurm": ("_workloads", "_site", "_supply", "_findings"),
     "_trust": ("_findings",),
     "_workloads": ("_site", "_demand", "_findings"),
@@ -49,7 +50,7 @@ PLANNER = {
     "mig": (),
 }
 # What travels to hosts imports nothing that is not in Python itself.
-TRAVELS = ("_audit", "_supply", "_findings", "_host", "_rollout", "_gpu_driver")
+TRAVELS = ("_audit", "_supply", "_findings", "_host", "_rollout", "_gpu_driver", "_monitoring")
 # What may be imported from elsewhere; modules of Python itself always may.
 ELSEWHERE = {
     "_planner": {"numpy", "scipy"},
@@ -63,6 +64,7 @@ PURE = (
     "_demand",
     "_findings",
     "_gpu_driver",
+    "_monitoring",
     "_planner",
     "_rollout",
     "_slurm",

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from .._monitoring import receivers
 from . import measured, receiver
 from .provides import ACCOUNTING_DB
 from .site import CONTROL, HTTPS, Site
@@ -74,6 +75,11 @@ def _alerts(site: Site) -> Iterator[Way]:
     if (site.value(site.control, "monitoring_mode") or "managed") == "managed":
         for address, port in receiver.places(site.value(site.control, receiver.VARIABLE)):
             yield _way(address, port, "alerts", there=True, variable=receiver.VARIABLE)
+        names = (receivers.MAIL, receivers.WEBHOOKS, receivers.HEARTBEAT)
+        for variable, address, port in receivers.goes(
+            *(site.value(site.control, name) for name in names)
+        ):
+            yield _way(address, port, "alerts", there=True, variable=variable)
 
 
 def _stores(site: Site) -> Iterator[Way]:

@@ -45,7 +45,8 @@ def alerts() -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: str(alert["alert"]))
 def test_an_alert_says_what_why_and_what_to_do(alert: dict[str, Any]) -> None:
-    assert alert["labels"]["severity"] in {"critical", "warning"}
+    silent = alert["alert"] == "Watchdog"  # which always fires
+    assert alert["labels"]["severity"] in ({"none"} if silent else {"critical", "warning"})
     for part in ("summary", "description", "runbook"):
         assert len(alert["annotations"][part]) > 20, part
 
