@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 
@@ -23,9 +24,36 @@ def test_the_start_page_lists_the_services(host: Host) -> None:
 
 def test_the_start_page_loads_nothing_from_elsewhere(host: Host) -> None:
     page = Client(host).ask("GET", "/")
-    assert page.headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert "src=" not in page.text
+    policy = page.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
     assert "http://" not in page.text
+    parts = re.findall(r'(?:src|rel="(?:icon|stylesheet)" href)="([^"]*)"', page.text)
+    assert len(parts) == 6
+    for part in parts:
+        assert part.startswith("/start/"), part
+        answer = Client(host).ask("GET", part)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"].split(";")[0] in (
+            "text/javascript",
+            "text/css",
+            "image/svg+xml",
+        )
+
+
+def test_the_start_page_says_nothing_of_the_site_without_an_account(host: Host) -> None:
+    for path in ("/site.json", "/sign-in"):
+        answer = Client(host).ask("GET", path)
+        assert answer.status_code == 401
+        assert answer.headers["WWW-Authenticate"].startswith("Basic")
+
+
+def test_who_signs_in_is_told_what_the_inventory_says(host: Host) -> None:
+    account = ("admin", secret("gateway_admin_password"))
+    answer = Client(host).ask("GET", "/site.json", auth=account)
+    assert answer.headers["Mlops-Account"] == "admin"
+    assert {"site", "devices", "hosts", "measured_here", "plan"} == set(answer.json())
+    assert Client(host).ask("GET", "/sign-in", auth=account).status_code == 200
 
 
 def test_browsers_are_told_to_stay_with_tls(host: Host) -> None:

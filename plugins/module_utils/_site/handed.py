@@ -70,6 +70,10 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
     "gateway_fleet": lambda site, _host: bool(pulling.pulling(site)),
     "gateway_services": lambda site, _host: measured.tiles(site),
+    "gateway_devices": lambda site, _host: [
+        {"name": one["name"], "ring": one["ring"]} for one in fleet.devices(site)
+    ],
+    "gateway_measured_here": lambda site, _host: site.managed("monitoring"),
     "job_scheduler_site_id": lambda site, _host: site.identity,
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
     "model_serving_site_id": lambda site, _host: site.identity,

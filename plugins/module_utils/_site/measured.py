@@ -95,6 +95,8 @@ def tiles(site: Site) -> list[Entry]:
             "about": tile.about,
             **tile.languages.get(language, {}),
             "path": tile.path,
+            # The page can be switched to another language than the site's.
+            "languages": {"en": {"name": tile.name, "about": tile.about}, **tile.languages},
         }
         for tile in found
     ]

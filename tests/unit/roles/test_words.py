@@ -101,7 +101,44 @@ def test_the_start_page_is_one_language_and_escapes_what_it_shows(language: str)
     assert WORDS["start"][language]["passwords"] in page
     assert "A&lt;b&gt;" in page
     assert "All &amp; more" in page
-    assert re.search(r"<main>.*</main>", page, re.DOTALL)
+    assert re.search(r"<main[^>]*>.*</main>", page, re.DOTALL)
+
+
+def test_who_switches_the_language_finds_the_services_in_it() -> None:
+    tile = {
+        "name": "Metrics",
+        "path": "/m/",
+        "about": "All.",
+        "languages": {"de": {"name": "Messwerte", "about": "Alles."}},
+    }
+    page = render(
+        START, __gateway_words=WORDS["start"], __gateway_services=[tile], mlops_language="en"
+    )
+    assert 'data-en="Metrics" data-de="Messwerte">Metrics</a>' in page
+    assert 'data-en="All." data-de="Alles.">All.</p>' in page
+
+
+def test_the_page_and_its_script_say_the_same_words() -> None:
+    """The page is drawn before the script speaks; what both say must not change then."""
+    script = (ROOT / "roles/gateway/files/start/words.js").read_text(encoding="utf-8")
+    for language, words in WORDS["start"].items():
+        part = script.split(f"const {language} = ")[1].split("};")[0]
+        for name in ("title", "skip", "services_here", "passwords"):
+            said = words[name].encode("ascii", "backslashreplace").decode().replace("\\x", "\\u00")
+            assert f'  {name}: "{said}",' in part, (language, name)
+
+
+def test_the_script_has_every_word_in_every_language() -> None:
+    script = (ROOT / "roles/gateway/files/start/words.js").read_text(encoding="utf-8")
+    names = {
+        language: re.findall(
+            r"^  (\w+): ", script.split(f"const {language} = ")[1].split("};")[0], re.MULTILINE
+        )
+        for language in LANGUAGES
+    }
+    assert len(names["en"]) > 100
+    for language in LANGUAGES:
+        assert names[language] == names["en"]
 
 
 def test_the_start_page_bears_the_name_of_the_site() -> None:
