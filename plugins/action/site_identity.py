@@ -34,6 +34,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.identity import
     read_carried,
     read_remembered,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._site.people import PLACE as PEOPLE
+from ansible_collections.mlops.onprem.plugins.module_utils._site.people import parse_people
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -87,7 +89,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             write(Path(args["directory"], "site.json"), found["id"], found["adopts"], addresses)
         return {
             name: fingerprint(found["id"], name, value)
-            for name in sorted(secret_names())
+            for name in sorted(secret_names() | people_secrets(variables))
             if (value := kept.value(name))
         }
 
@@ -112,7 +114,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         findings = list(decision.findings)
         own = not any(hostvars[host].get(OWN_FILE) for host in args["hosts"])
         if args["secrets"]:
-            findings += check_secrets(decision.identity, carried, kept, own)
+            findings += check_secrets(
+                decision.identity, carried, kept, own, people_secrets(variables)
+            )
         if args["secrets"] and own:
             findings += check_authority(carried, lambda text: fits(text, kept), kept)
         against = [finding.sentence for finding in findings if finding.severity == FAIL]
@@ -191,6 +195,17 @@ def secret_names() -> set[str]:
         for page in COLLECTION.glob(f"{folder}/*.yml"):
             names.update(SECRET_NAME.findall(page.read_text(encoding="utf-8")))
     return names
+
+
+def people_secrets(variables: Mapping[str, Any]) -> frozenset[str]:
+    """The names of the passwords of the people that the inventory names now.
+
+    An entry that cannot be read is told by the assessment.
+    """
+    hostvars, hosts = variables["hostvars"], variables["groups"]["all"]
+    given = next((hostvars[host][PEOPLE] for host in hosts if PEOPLE in hostvars[host]), None)
+    people, _problems = parse_people(given)
+    return frozenset(person.secret for person in people)
 
 
 def read(path: Path) -> object:

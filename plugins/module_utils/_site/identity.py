@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._findings.finding import FAIL, PASS, SITE, Finding
+from .people import SECRET
 
 IDENTITY = re.compile(r"[A-Za-z0-9_-]{8,64}")
 # Secrets of release 0.2.0, which took down no fingerprints, by the role that needs them.
@@ -228,9 +229,16 @@ class Kept:
 
 
 def check_secrets(
-    identity: str, carried: Mapping[str, Carried], kept: Kept, own_authority: bool
+    identity: str,
+    carried: Mapping[str, Carried],
+    kept: Kept,
+    own_authority: bool,
+    people: frozenset[str] = frozenset(),
 ) -> list[Finding]:
-    """Whether the secrets at hand are those that the site was made with."""
+    """Whether the secrets at hand are those that the site was made with.
+
+    Of ``people`` those of now count: one who left, or whose password was renewed, has none.
+    """
     prints: dict[str, str] = {}
     hosts: list[str] = []
     for host, said in carried.items():
@@ -245,6 +253,7 @@ def check_secrets(
             hosts += [host] if needed else []
     if not own_authority:
         wanted.discard("trust_ca_key")
+    wanted = {name for name in wanted if not name.startswith(SECRET) or name in people}
     missing, other = [], []
     for name in sorted(name for name in wanted if not kept.accepts(name)):
         value = kept.value(name)

@@ -31,6 +31,8 @@ OF_SERVICES = "mlops-"
 # One address, without a name before it: what a mail program is handed.
 MAIL = re.compile(r"[^\s@<>,;:\"]{1,64}@[A-Za-z0-9][A-Za-z0-9.-]{0,252}")
 MOST_RENEWALS = 9_999
+# How the names of passwords begin; no other secret of the site does.
+SECRET = "people_password"  # noqa: S105, a name
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Person:
     def secret(self) -> str:
         """Under which name the password lies with the secrets of the site."""
         count = str(self.renewed) if self.renewed else ""
-        return f"people_password{count}_{_worded(self.name)}"
+        return f"{SECRET}{count}_{_worded(self.name)}"
 
     def may(self, rights: str) -> bool:
         """Whether the person has these rights, be it as a part of greater ones."""

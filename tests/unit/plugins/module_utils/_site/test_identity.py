@@ -130,6 +130,19 @@ def test_one_secret_that_is_cut_off_or_shortened_is_named(name: str) -> None:
     assert SECRETS[name] not in said
 
 
+def test_a_controller_without_a_persons_password_does_not_make_another_one() -> None:
+    """It would lock the person out; who left or has a new password now has none to keep."""
+    before = {**PRINTS, "people_password_anna": "12345", "people_password_ben": "12345"}
+    made = {"ctl1": Carried(A, "plant", roles=("gateway",), fingerprints=before)}
+    kept = Kept(SECRETS.get, "secrets.yml")
+    people = frozenset(["people_password_anna", "people_password1_ben"])
+    (row,) = check_secrets(A, made, kept, True, people)
+    assert row.severity == "fail"
+    assert "not here: people_password_anna would be made anew" in row.found
+    (row,) = check_secrets(A, made, kept, True, frozenset(["people_password1_ben"]))
+    assert row.severity == "pass"
+
+
 def test_what_is_changed_on_purpose_is_named() -> None:
     other = {**SECRETS, "gateway_admin_password": "another-one"}
     (said,) = said_of(MADE, other)
