@@ -186,8 +186,12 @@ def configure(place: Path, port: int, prometheus: str, alertmanager: str) -> Pat
     hashed = subprocess.run(
         ["openssl", "passwd", "-apr1", PASSWORD], check=True, capture_output=True, text=True
     ).stdout.strip()
-    (place / "admin.htpasswd").write_text(f"{ACCOUNT}:{hashed}\n")
-    site = rendered(ROLES / "gateway/templates/site.conf.j2", gateway_port=f"127.0.0.1:{port}")
+    (place / "people.htpasswd").write_text(f"{ACCOUNT}:{hashed}\n")
+    site = rendered(
+        ROLES / "gateway/templates/site.conf.j2",
+        gateway_port=f"127.0.0.1:{port}",
+        __gateway_people=[{"name": ACCOUNT, "rights": "operator"}],
+    )
     services = rendered(
         ROLES / "monitoring/templates/gateway.conf.j2",
         __monitoring_prometheus=prometheus,
