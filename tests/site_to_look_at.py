@@ -117,14 +117,20 @@ def rollouts(now: float) -> Iterator[tuple[str, str, float]]:
 
 def drift() -> Iterator[tuple[str, str, float]]:
     """The inputs of one model have shifted; the other has no profile."""
+    for name in SERVING:
+        one = {"host": name, "model_name": "digits", "model_version": MODELS["digits"]}
+        yield "mlops_model_window_requests", labels(**one), 0
+        yield "mlops_model_drift_features", labels(**one), 0
     shifts = {"mean_radius": 0.41, "mean_texture": 0.14, "mean_area": 0.03, "prediction": 0.06}
     for number, name in enumerate(SERVING):
         one = {"host": name, "model_name": "breast-cancer", "model_version": "3"}
         yield "mlops_model_window_requests", labels(**one), 480 + number
+        yield "mlops_model_drift_features", labels(**one), 3
         for feature, psi in shifts.items():
             for measure, value in (("psi", psi), ("missing", 0.002), ("out_of_range", psi / 10)):
                 row = labels(**one, feature=feature, measure=measure)
                 yield "mlops_model_drift", row, value
+                yield "mlops_model_drift_limit", row, 0.2 if measure == "psi" else 0.05
         for source, value in (("window", 0.941), ("evaluation", 0.979)):
             yield "mlops_model_quality", labels(**one, measure="accuracy", source=source), value
 
@@ -193,6 +199,7 @@ def alerts(now: float) -> list[dict[str, Any]]:
             "annotations": {
                 "summary": f"{OFF} does not answer",
                 "description": f"The metrics of {OFF} could not be read for two minutes.",
+                "runbook_url": "https://gateway.example/runbooks/HostUnreachable.html",
                 "runbook": f"Log in to {OFF}; if it answers, run: systemctl status mlops-nginx.",
             },
         },
@@ -208,6 +215,7 @@ def alerts(now: float) -> list[dict[str, Any]]:
             "annotations": {
                 "summary": "/ on store1 will be full within a day",
                 "description": "Free space has shrunk so fast that a day exhausts it.",
+                "runbook_url": "https://gateway.example/runbooks/DiskFillsUp.html",
                 "runbook": "Find what grows with du -x on store1; lower retention.",
             },
         },

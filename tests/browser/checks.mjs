@@ -272,6 +272,22 @@ checks["a silence that is refused says why"] = async () => {
   return problems;
 };
 
+checks["who may only look is offered no silence"] = async () => {
+  const opened = await open({
+    routes: {
+      "**/site.json": async (route) => {
+        const answer = await route.fetch();
+        await route.fulfill({ response: answer, headers: { ...answer.headers(), "mlops-rights": "viewer" } });
+      },
+    },
+  });
+  await settled(opened.page);
+  const problems = [...(await common(opened)), ...(await needs(opened.page, ["edge5 does not answer"]))];
+  if (await opened.page.locator(".alert button").count()) problems.push("a silence is offered");
+  await opened.close();
+  return problems;
+};
+
 checks["every link leads to a page with its words"] = async () => {
   const opened = await open();
   const { page } = opened;

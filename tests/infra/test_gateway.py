@@ -52,6 +52,7 @@ def test_who_signs_in_is_told_what_the_inventory_says(host: Host) -> None:
     account = ("admin", secret("gateway_admin_password"))
     answer = Client(host).ask("GET", "/site.json", auth=account)
     assert answer.headers["Mlops-Account"] == "admin"
+    assert answer.headers["Mlops-Rights"] == "administrator"
     assert {"site", "devices", "hosts", "measured_here", "plan"} == set(answer.json())
     assert Client(host).ask("GET", "/sign-in", auth=account).status_code == 200
 

@@ -18,6 +18,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -90,7 +91,7 @@ class Alertmanager:
         for word in ("matchers", "startsAt", "endsAt", "createdBy", "comment"):
             if not silence[word]:
                 raise KeyError(word)
-        name = f"silence-{len(self.silences) + 1}"
+        name = str(uuid.uuid4())
         self.silences[name] = {**silence, "id": name, "status": {"state": "active"}}
         return name
 

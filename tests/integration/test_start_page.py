@@ -37,6 +37,7 @@ NAMES = (
     "a device and a model are opened and left by the keyboard",
     "an alert is silenced by the keyboard, shown as such, and speaks again",
     "a silence that is refused says why",
+    "who may only look is offered no silence",
     "every link leads to a page with its words",
     "a site without devices, models or measurements says what comes next",
     "Prometheus is down: it says so from the start",

@@ -53,13 +53,13 @@ async function ask(path, options = {}) {
 async function json(path, options) {
   const answer = await ask(path, options);
   try {
-    return { data: await answer.json(), account: answer.headers.get("Mlops-Account") ?? "" };
+    return { data: await answer.json(), account: answer.headers.get("Mlops-Account") ?? "", rights: answer.headers.get("Mlops-Rights") ?? "" };
   } catch (error) {
     throw new Trouble(error.name === "TimeoutError" ? "slow" : "broken");
   }
 }
 
-/** What the inventory and the plan say, and the name of the account. */
+/** What the inventory and the plan say, the name of the account and what it may. */
 export const site = () => json("/site.json");
 
 async function prometheus(path, values) {

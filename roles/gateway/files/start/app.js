@@ -23,6 +23,7 @@ const state = {
   scheme: api.remembered(SCHEME) ?? "auto",
   site: null,
   account: "",
+  rights: "",
   trouble: null,
   known: { troubles: {} },
   answered: null,
@@ -124,7 +125,8 @@ function elsewhere({ t }) {
 function page(speak) {
   if (!api.signedIn()) return signedOut(speak);
   if (state.site && state.site.measured_here === false) return elsewhere(speak);
-  const context = { site: state.site, known: state.known, speak, onSilence, onEnd };
+  const maySilence = ["operator", "administrator"].includes(state.rights);
+  const context = { site: state.site, known: state.known, speak, maySilence, onSilence, onEnd };
   const { page: name, name: which } = state.route;
   const top = [banner(speak)];
   if (name === "overview") {
@@ -206,8 +208,8 @@ async function refresh() {
   const { page: name, name: which } = state.route;
   state.asking = true;
   try {
-    const { data, account } = await api.site();
-    [state.site, state.account, state.trouble] = [data, account, null];
+    const { data, account, rights } = await api.site();
+    [state.site, state.account, state.rights, state.trouble] = [data, account, rights, null];
     if (data.measured_here !== false) {
       const ask = name === "overview" ? facts.overview(state.turn, state.known) : facts[name](which, state.known);
       const known = await ask;

@@ -53,21 +53,23 @@ export function chart({ key, title, series, format, empty, language }) {
   );
 }
 
-function options({ series, format, language }, width) {
+function options({ series, format, language }, width, height) {
   const ink = colour("--quiet");
   const rule = colour("--rule");
-  const axis = { stroke: ink, font: "12px system-ui, sans-serif", grid: { stroke: rule, width: 1 }, ticks: { show: false } };
+  // The type grows on a wall screen as that of the page does.
+  const scale = Number.parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+  const axis = { stroke: ink, font: `${12 * scale}px system-ui, sans-serif`, grid: { stroke: rule, width: 1 }, ticks: { show: false } };
   const hour = new Intl.DateTimeFormat(language === "en" ? "en-GB" : language, { hour: "2-digit", minute: "2-digit" });
   return {
     width,
-    height: 130,
+    height,
     legend: { show: false },
     cursor: { show: false },
     padding: [8, 12, 0, 0],
     scales: { x: { time: true }, y: { range: (_plot, _low, high) => [0, high > 0 ? high * 1.15 : 1] } },
     axes: [
-      { ...axis, size: 24, space: 90, grid: { show: false }, values: (_plot, marks) => marks.map((time) => hour.format(new Date(time * 1000))) },
-      { ...axis, size: 64, space: 36, values: (_plot, marks) => marks.map((value) => (value === 0 ? "0" : format(value))) },
+      { ...axis, size: 24 * scale, space: 90 * scale, grid: { show: false }, values: (_plot, marks) => marks.map((time) => hour.format(new Date(time * 1000))) },
+      { ...axis, size: 64 * scale, space: 36 * scale, values: (_plot, marks) => marks.map((value) => (value === 0 ? "0" : format(value))) },
     ],
     series: [{}, ...series.map((_one, index) => ({ stroke: colour(TONES[index % TONES.length]), width: 2, spanGaps: false, points: { show: false } }))],
   };
@@ -84,7 +86,7 @@ export function draw(root, look) {
     } else {
       place.plot?.destroy();
       place.shape = shape;
-      place.plot = new globalThis.uPlot(options(place.chart, width), place.chart.data, place);
+      place.plot = new globalThis.uPlot(options(place.chart, width, place.clientHeight), place.chart.data, place);
     }
   }
 }

@@ -5,7 +5,7 @@
 import { chart } from "./chart.js";
 import { h } from "./dom.js";
 import * as facts from "./facts.js";
-import { driftKind, featureName, ROLLOUT_MARKS } from "./overview.js";
+import { featureName, ROLLOUT_MARKS } from "./overview.js";
 import { alertRow, cells, link, mark, meter, quiet, section } from "./parts.js";
 
 function head(title, ...more) {
@@ -190,7 +190,9 @@ function releasePart({ known, speak }) {
 function driftTable({ known, speak }) {
   const { t, f } = speak;
   const rows = facts.only(known.drift, "drift");
-  const windows = facts.only(known.drift, "window");
+  const profiled = new Set(facts.only(known.drift, "features").map((row) => row.model_version));
+  const windows = facts.only(known.drift, "window").filter((row) => profiled.has(row.model_version));
+  const ratios = new Map(facts.only(known.drift, "ratio").map((row) => [`${row.model_version} ${row.feature ?? ""} ${row.measure}`, row.value]));
   const quality = facts.only(known.drift, "quality");
   if (!rows.length && !windows.length && !quality.length) {
     return section("drift", t("drift"), quiet(known.troubles?.drift ? t("missing_part") : known.drift ? t("drift_none") : t("loading")));
@@ -202,21 +204,25 @@ function driftTable({ known, speak }) {
     by.get(key).values[row.measure] = row.value;
   }
   const table = [...by.values()].sort((one, other) => (other.values.psi ?? 0) - (one.values.psi ?? 0));
-  const heads = { psi: "psi", missing: "missing", out_of_range: "out_of_range", unseen: "unseen_values" };
+  const cell = (version, feature, measure, value) => {
+    const other = ratios.get(`${version} ${feature} ${measure}`) > 1;
+    const words = measure === "psi" ? f.number(value, 2) : f.percent(value, 1);
+    return h("td", { class: other ? "n bad" : "n" }, words, other ? h("span", { class: "visually-hidden" }, ` ${t("drift_other")}`) : null);
+  };
   return section(
     "drift",
     t("drift"),
-    windows.map((row) => h("p", { "data-key": row.model_version, class: "quiet" }, `${t("version")} ${row.model_version}: ${t("drift_waiting", { count: f.count(row.value) })}`)),
+    windows.map((row) => h("p", { "data-key": row.model_version, class: "quiet" }, `${t("version")} ${row.model_version}: ${row.value ? t("drift_window", { count: f.count(row.value) }) : t("drift_waiting")}`)),
     table.length
       ? cells(
-          [[t("feature")], [t("version"), true], ...DRIFT.map((measure) => [t(heads[measure]), true])],
+          [[t("feature")], [t("version"), true], ...DRIFT.map((measure) => [t(`measure_${measure}`), true])],
           table.map(({ version, feature, values }) =>
             h(
               "tr",
               { "data-key": `${version} ${feature}` },
               h("th", { scope: "row" }, featureName(feature, t)),
               h("td", { class: "n" }, version),
-              DRIFT.map((measure) => h("td", { class: measure === "psi" && values.psi >= facts.WATCH ? "n bad" : "n" }, measure === "psi" ? [f.number(values.psi, 2), values.psi >= facts.WATCH ? h("span", { class: "visually-hidden" }, ` ${t(driftKind(values.psi)[1])}`) : null] : f.percent(values[measure], 1))),
+              DRIFT.map((measure) => cell(version, feature, measure, values[measure])),
             ),
           ),
           t("drift"),

@@ -11,11 +11,6 @@ const any = (...parts) => parts.join(" or ");
 /** A value inside the quotes of a question. */
 export const quoted = (text) => text.replace(/\\/g, "\\\\").replace(/"/g, '\\"').replace(/\n/g, "\\n");
 
-// The shift above which a distribution is no longer that of the training, and is far from it: the
-// usual bounds of the population stability index (N. Siddiqi, Credit Risk Scorecards, 2006).
-export const WATCH = 0.1;
-export const FAR = 0.25;
-
 const QUICK = {
   services: any(
     as("answers", 'min by (host, service) (probe_success{service!~"model_serving|metrics"})'),
@@ -36,9 +31,9 @@ const QUICK = {
 
 const SLOW = {
   drift: any(
-    as("psi", 'topk by (model_name, model_version) (4, max by (model_name, model_version, feature) (mlops_model_drift{measure="psi"}))'),
+    as("ratio", "topk by (model_name, model_version) (4, max by (model_name, model_version, feature, measure) (mlops_model_drift / mlops_model_drift_limit))"),
+    as("features", "max by (model_name, model_version) (mlops_model_drift_features) > 0"),
     as("window", "sum by (model_name, model_version) (mlops_model_window_requests)"),
-    as("quality", "min by (model_name, model_version, measure, source) (mlops_model_quality)"),
   ),
   headroom: any(
     as("cpu", 'topk(12, 1 - avg by (host) (rate(node_cpu_seconds_total{mode="idle"}[5m])))'),
@@ -135,6 +130,8 @@ export function model(name, known) {
       api.now(
         any(
           as("drift", `max by (model_version, feature, measure) (mlops_model_drift{${which}})`),
+          as("ratio", `max by (model_version, feature, measure) (mlops_model_drift{${which}} / mlops_model_drift_limit)`),
+          as("features", `max by (model_version) (mlops_model_drift_features{${which}}) > 0`),
           as("window", `sum by (model_version) (mlops_model_window_requests{${which}})`),
           as("quality", `min by (model_version, measure, source) (mlops_model_quality{${which}})`),
         ),

@@ -73,7 +73,7 @@ function figures({ site, known, speak }, devices, alerts) {
 }
 
 export function alertsPart(context, { firing, held }) {
-  const { known, speak, onEnd } = context;
+  const { known, speak, maySilence, onEnd } = context;
   const { t, f } = speak;
   const title = t("alerts");
   if (known.troubles?.alerts && known.alerts === undefined) {
@@ -100,7 +100,7 @@ export function alertsPart(context, { firing, held }) {
                 { "data-key": one.id },
                 h("b", {}, one.matchers.map(({ name, value }) => (name === "alertname" ? value : `${name} ${value}`)).join(", ")),
                 h("p", { class: "quiet" }, t("silenced_by", { who: one.createdBy, until: f.moment(new Date(one.endsAt)), why: one.comment })),
-                h("button", { type: "button", on: { click: () => onEnd(one) } }, t("silence_end")),
+                maySilence ? h("button", { type: "button", on: { click: () => onEnd(one) } }, t("silence_end")) : null,
               ),
             ),
           ),
@@ -240,21 +240,20 @@ function modelsPart(context) {
   );
 }
 
-export function driftKind(psi) {
-  if (psi >= facts.FAR) return ["critical", "drift_far"];
-  return psi >= facts.WATCH ? ["warning", "drift_watch"] : ["good", "drift_calm"];
-}
+/** Whether chance explains what was seen, by how much of its limit a measure takes. */
+export const driftKind = (ratio) => (ratio > 1 ? ["warning", "drift_other"] : ["good", "drift_calm"]);
 
 function driftPart(context) {
   const { known, speak } = context;
   const { t, f } = speak;
   const missing = unknown(context, "drift");
   if (missing) return section("drift", t("drift"), missing);
-  const psi = facts.only(known.drift, "psi");
-  const windows = facts.only(known.drift, "window");
-  if (!psi.length && !windows.length) return section("drift", t("drift"), quiet(known.drift ? t("drift_none") : t("loading")));
   const id = (row) => `${row.model_name} ${row.model_version}`;
-  const keys = [...new Set([...psi, ...windows].map(id))].sort();
+  const ratios = facts.only(known.drift, "ratio");
+  const windows = facts.only(known.drift, "window");
+  // A release without a profile tells of windows without requests.
+  const keys = [...new Set([...ratios, ...facts.only(known.drift, "features")].map(id))].sort();
+  if (!keys.length) return section("drift", t("drift"), quiet(known.drift ? t("drift_none") : t("loading")));
   return section(
     "drift",
     t("drift"),
@@ -262,24 +261,34 @@ function driftPart(context) {
       "ul",
       { class: "plain" },
       keys.map((key) => {
-        const rows = psi.filter((row) => id(row) === key).sort((one, other) => other.value - one.value);
-        const seen = windows.find((row) => id(row) === key);
+        const rows = ratios.filter((row) => id(row) === key).sort((one, other) => other.value - one.value);
+        const seen = windows.find((row) => id(row) === key)?.value ?? 0;
         const [kind, words] = driftKind(rows[0]?.value ?? 0);
         return h(
           "li",
           { "data-key": key, class: "drifting" },
           h("p", {}, h("a", { href: link.model(key.slice(0, key.lastIndexOf(" "))) }, key), " ", rows.length ? mark(kind, t(words)) : null),
           rows.map((row) =>
-            h("p", { "data-key": row.feature, class: "bar" }, h("span", {}, featureName(row.feature, t)), h("span", { class: "track" }, h("span", { class: `fill ${driftKind(row.value)[0]}`, style: { width: `${Math.min(row.value / 0.5, 1) * 100}%` } })), h("span", { class: "n" }, f.number(row.value, 2))),
+            h(
+              "p",
+              { "data-key": `${row.feature} ${row.measure}`, class: "bar" },
+              h("span", {}, featureName(row.feature, t), h("span", { class: "quiet" }, `, ${t(`measure_${row.measure}`)}`)),
+              h("span", { class: "track limited" }, h("span", { class: `fill ${driftKind(row.value)[0]}`, style: { width: `${Math.min(row.value / 2, 1) * 100}%` } })),
+              h("span", { class: "n" }, f.percent(row.value)),
+            ),
           ),
-          seen ? quiet(t("drift_waiting", { count: f.count(seen.value) })) : null,
+          quiet(seen ? t("drift_window", { count: f.count(seen) }) : t("drift_waiting")),
         );
       }),
     ),
+    ratios.length ? quiet(t("drift_limit")) : null,
   );
 }
 
-export const featureName = (name, t) => (name === "" || name === undefined || name === "prediction" ? t("predictions") : name);
+export function featureName(name, t) {
+  if (name === "" || name === undefined || name === "prediction") return t("predictions");
+  return name === "confidence" ? t("confidence") : name;
+}
 
 function headroomPart(context) {
   const { known, speak } = context;
@@ -378,5 +387,6 @@ function releasedPart(context) {
       ),
       t("released"),
     ),
+    quiet(t("released_by")),
   );
 }

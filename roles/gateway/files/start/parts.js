@@ -44,10 +44,21 @@ export function cells(heads, rows, caption) {
 export const link = {
   device: (name) => `#/device/${encodeURIComponent(name)}`,
   model: (name) => `#/model/${encodeURIComponent(name)}`,
-  runbook: (alert) => `/runbooks/${encodeURIComponent(alert)}.html`,
   registry: (name, version) => `/mlflow/#/models/${encodeURIComponent(name)}${version ? `/versions/${encodeURIComponent(version)}` : ""}`,
   graph: (query) => `/prometheus/classic/graph?${new URLSearchParams({ "g0.expr": query, "g0.tab": "0", "g0.range_input": "1h" })}`,
 };
+
+/** The runbook of an alert: a page of this gateway, whatever name it is reached by, or the company's. */
+export function runbookOf({ annotations }) {
+  if (!annotations.runbook_url) return null;
+  try {
+    const { protocol, pathname, href } = new URL(annotations.runbook_url, location.href);
+    if (/^\/runbooks\/[\w.-]+\.html$/.test(pathname)) return pathname;
+    return ["https:", "http:"].includes(protocol) ? href : null;
+  } catch {
+    return null;
+  }
+}
 
 /** How much of something is used: a bar and its number. */
 export function meter(ratio, words, f, limits = [0.8, 0.9]) {
@@ -68,7 +79,7 @@ export function meter(ratio, words, f, limits = [0.8, 0.9]) {
 
 /** One alert: what it means, where, since when, what to do; and that it can be silenced. */
 export function alertRow(alert, context) {
-  const { speak, silences, onSilence } = context;
+  const { speak, silences, maySilence, onSilence } = context;
   const { t, f } = speak;
   const { labels, annotations, startsAt, status } = alert;
   const severity = ["critical", "warning"].includes(labels.severity) ? labels.severity : "info";
@@ -92,9 +103,9 @@ export function alertRow(alert, context) {
     h(
       "p",
       { class: "actions" },
-      annotations.runbook ? h("a", { href: link.runbook(labels.alertname) }, t("runbook"), h("span", { class: "visually-hidden" }, ` ${labels.alertname}`)) : null,
+      runbookOf(alert) ? h("a", { href: runbookOf(alert), rel: "noreferrer" }, t("runbook"), h("span", { class: "visually-hidden" }, ` ${labels.alertname}`)) : null,
       labels.host ? h("a", { href: link.device(labels.host) }, labels.host) : null,
-      status.state === "suppressed"
+      status.state === "suppressed" || !maySilence
         ? null
         : h(
             "button",

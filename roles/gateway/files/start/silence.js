@@ -83,6 +83,7 @@ export function askToSilence({ alert, account, speak, tell, done }) {
     tell(t("silence_set", { until: f.moment(until) }));
     done();
   });
+  form.addEventListener("input", () => (problem.textContent = ""));
   const before = document.activeElement;
   dialog.addEventListener("close", () => {
     dialog.remove();
