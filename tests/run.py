@@ -56,6 +56,7 @@ LONG = {
     "registries": 460,
     "rollout": 330,
     "common": 230,
+    "compute_light": 220,
     "model_serving": 220,
     "monitoring": 220,
     "object_store_refuses": 210,
@@ -65,7 +66,8 @@ LONG = {
     "gateway": 110,
     "model_registry_refuses": 110,
 }
-# Run by name only, as by `make soak SOAK=compute`: a quarter of what CI may take in all.
+# Run by name only, as by `make soak SOAK=compute`: a quarter of what CI may take in all. CI runs
+# `compute_light` instead.
 BY_NAME = frozenset({"compute"})
 WITH_OWN_HOSTS = 300  # of a scenario that makes and destroys hosts only for itself
 

@@ -16,6 +16,10 @@ from .batch import BATCH, DEFAULT_MIB, SESSION, Job
 from .placed import Placed
 
 _NO_TYPE = re.compile(r"[^a-z0-9.]+")
+# A driver tells how much memory an instance has, not its profile, whose name rounds it up: 4,864
+# MiB are 1g.5gb, 40,192 MiB 3g.40gb (``_planner/mig/cards.py``).
+_PROFILE = re.compile(r"\d+g\.(\d+)gb")
+_LEAST, _MOST = 0.8, 1.05
 
 
 class JobRefused(Exception):
@@ -163,9 +167,15 @@ def _type(one: Placed, name: str, around: Around) -> str:
     if not one.profile:
         return kind
     for part in row.get("mig_instances") or ():
-        if part.get("profile") == one.profile:
+        if _of_profile(float(part.get("memory_mib") or 0), one.profile):
             return f"{kind}.mig_{round(float(part.get('memory_mib') or 0) / 1024)}gb"
     raise JobRefused(
         f"{one.host}: {one.workload} is planned on a MIG instance {one.profile} of GPU {name},"
         " which has none; lay the instances out as planned (role gpu_driver)"
     )
+
+
+def _of_profile(memory_mib: float, profile: str) -> bool:
+    """Whether an instance with so much memory has the memory of a profile."""
+    named = _PROFILE.match(profile)
+    return named is not None and _LEAST <= memory_mib / 1024 / int(named[1]) <= _MOST

@@ -13,9 +13,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._demand.running impor
     ServingRun,
     UserRun,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig.cards import CARDS
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.jobs import (
     Around,
     JobRefused,
+    _of_profile,
     job_of,
     jobs,
     problems,
@@ -45,8 +47,9 @@ AROUND = Around(
                 "uuid": "GPU-m",
                 "model": "NVIDIA A100-SXM4-80GB",
                 "mig_instances": [
-                    {"profile": "1g.10gb", "memory_mib": 9728},
-                    {"profile": "3g.40gb", "memory_mib": 40192},
+                    # As capacity_facts has them: a driver names no profile.
+                    {"gpu_instance_id": 7, "compute_instance_id": 0, "memory_mib": 9728.0},
+                    {"gpu_instance_id": 2, "compute_instance_id": 0, "memory_mib": 40192.0},
                 ],
             },
         ]
@@ -70,6 +73,17 @@ def test_the_memory_limit_is_what_slurm_reserves() -> None:
 def test_a_mig_instance_is_asked_for_by_the_type_that_the_node_offers() -> None:
     one = replace(TRAIN, gpu_ids=("GPU-m",), profile="3g.40gb", slice=0)
     assert job_of(one, AROUND).gres == "gpu:nvidia_a100_sxm4_80gb.mig_39gb:1"
+    small = replace(one, profile="1g.10gb")
+    assert job_of(small, AROUND).gres == "gpu:nvidia_a100_sxm4_80gb.mig_10gb:1"
+
+
+@pytest.mark.parametrize("card", sorted(CARDS))
+def test_an_instance_of_every_known_card_has_the_memory_of_one_size_of_profile(card: str) -> None:
+    """By the names that NVIDIA gives profiles: slices, and the memory in GiB, rounded up."""
+    sizes = {figures.memory_mib for figures in CARDS[card].profiles.values()}
+    names = {size: f"1g.{-(-size // 1024)}gb" for size in sizes}
+    for size in sizes:
+        assert [other for other in sizes if _of_profile(other, names[size])] == [size]
 
 
 def test_the_model_registry_is_named_to_a_job_unless_it_names_one_itself() -> None:
