@@ -51,6 +51,7 @@ def closing(language: str) -> str:
         __site_state_dir="/x",
         inventory_dir="/inv",
         mlops_site_name="werk",
+        mlops_people=[{"name": "anna"}],
     )
 
 
