@@ -130,3 +130,10 @@ def test_playbooks_and_tasks_build_no_lists_in_templates() -> None:
         if path.parent.name != "files" and re.search(r"\.(append|update|extend)\(", text):
             found.append(str(path.relative_to(ROOT)))
     assert found == []
+
+
+@pytest.mark.parametrize("name", ["__site_workload_hosts_left", "__site_scheduler_hosts_kept"])
+def test_what_is_written_down_of_hosts_has_an_order(name: str) -> None:
+    """Ansible's unions are of sets: without it a run would write another order each time."""
+    written = yaml.safe_load((ROOT / "playbooks/vars/wiring.yml").read_text(encoding="utf-8"))
+    assert re.search(r"\| sort }}$", written[name].strip())
