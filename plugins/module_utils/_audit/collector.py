@@ -43,6 +43,8 @@ BATCH = 5_000
 KEPT_HOURS = 2  # a log of an hour that has passed and was read is deleted after this time
 _HOURLY = re.compile(r"gateway-(\d{4}-\d\d-\d\dT\d\d)\.log")
 _NEWEST_FORWARDED = "forwarded"
+REPOSITORY = "models"
+"""Where the pipeline publishes: a repository below it for each model."""
 
 
 class Collector:
@@ -142,14 +144,13 @@ class Collector:
             del places[gone]
 
     def _traced(self, event: Event) -> Event:
-        """A release that was published tells itself which run and which data it comes from."""
-        if event.action != "release.publish" or not event.thing.digest or not event.thing.name:
+        """A release tells itself which run and which data it comes from, when it is published and
+        when it is rolled out: it may be older than this stream."""
+        repository = str(event.details.get("repository") or f"{REPOSITORY}/{event.thing.name}")
+        if event.action not in ("release.publish", "release.rollout") or not event.thing.digest:
             return event
-        told = origin(
-            str(self.config.get("registry_socket") or ""),
-            str(event.details.get("repository", "")),
-            event.thing.digest,
-        )
+        socket_path = str(self.config.get("registry_socket") or "")
+        told = origin(socket_path, repository, event.thing.digest)
         version = told.pop("version", "")
         thing = replace(event.thing, version=event.thing.version or version)
         return replace(event, thing=thing, details={**event.details, **told})
@@ -166,8 +167,9 @@ class Collector:
                 if not lines:
                     break
                 found = rollout.events(lines, self.names, self.host, own)
+                traced = [self._traced(one) for one in found]
                 own["place"] = place
-                self._add(found)
+                self._add(traced)
 
     # Runs of Ansible.
 

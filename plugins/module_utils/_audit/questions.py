@@ -13,6 +13,7 @@ from .errors import AuditError
 from .event import DENIED, SUCCESS, Event, seconds_of, stamp
 from .names import pseudonym
 
+_TRACED = ("release.publish", "release.rollout", "device.serve")
 KINDS = ("serving", "users", "person", "changes", "data", "denied", "actions")
 
 
@@ -218,10 +219,9 @@ def _origin(digest: str, events: Sequence[Event]) -> dict[str, str]:
         ):
             told["published_by"] = told["published_by"] or one.actor.name
             told["published_at"] = told["published_at"] or one.time
+        if one.action in _TRACED and one.thing.digest == digest:
             told["run_id"] = told["run_id"] or str(one.details.get("run_id", ""))
             told["data_version"] = told["data_version"] or str(one.details.get("data_version", ""))
-        if one.action == "device.serve" and one.thing.digest == digest:
-            told["run_id"] = told["run_id"] or str(one.details.get("run_id", ""))
     trained = [one for one in events if one.action == "model.train"]
     for one in trained:
         if told["run_id"] and one.thing.name == told["run_id"]:

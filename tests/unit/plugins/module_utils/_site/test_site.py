@@ -326,7 +326,7 @@ def test_roles_are_asked_where_they_run() -> None:
     assert asked("roles_to_ask", host="edge1") == ["common", "trust", "model_serving", "monitoring"]
     assert set(asked("roles_to_ask", host="ctl2")) == {
         *every,
-        *("artifact_registry", "model_registry", "gateway", "rollout"),
+        *("artifact_registry", "model_registry", "gateway", "rollout", "audit_log"),
     }
 
 
