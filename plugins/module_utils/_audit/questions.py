@@ -342,7 +342,7 @@ def _changes(question: Question, events: Sequence[Event], _key: str) -> Answer:
                 "begun": "",
                 "ended": "",
                 "outcome": "not known to have ended",
-                "changed": {},
+                "changed": None,
                 "failed": [],
                 "playbook": one.details.get("playbook", ""),
                 "commit": one.details.get("commit", ""),
@@ -351,7 +351,8 @@ def _changes(question: Question, events: Sequence[Event], _key: str) -> Answer:
         if one.details.get("phase") == "begun":
             row["begun"] = one.time
         else:
-            changed = {k: v for k, v in one.details.get("changed", {}).items() if v}
+            counts = one.details.get("changed")
+            changed = None if counts is None else {k: v for k, v in counts.items() if v}
             row.update(
                 ended=one.time,
                 outcome=one.outcome,
@@ -364,15 +365,17 @@ def _changes(question: Question, events: Sequence[Event], _key: str) -> Answer:
     text = [
         f"{row['begun'] or row['ended']} {row['by']} ran {row['playbook']} "
         f"of {row['commit'] or 'no commit'}: "
-        f"{row['outcome']}; changed "
-        + (
-            ", ".join(f"{host} {many}" for host, many in sorted(row["changed"].items()))
-            or "nothing"
-        )
+        f"{row['outcome']}; changed {_counts(row['changed'])}"
         + (f"; failed on {', '.join(row['failed'])}" if row["failed"] else "")
         for row in rows
     ]
     return Answer(tuple(text), tuple(rows))
+
+
+def _counts(changed: Mapping[str, int] | None) -> str:
+    if changed is None:
+        return "is not known"
+    return ", ".join(f"{host} {many}" for host, many in sorted(changed.items())) or "nothing"
 
 
 def _denied(question: Question, events: Sequence[Event], _key: str) -> Answer:

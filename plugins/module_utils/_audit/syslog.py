@@ -58,7 +58,7 @@ def send(target: Mapping[str, str], messages: Iterable[bytes]) -> None:
     except (OSError, ValueError) as error:
         raise AuditError(
             f"The syslog server {where} did not take the events: {error}. They stay and are sent "
-            "again (audit_log_syslog)."
+            "again (audit_log_syslog_host)."
         ) from None
 
 
@@ -74,8 +74,9 @@ def _end(stream: ssl.SSLSocket) -> None:
             raise OSError("it has not acknowledged what was sent")
         time.sleep(0.01)
     stream.setblocking(False)
-    with contextlib.suppress(ssl.SSLWantReadError):
-        stream.unwrap()  # says that nothing more comes; many servers do not answer this
+    # It says that nothing more comes. Many servers do not answer this, and just close.
+    with contextlib.suppress(ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        stream.unwrap()
     stream.settimeout(TIMEOUT)
     stream.shutdown(socket.SHUT_WR)
     while stream.recv(4096):

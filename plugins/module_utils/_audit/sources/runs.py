@@ -45,7 +45,9 @@ def _one(told: Mapping[str, Any], names: Names) -> Event:
         if told.get(name):
             details[name] = told[name]
     if phase == "ended":
-        details.update(changed=changed, failed=failed)
+        details.update(failed=failed, complete=bool(told.get("complete", True)))
+        if "changed" in told:
+            details["changed"] = changed
     bad = phase == "ended" and (failed or not told.get("complete", True))
     return Event(
         time=stamp(seconds_of(str(told["time"]))),

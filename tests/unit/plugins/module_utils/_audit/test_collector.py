@@ -1,0 +1,197 @@
+"""The collector on a directory of its own: nothing twice, nothing lost, old logs taken away."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._audit import collector, syslog, witness
+from ansible_collections.mlops.onprem.plugins.module_utils._audit.chain import read
+from ansible_collections.mlops.onprem.plugins.module_utils._audit.collector import Collector, main
+from ansible_collections.mlops.onprem.plugins.module_utils._audit.errors import AuditError
+from ansible_collections.mlops.onprem.plugins.module_utils._audit.event import Event
+from ansible_collections.mlops.onprem.plugins.module_utils._audit.store import Store, read_whole
+
+from tests.unit.plugins.module_utils._audit.day import ONE, PEOPLE, at, gateway_day, journal, run
+
+NOW = at("23:00:00")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> dict[str, Any]:
+    for name in ("audit/events", "inbox", "log", "rollout/defects"):
+        (tmp_path / name).mkdir(parents=True)
+    return {
+        "directory": str(tmp_path / "audit"),
+        "inbox": str(tmp_path / "inbox"),
+        "gateway_log": str(tmp_path / "log"),
+        "rollouts": str(tmp_path / "rollout"),
+        "host": "ctl1",
+        "people": list(PEOPLE),
+        "services": ["push", "pull"],
+        "secret": "5ec",
+        "device_seconds": 300,
+        "retention_days": 30,
+        "most_mib": 0,
+        "witness_seconds": 600,
+    }
+
+
+def look(config: dict[str, Any], now: float = NOW) -> Collector:
+    found = Collector(config, Store(Path(config["directory"])), now)
+    found.run()
+    return found
+
+
+def events(config: dict[str, Any]) -> list[Event]:
+    segments, known = read_whole(Path(config["directory"]))
+    found = read(segments, (), known)
+    assert found.damage is None, found.damage
+    return list(found.events)
+
+
+def log(
+    config: dict[str, Any], lines: list[bytes], name: str = "gateway-2026-11-27T09.log"
+) -> Path:
+    path = Path(config["gateway_log"], name)
+    with path.open("ab") as stream:
+        stream.write(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+def test_a_day_is_collected_once(config: dict[str, Any]) -> None:
+    log(config, gateway_day())
+    Path(config["rollouts"], "defects/journal.jsonl").write_bytes(
+        b"".join(line + b"\n" for line in journal())
+    )
+    Path(config["inbox"], "a.json").write_bytes(run("07:00:00", "begun", "one", "eva@desk"))
+    assert look(config).problems == []
+    first = [one.action for one in events(config)]
+    assert {"model.register", "release.rollout", "device.serve", "site.change"} <= set(first)
+    assert look(config).problems == []
+    assert [one.action for one in events(config)] == first
+    assert list(Path(config["inbox"]).iterdir()) == []
+
+
+def test_a_log_is_read_on_where_it_was_left_and_half_a_line_waits(config: dict[str, Any]) -> None:
+    whole = gateway_day()
+    path = log(config, whole[:6])
+    with path.open("ab") as stream:
+        stream.write(whole[6][:30])
+    look(config)
+    with path.open("ab") as stream:
+        stream.write(whole[6][30:] + b"\n")
+    log(config, whole[7:])
+    look(config)
+    pieces = [one.action for one in events(config)]
+    other = {**config, "directory": str(Path(config["directory"]).with_name("other"))}
+    Path(other["directory"], "events").mkdir(parents=True)
+    look(other)
+    assert sorted(one.action for one in events(other)) == sorted(pieces)
+
+
+def test_a_log_that_was_read_is_taken_away_two_hours_later(config: dict[str, Any]) -> None:
+    path = log(config, gateway_day())
+    os.utime(path, (NOW, NOW))
+    look(config, NOW + 3600)
+    assert path.exists()
+    look(config, NOW + 7300)
+    assert not path.exists()
+
+
+def test_a_log_that_was_not_read_to_its_end_stays(config: dict[str, Any]) -> None:
+    path = log(config, gateway_day())
+    with path.open("ab") as stream:
+        stream.write(b'{"half":')
+    os.utime(path, (NOW, NOW))
+    look(config, NOW + 7300)
+    assert path.exists()
+
+
+def test_a_log_that_was_cut_is_said_once_and_that_it_works_again(config: dict[str, Any]) -> None:
+    path = log(config, gateway_day())
+    look(config)
+    content = path.read_bytes()
+    path.write_bytes(content[:100])
+    assert "somebody has cut or replaced it" in look(config).problems[0]
+    look(config)
+    path.write_bytes(content)
+    assert look(config).problems == []
+    told = [one.action for one in events(config) if one.action.startswith("audit.")]
+    assert told == ["audit.source_failed", "audit.source_back"]
+
+
+def test_one_source_that_fails_keeps_none_of_the_others_back(config: dict[str, Any]) -> None:
+    log(config, gateway_day())
+    config["prometheus"] = "http://127.0.0.1:9/prometheus"
+    found = look(config)
+    assert [problem.partition(":")[0] for problem in found.problems] == ["devices"]
+    assert "model.register" in {one.action for one in events(config)}
+
+
+def test_a_release_tells_its_data_from_the_registry(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(_path: str, repository: str, digest: str) -> dict[str, str]:
+        assert (repository, digest) == ("models/defects", ONE)
+        return {"version": "1", "run_id": "run-a", "data_version": "data-1"}
+
+    monkeypatch.setattr(collector, "origin", asked)
+    Path(config["rollouts"], "defects/journal.jsonl").write_bytes(journal()[0] + b"\n")
+    look(config)
+    (one,) = events(config)
+    assert one.details["data_version"] == "data-1"
+
+
+def test_an_outage_of_the_syslog_server_loses_nothing(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    got: list[bytes] = []
+    away = True
+
+    def send(_target: object, messages: list[bytes]) -> None:
+        if away:
+            raise AuditError("away")
+        got.extend(messages)
+
+    monkeypatch.setattr(syslog, "send", send)
+    config["syslog"] = {"host": "sink", "port": 6514, "ca_file": "x"}
+    log(config, gateway_day()[:8])
+    assert look(config).problems == ["syslog: away"]
+    log(config, gateway_day()[8:])
+    look(config, NOW + 86400)
+    away = False
+    look(config, NOW + 86500)
+    look(config, NOW + 86600)
+    sent = [json.loads(text.partition(b" - ")[2].partition(b" - ")[2])["seq"] for text in got]
+    assert sent == [one.seq for one in events(config)]
+
+
+def test_the_second_host_is_told_no_more_often_than_asked(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(witness, "tell", lambda _target, head: told.append(head.seq))
+    config["witness"] = {"address": "store1"}
+    for minute, line in enumerate(gateway_day()[1:4]):
+        log(config, [line])
+        look(config, NOW + minute * 60)
+    assert len(told) == 1
+    look(config, NOW + 601)
+    assert told == [told[0], events(config)[-1].seq]
+    look(config, NOW + 1300)
+    assert len(told) == 2
+
+
+def test_the_program_says_what_is_wrong(
+    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(config))
+    assert main(["--config", str(file)], lambda: NOW) == 0
+    Path(config["directory"], "state.json").write_text("{")
+    assert main(["--config", str(file)], lambda: NOW) == 1
+    assert "is damaged" in capsys.readouterr().err
