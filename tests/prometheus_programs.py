@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Prometheus and Alertmanager: this machine's, or Debian's out of their packages."""
+"""Prometheus, Alertmanager and vmagent: this machine's, or Debian's out of their packages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ def program(name: str) -> str:
         return found
     CACHE.mkdir(parents=True, exist_ok=True)
     # One or the other has promtool, by release.
-    packages = (name,) if name == "prometheus-alertmanager" else ("promtool", "prometheus")
+    own = {"prometheus-alertmanager": (name,), "vmagent": ("victoria-metrics",)}
+    packages = own.get(name, ("promtool", "prometheus"))
     for package in packages:
         subprocess.run(
             ["apt-get", "download", "-qq", package], cwd=CACHE, check=False, capture_output=True

@@ -5,9 +5,9 @@ SCENARIOS ?=
 SOAK ?= upgrade
 LANES ?= 2
 
-.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel bench-transfer
+.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel bench-transfer bench-metrics-sender
 
-bench: bench-channel bench-transfer
+bench: bench-channel bench-transfer bench-metrics-sender
 
 test-env:
 	@extensions/env.sh requirements-test.txt $(TEST_VENV)
@@ -43,3 +43,7 @@ bench-transfer: test-env ## Fetch a release of 500 MiB to eight devices over a l
 
 locks: test-env ## Renew the hash-locked lists of packages from requirements/*.in
 	@tests/locks.sh $(TEST_VENV)/bin/uv
+
+bench-metrics-sender: test-env ## Count the samples that vmagent and Prometheus' agent lose over an outage with a restart
+	@PYTHONPATH=.collections:. $(TEST_VENV)/bin/python -m tests.benchmarks.metrics_sender \
+	  --output build/benchmarks/metrics-sender.json $(ARGS)

@@ -9,6 +9,7 @@ paths, ports and the account differ from a real control host.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -62,7 +63,7 @@ def rendered(template: Path, **settings: Any) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
-    environment.filters.update(bool=bool, dirname=os.path.dirname)
+    environment.filters.update(bool=bool, dirname=os.path.dirname, to_json=json.dumps)
     environment.filters["mlops.onprem.nginx_subject"] = str
     values: dict[str, Any] = {}
     for page in ("defaults/main.yml", "vars/main.yml"):
@@ -97,8 +98,11 @@ class Gateway:
         fresh.replace(target)
 
 
-def configure(place: Path, port: int, ca: Holder) -> str:
-    """Write everything that nginx reads; the text of the main file."""
+def configure(place: Path, port: int, ca: Holder, relay: int = 0) -> str:
+    """Write everything that nginx reads; the text of the main file.
+
+    ``relay`` is the port at which a relay takes what devices measure.
+    """
     host = leaf(ca, ["localhost"])
     for name, text in (
         ("host.crt", host.pem),
@@ -112,7 +116,10 @@ def configure(place: Path, port: int, ca: Holder) -> str:
         (place / "nginx/fleet" / path).mkdir(parents=True)
     status, metrics = free_port(), free_port()
     site = rendered(
-        ROLES / "gateway/templates/fleet.conf.j2", gateway_fleet_port=f"127.0.0.1:{port}"
+        ROLES / "gateway/templates/fleet.conf.j2",
+        gateway_fleet_port=f"127.0.0.1:{port}",
+        gateway_metrics=bool(relay),
+        gateway_metrics_relay_port=relay,
     )
     main = rendered(
         ROLES / "common/templates/nginx.conf.j2",
@@ -136,14 +143,14 @@ def configure(place: Path, port: int, ca: Holder) -> str:
 
 
 @contextmanager
-def running(place: Path, ca: Holder | None = None) -> Iterator[Gateway]:
+def running(place: Path, ca: Holder | None = None, relay: int = 0) -> Iterator[Gateway]:
     """Run the gateway on a port of loopback."""
     place.mkdir(exist_ok=True)
     place.chmod(0o755)
     nginx, port = program(), free_port()
     ca = ca or authority("Site")
     user = "user root;\n" if os.geteuid() == 0 else ""
-    (place / "nginx.conf").write_text(user + configure(place, port, ca))
+    (place / "nginx.conf").write_text(user + configure(place, port, ca, relay))
     with (place / "stderr.log").open("wb") as errors:
         process = subprocess.Popen(
             [nginx, "-e", "stderr", "-c", str(place / "nginx.conf"), "-g", "daemon off;"],

@@ -90,6 +90,9 @@ class Device:
             ]
         return Answer("edge1", order.step, True, self.phase, order.digest)
 
+    def forget(self) -> None:
+        return None
+
     def locked(self) -> str:
         return ""
 

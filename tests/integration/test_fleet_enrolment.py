@@ -29,6 +29,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.fleet
     Gateway as Entrance,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.enrolment import Enrolments
+from ansible_collections.mlops.onprem.plugins.module_utils._release.enrolment import main as tidy
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 
@@ -170,6 +171,19 @@ def test_an_invitation_ends_and_a_newer_one_replaces_it(site: Site, tmp_path: Pa
     with pytest.raises(RegistryError, match="does not take the token"):
         one.hand_in()
     assert site.events() == ["invited", "expired", "invited"]
+
+
+def test_a_token_that_has_expired_leaves_nginx_by_the_timer(site: Site, tmp_path: Path) -> None:
+    """Nobody runs a playbook: the command of the control host does it."""
+    one = Enrolment(site.invite(days=-1), tmp_path / "device")
+    one.public_key()
+    one.hand_in()  # nginx knows no dates
+    words = [f"--fleet={site.gateway.documents}", f"--written={site.gateway.written}"]
+    assert tidy([*words, f"--state={site.place / 'own'}"]) == 0
+    with pytest.raises(RegistryError, match="does not take the token"):
+        one.hand_in()
+    assert site.events() == ["invited", "expired"]
+    assert tidy([*words, f"--state={tmp_path}/missing"]) == 1
 
 
 def test_a_device_whose_certificate_expired_is_let_in_again_and_that_is_written_down(

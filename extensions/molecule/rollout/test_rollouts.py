@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import jsonschema
 import pytest
@@ -283,6 +284,67 @@ def test_devices_that_fetch_their_orders_stop_a_bad_release(name: str, gate: str
         digest in had(host) or told(host)["models"]["iris"]["answer"]["phase"] == "reverted"
         for host in PULL
     )
+
+
+SCRAPES = (
+    "import time, urllib.request as r; p = r.urlopen('http://127.0.0.1:8429/metrics').read();"
+    "v = dict(l.rsplit(' ', 1) for l in p.decode().splitlines() if l[:1] not in ('#', ''));"
+    "n = sum(int(v[k]) for k in v if k.startswith('vm_promscrape_scrapes_total'));"
+    "print(v['process_start_time_seconds'], time.time(), n)"
+)
+RECEIVER = (
+    "apt-get install -qq -y --no-install-recommends prometheus >/dev/null && "
+    "systemctl disable -q --now prometheus && mkdir -p /root/receiver && "
+    "echo 'storage: {tsdb: {out_of_order_time_window: 1h}}' > /root/receiver/prometheus.yml && "
+    "systemd-run -q --unit=receiver prometheus --config.file=/root/receiver/prometheus.yml "
+    "--storage.tsdb.path=/root/receiver/data --web.enable-remote-write-receiver "
+    "--web.listen-address=127.0.0.1:9090 --web.route-prefix=/prometheus/"
+)
+
+
+def scraped(host: str) -> tuple[float, float, int]:
+    """Since when the sender of a device runs, the time, and how often it has measured till then."""
+    start, now, count = on(host, f'python3 -c "{SCRAPES}"').split()
+    return float(start), float(now), int(count)
+
+
+def received(host: str, start: float, end: float) -> int:
+    """How many of these have come to Prometheus."""
+    # What refuses the connection is measured as well, but not counted by the sender.
+    span = int((end - start + 1) * 1000)
+    query = f'sum(count_over_time(up{{host="{host}",job!="node"}}[{span}ms] @ {end}))'
+    where = f"http://127.0.0.1:9090/prometheus/api/v1/query?query={quote(query, safe='')}"
+    code = f"import urllib.request as r; print(r.urlopen('{where}').read().decode())"
+    found = json.loads(on("rctl", f'python3 -c "{code}"'))["data"]["result"]
+    return int(found[0]["value"][1]) if found else 0
+
+
+def test_a_device_whose_network_is_cut_loses_nothing_that_it_measured() -> None:
+    """Also where its sender, and what takes its samples, are restarted in the meantime."""
+    gateway = "10.208.0.10"
+    # What was measured before there was a Prometheus waits at the relay.
+    on("rctl", RECEIVER)
+    wait_until(lambda: received("rdev8", *scraped("rdev8")[:2]) > 0, "samples arrive", 120)
+    on("rdev7", f"ip route add blackhole {gateway}")
+    try:
+        cut = scraped("rdev7")
+        wait_until(lambda: scraped("rdev7")[2] > cut[2] + 6, "it measures on", 60)
+        before = scraped("rdev7")
+        on("rdev7", "systemctl restart mlops-metrics-sender")
+        on("rctl", "systemctl restart mlops-metrics-relay")
+        wait_until(lambda: scraped("rdev7")[2] > 6, "it measures on after a restart", 60)
+    finally:
+        on("rdev7", f"ip route del blackhole {gateway}")
+    after = scraped("rdev7")
+    assert after[0] > before[0]
+    for start, end, count in (before, after):
+        wait_until(
+            lambda start=start, end=end, count=count: received("rdev7", start, end) >= count,  # type: ignore[misc]
+            f"{count} measurements have come",
+            120,
+        )
+    rows = on("rdev7", "du -sm /var/lib/mlops/metrics_sender; ps -o rss= -C vmagent").split()
+    print(f"sender: {rows[0]} MiB of disk, {int(rows[2]) // 1024} MiB of memory")
 
 
 SHORT = """

@@ -10,14 +10,18 @@ that is on the disk before it takes effect.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .channel.publish import put, run_openssl
+from .channel.renewal import alone
 from .device.enrol import fingerprint
 from .errors import RegistryError
 
@@ -216,3 +220,29 @@ class Enrolments:
         )
         self._keep({**tickets, name: let_in})
         (self._written / "enroll" / f"{name}.csr").unlink(missing_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command ``mlops-fleet-tidy`` of the control host: tokens end by themselves."""
+    made = argparse.ArgumentParser(
+        prog="mlops-fleet-tidy",
+        description="Take invitations away that have expired or were used, from nginx as well.",
+    )
+    made.add_argument("--fleet", type=Path, required=True, help="what the gateway serves")
+    made.add_argument("--written", type=Path, required=True, help="what the gateway writes")
+    made.add_argument("--state", type=Path, required=True, help="invitations and their journal")
+    options = made.parse_args(arguments)
+    try:
+        with alone(options.state):
+            found = Enrolments(options.fleet, options.written, options.state, time.time())
+            gone = found.tidy()
+    except (RegistryError, OSError) as error:
+        sys.stderr.write(f"Invitations cannot be tidied: {error}\n")
+        return 1
+    if gone:
+        sys.stdout.write(f"Good for nothing any more: {', '.join(gone)}.\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

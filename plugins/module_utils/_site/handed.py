@@ -56,7 +56,7 @@ def _prometheus(site: Site) -> dict[str, str]:
 
 # By variable, in the order of the table of roles.
 HANDED: Mapping[str, Callable[[Site, str], Any]] = {
-    "common_nginx_metrics_clients": lambda site, _host: [measured.reader(site)],
+    "common_nginx_metrics_clients": measured.readers,
     "site_id": lambda site, _host: site.identity,
     "metadata_db_site_id": lambda site, _host: site.identity,
     "metadata_db_adopt_named_marks": lambda site, _host: site.adopts or site.managed("metadata_db"),
@@ -69,6 +69,9 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "object_store_accounts": lambda site, _host: provided_accounts(site),
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
     "gateway_fleet": lambda site, _host: bool(pulling.pulling(site)),
+    "gateway_metrics": lambda site, host: host == site.control and bool(pulling.pushing(site)),
+    "gateway_metrics_devices": lambda site, _host: pulling.pushing(site),
+    "gateway_metrics_write_url": lambda site, _host: measured.write_url(site),
     "gateway_services": lambda site, _host: measured.tiles(site),
     "gateway_devices": lambda site, _host: [
         {"name": one["name"], "ring": one["ring"]} for one in fleet.devices(site)
@@ -81,6 +84,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_serving_transport": lambda site, host: "pull" if pulling.pulls(site, host) else "push",
     "model_serving_fleet_url": lambda site, _host: fleet.gateway_url(site),
     "model_serving_fleet_ring": fleet.channel_of,
+    "model_serving_metrics": lambda site, host: host in pulling.pushing(site),
     "model_serving_reconcile": lambda site, _host: models.declared(site),
     "workloads_tracking": lambda site, _host: f"{site.gateway_url}/mlflow",
     "workloads_addresses": lambda site, _host: {

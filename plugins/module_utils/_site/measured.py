@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from .pulling import pulling
+from .pulling import pulling, pulls, pushing
 from .site import Site
 from .table import Row
 
 Entry = dict[str, Any]
 METRICS_PORT = 9443
 POSTGRESQL_PORT = 5432
+PROMETHEUS_PORT = 9090
 
 
 def metrics_port(site: Site, host: str) -> int:
@@ -29,19 +30,36 @@ def reader(site: Site) -> str:
     return (site.subject(given) if given else "") or site.control
 
 
+def readers(site: Site, host: str) -> list[str]:
+    """Who reads the metrics of a host; a device that writes them reads its own."""
+    if not (pulls(site, host) and host in pushing(site)):
+        return [reader(site)]
+    given = str(site.value(host, "trust_host_certificate_file") or "")
+    return [reader(site), (site.subject(given) if given else "") or host]
+
+
+def write_url(site: Site) -> str:
+    """Where the managed Prometheus takes samples; nowhere where the company has one of its own."""
+    if site.value(site.control, "monitoring_mode") == "existing":
+        return ""
+    port = int(site.value(site.control, "monitoring_prometheus_port") or PROMETHEUS_PORT)
+    return f"http://127.0.0.1:{port}/prometheus/api/v1/write"
+
+
 def absent(site: Site, row: Row) -> bool:
     """Whether a role has nothing to do on this site today."""
     return row.made and not row.hosts(site.groups)
 
 
 def targets(site: Site) -> list[Entry]:
-    """Every set of metrics of the site, as C(monitoring_targets) has it."""
+    """Every set of metrics of the site that is scraped, as C(monitoring_targets) has it."""
     found = []
+    written = pushing(site)
     for row in site.table:
         for job in site.provides[row.role].metrics:
-            if job.pull and not pulling(site):
+            if (job.pull and not pulling(site)) or (job.pushed and not written):
                 continue
-            hosts = row.hosts(site.groups)
+            hosts = [host for host in row.hosts(site.groups) if host not in written]
             for host in hosts[:1] if job.first_host else sorted(hosts):
                 if site.holds(host, job.when):
                     found.append(
@@ -59,11 +77,12 @@ def targets(site: Site) -> list[Entry]:
 def probes(site: Site) -> list[Entry]:
     """Every address to ask as a client does, as C(monitoring_probes) has it."""
     found = []
+    written = pushing(site)
     for row in site.table:
         for probe in site.provides[row.role].probes:
             # What answers through the gateway is asked where people reach it.
             hosts = [site.control] if probe.through == "gateway" else sorted(row.asked(site.groups))
-            for host in hosts:
+            for host in (one for one in hosts if one not in written):
                 url = site.endpoint(probe.through, host) + probe.path
                 found.append({"name": probe.name, "host": host, "url": url})
     return found

@@ -79,13 +79,15 @@ class Account:
 class Job:
     """Metrics at ``/metrics/<job>`` of the role's hosts; ``series`` are expected of each.
 
-    ``pull`` are only there where the site has devices that fetch their orders.
+    ``pull`` are only there where the site has devices that fetch their orders, ``pushed`` where
+    such devices write what they measure.
     """
 
     job: str
     series: int
     first_host: bool = False
     pull: bool = False
+    pushed: bool = False
     when: Conditions = default(default_factory=dict)
 
 
@@ -220,9 +222,10 @@ _job = _entry(
         series=field(given, "series", whole),
         first_host=optional(given, "first_host", bool, False),
         pull=optional(given, "pull", bool, False),
+        pushed=optional(given, "pushed", bool, False),
         when=optional(given, "when", mapping, {}),
     ),
-    *("job", "series", "first_host", "pull", "when"),
+    *("job", "series", "first_host", "pull", "pushed", "when"),
 )
 _probe = _entry(
     lambda given: Probe(

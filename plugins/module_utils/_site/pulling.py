@@ -18,3 +18,12 @@ def pulls(site: Site, host: str) -> bool:
 def pulling(site: Site) -> list[str]:
     """The devices that fetch their orders themselves."""
     return [host for host in site.hosts(SERVING) if pulls(site, host)]
+
+
+def pushing(site: Site) -> list[str]:
+    """The devices that write what they measure, and are not scraped: those nobody may reach."""
+    found = pulling(site)
+    if not found:
+        return []
+    wanted = site.value(site.control, "gateway_metrics")
+    return [] if str(wanted).lower() in ("false", "no") else found

@@ -26,6 +26,13 @@ def test_what_is_placed_is_what_the_command_imports_and_nothing_more() -> None:
         assert row["path"] == TARGET + row["source"].removeprefix(SOURCE)
 
 
+def test_the_other_command_brings_what_it_imports_beyond_that_and_nothing_more() -> None:
+    placed = [row["source"].removeprefix(SOURCE) for row in VARS["__gateway_tidy_code"]]
+    assert sorted(placed) == sorted(closure("enrolment.py") - closure("channel/renewal.py"))
+    for row in VARS["__gateway_tidy_code"]:
+        assert row["path"] == TARGET + row["source"].removeprefix(SOURCE)
+
+
 def test_the_command_runs_from_these_files(tmp_path: Path) -> None:
     for row in VARS["__gateway_signer_code"]:
         file = row["source"].removeprefix(SOURCE)

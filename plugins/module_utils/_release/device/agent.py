@@ -48,6 +48,7 @@ from .orders import (
 
 FORMAT = 1
 MEMORY = "agent.json"
+RESETS = "agent.resets"
 LOCK = "agent.lock"
 IDLE_SECONDS = 300.0
 AGAIN_SECONDS = 20.0
@@ -96,6 +97,9 @@ class Steps(Protocol):
 
     def probe(self, model: str, digest: str, number: int) -> int:
         """Send golden requests to the release that is served; how many were sent."""
+
+    def forget(self) -> None:
+        """Forget how far an online key has driven the generations that no longer counts."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +195,7 @@ class Agent:
         self._steps = steps
         self._local = local
         self._memory = directory / MEMORY
+        self._resets = directory / RESETS
         self._lock = directory / LOCK
         self._page = Page(0)
         self._signatures = b""
@@ -228,6 +233,7 @@ class Agent:
     def _poll(self) -> dict[str, Any]:
         with self._contact() as talk:
             judgement = self._fetched(talk)
+            self._forget(judgement.state.resets)
             work = self._work(judgement.channel)
             probes = self._probes(judgement.channel)
             if not work and not probes:
@@ -241,6 +247,21 @@ class Agent:
         self._probe(probes)
         with self._contact() as talk:
             return self._tell(talk, judgement)
+
+    def _forget(self, resets: int) -> None:
+        """Have a rotated key reset what the one before drove forward in the rollouts, too.
+
+        That it was done is written down after it: a device that was killed in between does it
+        twice, which changes nothing.
+        """
+        known = 0
+        with contextlib.suppress(OSError, ValueError):
+            known = int(self._resets.read_text(encoding="ascii"))
+        if resets > known:
+            self._steps.forget()
+            fresh = self._resets.with_name(f".{RESETS}.new")
+            fresh.write_text(f"{resets}\n", encoding="ascii")
+            fresh.replace(self._resets)
 
     def _fetched(self, talk: Talk) -> Judgement:
         before = self._believes.state()

@@ -82,6 +82,10 @@ class Opened:
         rollouts = open_rollouts(self._settings(), self._host, timeout=self._timeout)
         return rollouts.probe(model, digest, number)
 
+    def forget(self) -> None:
+        """Forget how far an online key has driven the generations that no longer counts."""
+        open_rollouts(self._settings(), self._host, timeout=self._timeout).forget()
+
     def metrics(self) -> str:
         """The metrics page of the model server."""
         url = self._settings().serving_url.rstrip("/") + "/metrics"

@@ -439,6 +439,14 @@ class Rollouts:
         record = replace(record, reason=reason)
         return f"{self._was_reverted(record)} {self._back(model, record)}"
 
+    def forget(self) -> None:
+        """Let any controller lead again, where what the last one signed has no word any more."""
+        for model in self.store.models():
+            with self._locked():
+                record = self.store.record(model)
+                if record.generation:
+                    self.store.note(model, replace(record, generation=0))
+
     def revert_expired(self) -> dict[str, str]:
         """Revert what was not committed in time; what was done, as a sentence, by model."""
         said: dict[str, str] = {}

@@ -126,6 +126,13 @@ class Device:
     serves: str = "sha256:served"
     probed: list[tuple[str, str, int]] = field(default_factory=list)
     away: bool = False
+    forgotten: int = 0
+    busy: bool = False
+
+    def forget(self) -> None:
+        if self.busy:
+            raise BusyError("A step is under way.")
+        self.forgotten += 1
 
     def do(self, order: Order) -> Answer:
         phase = self.phases.get(order.rollout, NONE)
@@ -193,6 +200,32 @@ def test_an_order_is_done_step_by_step_and_told(tmp_path: Path) -> None:
     assert [gate["name"] for gate in answer["gates"]] == ["signature"]
     assert told["metrics"].splitlines() == [METRICS.splitlines()[1]]
     assert (told["certificate_expires"], told["stale"], told["refusal"]) == (5.0, False, "")
+
+
+def test_a_rotated_key_resets_what_the_rollouts_remember_of_the_one_before(
+    tmp_path: Path,
+) -> None:
+    gateway, device, fresh = Gateway(), Device(), world.Key.make()
+    gateway.publish(1, world.target(step=STAGE))
+    one = agent(tmp_path, gateway, device)
+    one.poll()
+    assert device.forgotten == 0
+    root = world.signed(world.root(2, [ROOT_KEY], [fresh]).to_bytes(), [ROOT_KEY])
+    gateway.pages["/fleet/root/2.json"] = root.data
+    gateway.pages["/fleet/root/2.json.sig"] = root.signatures
+    channel = world.channel(1, world.target(step=ACTIVATE, deadline=60.0), root_version=2)
+    signed = world.signed(channel.to_bytes(), [fresh])
+    gateway.pages[f"/fleet/channel/{world.RING}.json"] = signed.data
+    gateway.pages[f"/fleet/channel/{world.RING}.json.sig"] = signed.signatures
+    device.busy = True
+    with pytest.raises(BusyError):
+        one.poll()
+    assert device.steps == [STAGE]  # nothing is ordered by the new key before
+    device.busy = False
+    one.poll()
+    assert (device.forgotten, device.steps) == (1, [STAGE, ACTIVATE])
+    agent(tmp_path, gateway, device).poll()
+    assert device.forgotten == 1
 
 
 def test_golden_requests_are_sent_as_ordered_and_counted(tmp_path: Path) -> None:

@@ -780,3 +780,13 @@ def test_a_slow_release_keeps_the_gateway_waiting_no_longer_than_its_time(
 
     monkeypatch.setattr(serving, "ask", slow)
     assert stage.rollouts.probe(MODEL, two[0], 1000) == 4
+
+
+def test_a_generation_that_a_stolen_key_drove_to_its_end_is_forgotten(stage: Stage) -> None:
+    digest = stage.publish("1")
+    stage.bring(digest, generation=2**53)
+    assert "another controller" in stage.do("commit", digest, generation=2).refused
+    stage.rollouts.forget()
+    assert stage.record().phase == "activated"
+    assert stage.do("commit", digest, generation=2).refused == ""
+    assert (stage.record().phase, stage.record().generation) == ("committed", 2)

@@ -538,3 +538,34 @@ def test_channels_are_measured_where_devices_fetch_their_orders() -> None:
 
     assert fleet({}) == []
     assert fleet({"edge2": {"rollout_transport": "pull"}}) == ["ctl1"]
+
+
+PULLS: Said = {"edge2": {"rollout_transport": "pull"}}
+
+
+def test_a_device_that_fetches_its_orders_writes_what_it_measures_and_is_not_scraped() -> None:
+    assert asked("gateway_metrics_devices", PULLS) == ["edge2"]
+    assert asked("gateway_metrics", PULLS, "ctl1") is True
+    assert asked("model_serving_metrics", PULLS, "edge2") is True
+    assert asked("model_serving_metrics", PULLS, "edge1") is False
+    targets = asked("monitoring_targets", PULLS)
+    assert [one for one in targets if one["host"] == "edge2"] == []
+    assert {one["job"] for one in targets if one["host"] == "edge1"} >= {"node", "model_serving"}
+    assert {"devices", "devices_relay", "fleet"} <= {one["job"] for one in targets}
+    assert [one for one in asked("monitoring_probes", PULLS) if one["host"] == "edge2"] == []
+    # It reads on itself what nginx shows to nobody else.
+    assert asked("common_nginx_metrics_clients", PULLS, "edge2")[1:] == ["edge2"]
+    assert len(asked("common_nginx_metrics_clients", PULLS, "edge1")) == 1
+    assert asked("gateway_metrics_write_url", PULLS).endswith(":9090/prometheus/api/v1/write")
+    theirs: Said = {**PULLS, "ctl1": {"monitoring_mode": "existing"}}
+    assert asked("gateway_metrics_write_url", theirs) == ""
+
+
+@pytest.mark.parametrize("said", [{}, {**PULLS, "ctl1": {"gateway_metrics": False}}])
+def test_where_no_device_writes_all_of_them_are_scraped(said: Said) -> None:
+    assert asked("gateway_metrics", said, "ctl1") is False
+    assert asked("gateway_metrics_devices", said) == []
+    assert asked("model_serving_metrics", said, "edge2") is False
+    targets = asked("monitoring_targets", said)
+    assert {one["job"] for one in targets if one["host"] == "edge2"} >= {"node", "model_serving"}
+    assert not {"devices", "devices_relay"} & {one["job"] for one in targets}

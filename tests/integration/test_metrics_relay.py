@@ -1,0 +1,184 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a device writes of its metrics, through the real nginx and relay to a real Prometheus."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import struct
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.integration import fleet_gateway
+from tests.integration.fleet_gateway import ROLES, Gateway, free_port, rendered
+from tests.integration.test_fleet_gateway import device
+from tests.prometheus_programs import program
+from tests.unit.plugins.module_utils._trust.companies import authority
+
+Labels = Sequence[tuple[str, str]]
+
+
+def number(value: int) -> bytes:
+    """A number as protocol buffers write it."""
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def part(field: int, data: bytes) -> bytes:
+    return number(field << 3 | 2) + number(len(data)) + data
+
+
+def written(*rows: Labels) -> bytes:
+    """A request of remote write, packed by snappy without packing anything."""
+    at = number(2 << 3) + number(int(time.time() * 1000))
+    sample = number(1 << 3 | 1) + struct.pack("<d", 1.0) + at
+    data = b"".join(
+        part(
+            1,
+            b"".join(
+                part(1, part(1, name.encode()) + part(2, value.encode())) for name, value in row
+            )
+            + part(2, sample),
+        )
+        for row in rows
+    )
+    return number(len(data)) + bytes([61 << 2]) + struct.pack("<H", len(data) - 1) + data
+
+
+@contextmanager
+def started(command: list[str], log: Path) -> Iterator[None]:
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=90)
+
+
+def wait_for(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 90
+    while True:
+        try:
+            if true():
+                return
+        except OSError:
+            pass
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+@dataclass(frozen=True)
+class Site:
+    gateway: Gateway
+    prometheus: str
+
+    def write(self, name: str, path: str, *rows: Labels, method: str = "POST") -> int:
+        """Write as a device; the status of the answer."""
+        context = ssl.create_default_context(cadata=self.gateway.ca.pem)
+        holder = device(self.gateway, name)
+        file = self.gateway.place / "client.pem"
+        file.write_text(holder.pem + holder.key)
+        context.load_cert_chain(file)
+        request = urllib.request.Request(
+            f"https://localhost:{self.gateway.port}/fleet/metrics/{path}",
+            written(*rows),
+            {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"},
+            method=method,
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    def series(self) -> list[dict[str, str]]:
+        """All that came of devices."""
+        match = urllib.parse.quote('{host=~".+"}')
+        address = f"{self.prometheus}/api/v1/series?match[]={match}"
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return list(json.loads(answer.read())["data"])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    try:
+        fleet_gateway.program()
+    except fleet_gateway.NoNginx as reason:
+        pytest.skip(str(reason))
+    place = tmp_path_factory.mktemp("relay")
+    relay, inner = free_port(), free_port()
+    (place / "prometheus.yml").write_text("{}\n")
+    (place / "relay.yml").write_text(rendered(ROLES / "gateway/templates/metrics_relay.yml.j2"))
+    prometheus = [
+        program("prometheus"),
+        f"--config.file={place}/prometheus.yml",
+        f"--storage.tsdb.path={place}/tsdb",
+        "--web.enable-remote-write-receiver",
+        f"--web.listen-address=127.0.0.1:{inner}",
+    ]
+    vmagent = [
+        program("vmagent"),
+        f"-httpListenAddr=127.0.0.1:{relay}",
+        f"-remoteWrite.url=http://127.0.0.1:{inner}/api/v1/write",
+        f"-remoteWrite.tmpDataPath={place}/queue",
+        "-remoteWrite.queues=1",
+        f"-remoteWrite.relabelConfig={place}/relay.yml",
+    ]
+    with (
+        started(prometheus, place / "prometheus.log"),
+        started(vmagent, place / "relay.log"),
+        fleet_gateway.running(place / "gateway", authority("Site"), relay) as gateway,
+    ):
+        found = Site(gateway, f"http://127.0.0.1:{inner}")
+        up = (("__name__", "up"), ("job", "first"))
+        wait_for(lambda: found.write("first", "first", up) == 204, "the relay takes samples")
+        wait_for(lambda: any(row["host"] == "first" for row in found.series()), "they arrive")
+        yield found
+
+
+def test_a_device_writes_under_its_own_name_and_no_other(site: Site) -> None:
+    claims = [("host", "edge2"), ("instance", "edge3"), ("mlops_writer", "edge4")]
+    kept = [("mlops_kept_host", "edge5"), ("mlops_kept_instance", "edge6")]
+    row = (("__name__", "mlops_model_info"), ("model_name", "iris"), *claims, *claims, *kept)
+    assert site.write("edge1", "edge1", row) == 204
+    wait_for(lambda: any(one["host"] == "edge1" for one in site.series()), "it arrives")
+    assert [one for one in site.series() if one["__name__"] == "mlops_model_info"] == [
+        {"__name__": "mlops_model_info", "model_name": "iris", "host": "edge1", "instance": "edge1"}
+    ]
+
+
+@pytest.mark.parametrize("path", ["edge2", "edge1.plant", "edge", "../state/edge1", "edge1%0a", ""])
+def test_another_place_is_refused(site: Site, path: str) -> None:
+    row = (("__name__", "up"), ("job", "elsewhere"))
+    assert site.write("edge1", path, row) in (403, 404, 405)
+    assert [one for one in site.series() if one.get("job") == "elsewhere"] == []
+    assert site.write("edge1", "edge1", row, method="PUT") == 405
+
+
+def test_what_prometheus_would_refuse_for_good_does_not_stop_the_others(site: Site) -> None:
+    """Of labels that stand twice one is left: else all that comes after would wait for ever."""
+    twice = (("__name__", "up"), ("__name__", "node_load1"), ("job", "a"), ("job", "b"))
+    odd = (("__name__", "mlops_model_info"), ("no name", "x"), ("model_name", "odd"))
+    foreign = (("__name__", "mlops_rollout_channel_expires_seconds"), ("ring", "ring_canary"))
+    nameless = (("job", "nothing"),)
+    assert site.write("edge7", "edge7", twice, odd, foreign, nameless) == 204
+    assert site.write("edge8", "edge8", (("__name__", "up"), ("job", "behind"))) == 204
+    wait_for(lambda: any(one["host"] == "edge8" for one in site.series()), "the next one arrives")
+    assert sorted(
+        (one["__name__"], one.get("job", "")) for one in site.series() if one["host"] == "edge7"
+    ) == [("mlops_model_info", ""), ("up", "a")]
