@@ -13,7 +13,7 @@ ifneq ($(shell locale charmap 2>/dev/null),UTF-8)
 export LC_ALL := C.UTF-8
 endif
 
-.PHONY: help env lab site assess advise check pipeline rollout remove bench bench-capacity bench-advice bench-serving bench-rollout bench-fleet bench-site docs clean distclean
+.PHONY: help env lab site assess advise check pipeline rollout remove bench bench-capacity bench-advice bench-serving bench-rollout bench-fleet bench-drift bench-site docs clean distclean
 
 help: ## Say what there is
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s  %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,7 +50,7 @@ rollout: env ## Bring a release to the devices ring by ring (MODEL=name VERSION=
 remove: env ## Take the platform off the hosts, leave the hosts as they were
 	@$(PLAYBOOK) playbooks/remove.yml $(ARGS)
 
-bench: bench-capacity bench-advice bench-serving bench-rollout bench-fleet bench-site ## Measure the planner, the model server, rollouts, fleets and the lab site (empties the lab)
+bench: bench-capacity bench-advice bench-serving bench-rollout bench-fleet bench-drift bench-site ## Measure the planner, the model server, rollouts, fleets, drift and the lab site (empties the lab)
 
 bench-capacity: env ## Measure the planner on a real cluster's trace and on large sites
 	@.venv/bin/python tests/benchmarks/policies.py
@@ -68,6 +68,10 @@ bench-rollout: env ## Simulate rollouts judged by the gates: false alarms, defec
 
 bench-fleet: env ## Measure the gateway under ten thousand devices that fetch their orders
 	@.venv/bin/python tests/benchmarks/fleet.py $(ARGS)
+
+bench-drift: ## Measure how soon changed inputs are seen, and false alarms, beside ADWIN and Evidently
+	@extensions/env.sh requirements/drift.txt build/drift-env
+	@build/drift-env/bin/python tests/benchmarks/drift.py $(ARGS)
 
 bench-site: env ## Empty the lab, measure the site cold, warm and against a plain shell script
 	@.venv/bin/python tests/benchmarks/site.py $(ARGS)

@@ -37,5 +37,7 @@ engine() {
 engine llama_cpp "$@"
 # The steps of the pipeline, and the projects that come along: for every Python of a controller.
 lock pipeline.in requirements/pipeline.txt --python-version 3.11 "$@"
+# What a benchmark compares with, in an environment of its own.
+lock drift.in requirements/drift.txt --python-version 3.11 "$@"
 lock ../pipeline/sample/digits/requirements.in pipeline/sample/digits/requirements.txt \
   --python-version 3.11 --only-binary :all: --constraint requirements/pipeline.txt "$@"

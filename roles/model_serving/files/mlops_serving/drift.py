@@ -299,7 +299,7 @@ def chosen(readings: Sequence[Reading], features: Sequence[str], shown: int) -> 
 # -- counting ---------------------------------------------------------------------------------
 
 
-class _Counter:
+class Bins:
     """Counts one column."""
 
     def __init__(self, column: Column) -> None:
@@ -319,6 +319,14 @@ class _Counter:
         text = profiles.as_category(value)
         return math.nan if text == "" else float(self.codes.get(text, -1))
 
+    def places(self, values: Any) -> tuple[Any, Any]:
+        """The bin of each value that is there, and whether it is new or out of range."""
+        if self.column.kind == CATEGORY:
+            new = values < 0
+            return np.where(new, self.bins - 1, values).astype(np.int64), new
+        outside = (values < self.column.minimum) | (values > self.column.maximum)
+        return self.edges.searchsorted(values, side="left"), outside
+
     def add(self, values: Any) -> None:
         """Count numbers, or what ``code`` has made of values."""
         absent = np.isnan(values)
@@ -326,14 +334,8 @@ class _Counter:
         if lost:
             self.missing += lost
             values = values[~absent]
-        if self.column.kind == CATEGORY:
-            new = values < 0
-            self.outside += int(new.sum())
-            places = np.where(new, self.bins - 1, values).astype(np.int64)
-        else:
-            low, high = self.column.minimum, self.column.maximum
-            self.outside += int(((values < low) | (values > high)).sum())
-            places = self.edges.searchsorted(values, side="left")
+        places, outside = self.places(values)
+        self.outside += int(outside.sum())
         self.counts += np.bincount(places, minlength=self.bins)
 
     def take(self) -> Tally:
@@ -370,7 +372,7 @@ class Watch:
         self.settings = settings
         self.verdict: Verdict | None = None
         self._lock = threading.Lock()
-        self._counters = [_Counter(column) for column in profile.features]
+        self._counters = [Bins(column) for column in profile.features]
         by_tensor: dict[str, list[tuple[int, Column]]] = {}
         for place, column in enumerate(profile.features):
             by_tensor.setdefault(column.tensor, []).append((place, column))
@@ -380,7 +382,7 @@ class Watch:
         for answer in (profile.prediction, profile.confidence):
             if answer is not None:
                 self._answers.append((width + len(self._answers), answer))
-                self._counters.append(_Counter(answer))
+                self._counters.append(Bins(answer))
         self._rows = np.full((CHUNK, len(self._counters)), np.nan)
         self._waiting = 0
         self.requests = 0
@@ -438,7 +440,7 @@ class Watch:
             value = line[index]
             row[place] = counter.code(value) if counter.column.kind == CATEGORY else value
 
-    def _answer(self, counter: _Counter, values: Any) -> float:
+    def _answer(self, counter: Bins, values: Any) -> float:
         """What is compared of an output."""
         if not values.size:
             return math.nan
@@ -447,7 +449,10 @@ class Watch:
         found: Any
         if counter.column.name == profiles.CONFIDENCE:
             return float(flat.max())
-        found = flat.argmax() if flat.dtype.kind == "f" and flat.size > 1 else flat[0]
+        found = flat[0]
+        if flat.dtype.kind == "f" and flat.size > 1:
+            place = flat.argmax()
+            found = math.nan if math.isnan(flat[place]) else place
         return counter.code(found) if counter.column.kind == CATEGORY else float(found)
 
     def _count(self) -> None:
