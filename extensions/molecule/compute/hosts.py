@@ -81,7 +81,7 @@ def without_power(host: str) -> Iterator[None]:
         lab("up", TOPOLOGY)
 
 
-def module(host: str, name: str, **arguments: Any) -> dict[str, Any]:
+def module(host: str, name: str, /, **arguments: Any) -> dict[str, Any]:
     """What a module of the collection answers on a host."""
     environment = os.environ | {
         "ANSIBLE_LOAD_CALLBACK_PLUGINS": "1",
