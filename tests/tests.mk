@@ -5,9 +5,9 @@ SCENARIOS ?=
 SOAK ?= upgrade
 LANES ?= 2
 
-.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel bench-transfer bench-metrics-sender
+.PHONY: test test-env lint unit sanity molecule test-site soak locks bench-channel bench-transfer bench-metrics-sender bench-cardinality
 
-bench: bench-channel bench-transfer bench-metrics-sender
+bench: bench-channel bench-transfer bench-metrics-sender bench-cardinality
 
 test-env:
 	@extensions/env.sh requirements-test.txt $(TEST_VENV)
@@ -36,6 +36,9 @@ soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade, interrup
 bench-channel: test-env ## Attack what devices believe: a million traces, python-tuf and openssl beside
 	@$(TEST_VENV)/bin/python tests/benchmarks/channel_traces.py \
 	  --output build/benchmarks/channel-traces.json $(ARGS)
+
+bench-cardinality: test-env ## Have Prometheus read ten thousand devices: memory and processors
+	@$(TEST_VENV)/bin/python tests/benchmarks/cardinality.py $(ARGS)
 
 bench-transfer: test-env ## Fetch a release of 500 MiB to eight devices over a link with a cap (needs 5 GB in /tmp)
 	@PYTHONPATH=.collections $(TEST_VENV)/bin/python tests/benchmarks/release_transfer.py \

@@ -18,6 +18,8 @@ options:
     description:
       - With V(rules), the files with the address of its runbook in the annotations of each alert.
       - With V(pages), the runbooks as pages.
+      - With V(merged), one file C(rules.yml) with all of them and O(more), and the names of its
+        rules as C(rules).
     type: list
     elements: str
     required: true
@@ -29,6 +31,11 @@ options:
     description: URL of the gateway, without path.
     type: str
     required: true
+  more:
+    description: Texts of further files with rules, which V(merged) puts first.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -50,7 +57,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleLookupError
-from ansible.module_utils.common.yaml import yaml_load
+from ansible.module_utils.common.yaml import yaml_dump, yaml_load
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from ansible_collections.mlops.onprem.plugins.module_utils._monitoring.rules import with_runbooks
@@ -72,24 +79,36 @@ def runbooks(path: Path) -> tuple[Runbook, ...]:
         raise AnsibleLookupError(f"{beside}: {error}") from error
 
 
+def merged(texts: list[str]) -> dict[str, Any]:
+    """One file with the groups of several, and the names of all rules."""
+    groups = [group for text in texts for group in yaml_load(text.encode())["groups"]]
+    names = [rule.get("alert") or rule["record"] for group in groups for rule in group["rules"]]
+    content = yaml_dump({"groups": groups}, sort_keys=False, width=1000)
+    head = "# Written by mlops.onprem for an existing Prometheus: add it to its rule_files.\n"
+    return {"name": "rules.yml", "content": head + content, "rules": sorted(set(names))}
+
+
 class LookupModule(LookupBase):  # type: ignore[misc]
     """Thin: reads, and hands on to what is pure."""
 
     def run(
         self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: Any
-    ) -> list[dict[str, str]]:
+    ) -> list[dict[str, Any]]:
         self.set_options(var_options=variables, direct=kwargs)
         files = {str(name): Path(path) for name, path in self.get_option("files").items()}
         gateway = str(self.get_option("gateway"))
-        found: list[dict[str, str]] = []
+        found: list[dict[str, Any]] = []
         for term in terms:
             if term == "rules":
                 found += [self._rules(name, path, gateway) for name, path in files.items()]
             elif term == "pages":
                 books = [book for path in files.values() for book in runbooks(path)]
                 found += [{"name": name, "content": page} for name, page in pages(books).items()]
+            elif term == "merged":
+                rows = [self._rules(name, path, gateway) for name, path in files.items()]
+                found.append(merged([*self.get_option("more"), *(r["content"] for r in rows)]))
             else:
-                raise AnsibleLookupError(f"found {term!r}, wanted rules or pages")
+                raise AnsibleLookupError(f"found {term!r}, wanted rules, pages or merged")
         return found
 
     @staticmethod

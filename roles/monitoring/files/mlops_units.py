@@ -127,13 +127,15 @@ def page(root: Path, proc: Path, plan: dict[str, tuple[float, float]]) -> str:
     )
 
 
-def main(output: str, plan: str) -> int:
+def main(output: str, plan: str, baseline: str = "") -> int:
     """Write the page; a reader sees the old one or the new one."""
     root = mount(Path("/proc/self/mountinfo").read_text(encoding="utf-8"))
     if root is None:
         print("no unified hierarchy of control groups is mounted here", file=sys.stderr)
         return 1
     told = page(Path(root), Path("/proc"), planned(Path(plan)))
+    if baseline and Path(baseline).exists():  # what the assessment found the host itself to be
+        told += Path(baseline).read_text(encoding="utf-8")
     draft = Path(f"{output}.new")
     draft.write_text(told, encoding="utf-8")
     draft.chmod(0o644)
@@ -142,4 +144,4 @@ def main(output: str, plan: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:3]))
+    sys.exit(main(*sys.argv[1:4]))

@@ -91,3 +91,16 @@ def test_a_host_without_the_platform_or_a_plan_tells_nothing(
     units: ModuleType, tmp_path: Path
 ) -> None:
     assert units.page(tmp_path, tmp_path, units.planned(tmp_path / "none.json")) == ""
+
+
+def test_what_the_assessment_found_is_told_beside(
+    units: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline, output = tmp_path / "baseline.prom", tmp_path / "units.prom"
+    baseline.write_text("mlops_host_planned_cpu_cores 8\n")
+    monkeypatch.setattr(units, "mount", lambda _text: str(tmp_path))
+    assert units.main(str(output), str(tmp_path / "none.json"), str(baseline)) == 0
+    assert output.read_text() == "mlops_host_planned_cpu_cores 8\n"
+    baseline.unlink()
+    assert units.main(str(output), str(tmp_path / "none.json"), str(baseline)) == 0
+    assert output.read_text() == ""
