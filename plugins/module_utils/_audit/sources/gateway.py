@@ -19,13 +19,17 @@ from ..event import DENIED, FAILURE, SUCCESS, Actor, Event, Thing, seconds_of, s
 from ..names import Names
 
 SOURCE = "gateway"
-CHECKED = ("/v2/", "/prometheus/", "/alertmanager/", "/mlflow/api/", "/mlflow/ajax-api/")
+CHECKED = (
+    *("/v2/", "/prometheus/", "/alertmanager/", "/sign-in", "/site.json"),
+    *("/mlflow/api/", "/mlflow/ajax-api/"),
+)
 """Below these nginx, or MLflow itself, has checked the password of a request that it answers."""
 REMEMBERED = 20_000  # logins of an hour and pulls that are known, the oldest are forgotten first
 MOST_DENIED = 20  # events of denied logins in one batch; more are told as one
 _MLFLOW = re.compile(r"/mlflow/(?:ajax-)?api/\d\.\d/(?:mlflow|preview/mlflow)/(.+)")
 _MANIFEST = re.compile(r"/v2/(.+)/manifests/([^/]+)")
 _MODEL = re.compile(r"(?:.+/)?([^/]+)")
+_SIGNATURE = re.compile(r"sha256-([0-9a-f]{64})\.(sig|att)")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 
@@ -150,7 +154,10 @@ def _where(request: Request, addresses: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _service(path: str) -> str:
-    return "artifact_registry" if path.startswith("/v2/") else path.split("/", 2)[1]
+    first = path.split("/", 2)[1]
+    return {"v2": "artifact_registry", "sign-in": "gateway", "site.json": "gateway"}.get(
+        first, first
+    )
 
 
 def _new(memory: MutableMapping[str, Any], kind: str, key: str, request: Request) -> bool:
@@ -176,7 +183,13 @@ def _registry(request: Request, memory: MutableMapping[str, Any]) -> Event | Non
     if action is None:
         return None
     named = found[2]
-    digest = request.digest or (named if _DIGEST.fullmatch(named) else "")
+    signed = _SIGNATURE.fullmatch(named)
+    if signed:  # signatures and attestations hang on a release by its digest
+        if action != "release.publish":
+            return None
+        action = "release.sign" if signed[2] == "sig" else "release.attest"
+    digest = f"sha256:{signed[1]}" if signed else request.digest
+    digest = digest or (named if _DIGEST.fullmatch(named) else "")
     said = _MODEL.fullmatch(found[1])
     thing = Thing(
         "release",
@@ -190,7 +203,7 @@ def _registry(request: Request, memory: MutableMapping[str, Any]) -> Event | Non
         key = f"{request.user} {request.address} {found[1]} {thing.digest or named}"
         if not _new(memory, "pulls", key, request):
             return None
-    tag = {} if thing.version or thing.digest == named else {"tag": named}
+    tag = {} if thing.version or signed or thing.digest == named else {"tag": named}
     return Event(request.time, Actor(), action, thing, details={"repository": found[1], **tag})
 
 
