@@ -54,6 +54,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return sent
 
 
+class Shared(dict):  # type: ignore[type-arg]
+    """Variables of which the lookup C(template), which copies them deeply, gets a shallow copy.
+
+    Rendering changes no variable, and all of a host's take longer to copy than a file to render.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
+        return dict(self)
+
+
 class Contents:
     """The contents of files as a task gives them; C(find) looks in the folders of the role."""
 
@@ -66,7 +76,7 @@ class Contents:
     ) -> None:
         self._loader = loader
         self._templar = templar
-        self._variables = variables
+        self._variables = Shared(variables)
         self._find = find
 
     def of(self, row: Any) -> tuple[dict[str, Any], bytes | None]:

@@ -44,7 +44,10 @@ from typing import Any
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import printable
-from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import preload
+from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import (
+    keep_variables,
+    preload,
+)
 
 NAME_WIDTH = 62
 SLOW_TASK_SECONDS = 10.0
@@ -202,6 +205,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
     # -- events -----------------------------------------------------------------------------
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
+        keep_variables(play.get_loader(), play.get_search_path(), play.get_vars_files())
         self._end_stage()
         name = play.get_name().strip()
         self._stages.append(Stage(name, time.monotonic()))

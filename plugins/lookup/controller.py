@@ -52,7 +52,9 @@ from ansible.plugins.lookup import LookupBase
 from ansible.release import __version__ as CORE
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.controller_checks import too_old
 from ansible_collections.mlops.onprem.plugins.plugin_utils.ending import end, only_looks
+from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import keep_variables
 
+KEPT = ("vars/wiring.yml",)
 NOTHING_DONE = "REFUSED: no host has been changed."
 
 
@@ -74,6 +76,8 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 problems,
             )
 
+            # The first play asks while all are being read: from here on each file is read once.
+            keep_variables(self._loader, [self._loader.get_basedir()], KEPT)
             found = problems(variables or {}, self._loader, inventory="inventory" in terms)
             sentence = "\n".join(found)
         if sentence:

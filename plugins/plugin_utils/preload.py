@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Load once what every worker of Ansible would load for itself.
+"""Load once what Ansible would load again for each task of each host.
 
 Ansible forks a worker for each task of each host. It compiles plugins of collections anew in each
 process that needs them, and looks for a filter by loading the files of all filters before it. What
@@ -11,14 +11,16 @@ the first process has loaded, its workers have too.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins import loader
 
 PLUGINS = Path(__file__).resolve().parents[1]
+ROOT = PLUGINS.parent
 COLLECTION = "mlops.onprem"
 # Of Ansible itself: what the tasks of the roles are carried by.
 BUILTIN = {
@@ -61,3 +63,19 @@ def preload() -> None:
     # Workers share this memory as long as their collector does not walk through it.
     gc.collect()
     gc.freeze()
+
+
+def keep_variables(files: Any, search: Sequence[str], names: Iterable[Any]) -> None:
+    """Let the loader of files keep our own files of variables, which Ansible parses for each task.
+
+    A file of somebody else's could be written anew while the run lasts, by one of its tasks.
+    """
+    for name in names:
+        if not isinstance(name, str) or "{{" in name:
+            continue
+        try:
+            path = files.path_dwim_relative_stack(list(search), "vars", name)
+            if ROOT in Path(path).resolve().parents:
+                files.load_from_file(path, cache="all", unsafe=True, trusted_as_template=True)
+        except AnsibleError:
+            continue
