@@ -69,3 +69,40 @@ def test_nothing_is_loaded_a_second_time(loaded: dict[str, Any]) -> None:
 
 def test_numpy_is_left_to_those_who_plan(loaded: dict[str, Any]) -> None:
     assert loaded["heavy"] == []
+
+
+KEEP = """
+import json, sys
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins import loader
+loader.init_plugin_loader([{collections!r}])
+from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import keep_variables
+
+class Counting(DataLoader):
+    read = []
+    def get_text_file_contents(self, name, *words, **more):
+        self.read.append(name)
+        return super().get_text_file_contents(name, *words, **more)
+
+files = Counting()
+templated = "{{{{ lookup('x') }}}}"
+names = ["vars/wiring.yml", {company!r}, "vars/nothing.yml", templated, ["vars/site.yml"]]
+keep_variables(files, [{playbooks!r}], names)
+for _again in range(3):
+    for name in ("vars/wiring.yml", {company!r}):
+        path = files.path_dwim_relative_stack([{playbooks!r}], "vars", name)
+        files.load_from_file(path, unsafe=True, cache="vaulted", trusted_as_template=True)
+print(json.dumps([str(name).rpartition("/")[2] for name in files.read]))
+"""
+
+
+def test_our_variables_are_parsed_once_and_those_of_a_company_each_time(tmp_path: Path) -> None:
+    company = tmp_path / "company.yml"
+    company.write_text("{of_the_company: 1}\n")
+    code = KEEP.format(
+        collections=str(ROOT / ".collections"),
+        company=str(company),
+        playbooks=str(ROOT / "playbooks"),
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert json.loads(done.stdout) == ["wiring.yml", *["company.yml"] * 3]
