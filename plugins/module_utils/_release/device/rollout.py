@@ -13,6 +13,7 @@ replaced by the timer of the device (``revert_expired``).
 from __future__ import annotations
 
 import contextlib
+import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -64,6 +65,8 @@ PAUSE_SECONDS = 0.2
 BUSY = (429, 503)
 BUSY_TRIES = 10
 PROBE_SECONDS = 20.0
+# Requests may be images of some MiB each: a device writes and reads no more than this at a contact.
+PROBE_BYTES = 32 * 1024 * 1024
 
 
 class Rollouts:
@@ -508,7 +511,8 @@ class Rollouts:
         """Ask the model server golden questions, as a client would; how many were asked.
 
         What comes of them is in what the server counts. Only where the release is the one that is
-        served; and no longer than the gateway is kept waiting for a word of this device.
+        served; no longer than the gateway is kept waiting for a word of this device, and with no
+        more bytes of questions and answers than ``PROBE_BYTES``; one question is always asked.
         """
         if self.device.look(patient=False).of(model).digest != digest:
             return 0
@@ -517,9 +521,11 @@ class Rollouts:
         except (OSError, ValueError, TypeError, KeyError):
             return 0
         until = self._clock.uptime() + PROBE_SECONDS
-        asked = 0
-        while cases and asked < number and self._clock.uptime() < until:
-            self.device.probe(model, cases[asked % len(cases)]["request"])
+        asked, left = 0, PROBE_BYTES
+        while cases and asked < number and left > 0 and self._clock.uptime() < until:
+            question = cases[asked % len(cases)]["request"]
+            answer = self.device.probe(model, question)
+            left -= len(json.dumps([question, answer[1]]))
             asked += 1
         return asked
 

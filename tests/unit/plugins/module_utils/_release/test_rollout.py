@@ -782,6 +782,20 @@ def test_a_slow_release_keeps_the_gateway_waiting_no_longer_than_its_time(
     assert stage.rollouts.probe(MODEL, two[0], 1000) == 4
 
 
+def test_golden_requests_end_where_their_bytes_do(
+    stage: Stage, two: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serving = stage.bench.serving
+    ask = serving.ask
+
+    def large(model: str, question: Any) -> tuple[int, Any]:
+        code, answer = ask(model, question)
+        return code, {**answer, "image": "x" * 8 * 1024 * 1024}
+
+    monkeypatch.setattr(serving, "ask", large)
+    assert stage.rollouts.probe(MODEL, two[0], 1000) == 4
+
+
 def test_a_generation_that_a_stolen_key_drove_to_its_end_is_forgotten(stage: Stage) -> None:
     digest = stage.publish("1")
     stage.bring(digest, generation=2**53)
