@@ -264,7 +264,7 @@ class Collector:
             return
         while True:
             after = int(self.memory.get(_NEWEST_FORWARDED, 0))
-            batch = self._after(after)
+            batch = self._after(after) if after < self.store.state.head.seq else []
             if not batch:
                 return
             syslog.send(target, [syslog.message(one, line, self.host) for one, line in batch])
