@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from typing import Any
 
 import pytest
 from testinfra.host import Host
 
-from tests.infra.outside import address_of
+from tests.infra.outside import Client, address_of, secret
 
 SERVER = "mol1"
 UNITS = ["mlops-prometheus", "mlops-alertmanager", "mlops-blackbox-exporter"]
@@ -159,6 +160,27 @@ def test_the_pages_of_prometheus_say_what_they_are(server: Host, page: str) -> N
     body = ask(server, f"http://127.0.0.1:9090/prometheus/classic/{page}")[1]
     assert "Prometheus Time Series" in body
     assert "does not include" not in body.split("<body", 1)[-1].split("modern", 1)[0]
+
+
+def test_a_silence_is_set_and_ended_as_the_start_page_does(server: Host) -> None:
+    client = Client(server, ("admin", secret("gateway_admin_password")))
+    now = datetime.datetime.now(datetime.timezone.utc)
+    matcher = {"name": "alertname", "value": "NobodyFires", "isRegex": False, "isEqual": True}
+    silence = {
+        "matchers": [matcher],
+        "startsAt": now.isoformat(),
+        "endsAt": (now + datetime.timedelta(hours=1)).isoformat(),
+        "createdBy": "vera",
+        "comment": "tried by the tests",
+    }
+    silences = "/alertmanager/api/v2/silences"
+    name = client.ask("POST", silences, json=silence).json()["silenceID"]
+    told = {one["id"]: one for one in client.ask("GET", silences).json()}
+    assert told[name]["status"]["state"] == "active"
+    assert told[name]["createdBy"] == "vera"
+    assert client.ask("DELETE", f"/alertmanager/api/v2/silence/{name}").status_code == 200
+    told = {one["id"]: one for one in client.ask("GET", silences).json()}
+    assert told[name]["status"]["state"] == "expired"
 
 
 def test_prometheus_comes_back_after_it_was_killed(server: Host) -> None:

@@ -15,9 +15,15 @@ function colour(name) {
   return found;
 }
 
-/** Points of several series on the times that any of them has. */
-export function table(series) {
-  const times = [...new Set(series.flatMap(({ points }) => points.map(([time]) => time)))].sort((a, b) => a - b);
+const STEP = 60;
+// A value that is older than this many steps is not one of now.
+const FRESH = 3;
+
+/** Points of several series on the times of the last hour, so that what has ended is seen to have. */
+export function table(series, now = Date.now() / 1000) {
+  const end = Math.floor(now / STEP) * STEP;
+  const hour = Array.from({ length: 61 }, (_one, index) => end - 3600 + index * STEP);
+  const times = [...new Set([...hour, ...series.flatMap(({ points }) => points.map(([time]) => time))])].sort((a, b) => a - b);
   const columns = series.map(({ points }) => {
     const known = new Map(points);
     return times.map((time) => (Number.isFinite(known.get(time)) ? known.get(time) : null));
@@ -29,7 +35,7 @@ export function table(series) {
 export function chart({ key, title, series, format, empty, language }) {
   if (!series.length) return h("figure", { "data-key": key, class: "chart" }, h("figcaption", {}, title), h("p", { class: "quiet" }, empty));
   const data = table(series);
-  const last = data.slice(1).map((column) => column.findLast((value) => value !== null) ?? null);
+  const last = data.slice(1).map((column) => column.slice(-FRESH).findLast((value) => value !== null) ?? null);
   const said = series.map(({ name }, index) => `${name} ${format(last[index])}`).join(", ");
   return h(
     "figure",

@@ -13,7 +13,7 @@ function head(title, ...more) {
 }
 
 function back({ speak }) {
-  return h("p", { "data-key": "back", class: "back" }, h("a", { href: "#/" }, `\u2190 ${speak.t("back")}`));
+  return h("p", { "data-key": "back", class: "back" }, h("a", { href: "#/" }, speak.t("back")));
 }
 
 function alertsOf(context, belongs) {
@@ -131,7 +131,7 @@ function unitsPart({ speak }, now) {
           { "data-key": unit },
           h("th", { scope: "row" }, unit.replace(/\.service$/, "")),
           h("td", {}, memory.has(unit) ? meter(memory.get(unit), `${t("of_planned")} ${unit}`, f, [1, 1.2]) : ""),
-          h("td", { class: "n" }, cores.has(unit) ? t("cores", { value: f.number(cores.get(unit), 2), planned: f.number(planned.get(unit), 2) }) : ""),
+          h("td", { class: "n" }, !cores.has(unit) ? "" : planned.has(unit) ? t("cores", { value: f.hundredths(cores.get(unit)), planned: f.hundredths(planned.get(unit)) }) : t("cores_unplanned", { value: f.hundredths(cores.get(unit)) })),
         ),
       ),
       t("units"),

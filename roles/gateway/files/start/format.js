@@ -17,6 +17,11 @@ export function count(language, value) {
   return new Intl.NumberFormat(language, { maximumFractionDigits: 0 }).format(value);
 }
 
+export function hundredths(language, value) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return NONE;
+  return new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 }).format(value);
+}
+
 export function percent(language, ratio, digits = 0) {
   if (ratio === null || ratio === undefined || !Number.isFinite(ratio)) return NONE;
   const style = { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits };
