@@ -377,7 +377,7 @@ checks["what was known stays, with its time, when Prometheus goes and comes back
 
 checks["a Prometheus that never answers is given up and said to be slow"] = async () => {
   const opened = await open({ routes: { "**/prometheus/api/**": () => {} } });
-  await opened.page.waitForSelector(".banner", { timeout: 40000 });
+  await opened.page.waitForSelector(".banner", { timeout: 60000 });
   const problems = await needs(opened.page, ["Prometheus answers slowly"]);
   await opened.close();
   return problems;

@@ -40,22 +40,28 @@ export const signOut = () => remember(SIGNED_IN, null);
 const KINDS = { 401: "signed_out", 403: "forbidden", 404: "absent", 429: "slow", 502: "down", 503: "down", 504: "down" };
 
 async function ask(path, options = {}) {
-  let answer;
+  const patience = new AbortController();
+  const timer = setTimeout(() => patience.abort(), PATIENCE);
   try {
-    answer = await fetch(path, { ...options, credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE) });
+    const answer = await fetch(path, { ...options, credentials: "same-origin", signal: patience.signal });
+    const body = await answer.text();
+    if (!answer.ok) throw new Trouble(KINDS[answer.status] ?? "broken", body.slice(0, 300));
+    return { answer, body };
   } catch (error) {
-    throw new Trouble(error.name === "TimeoutError" ? "slow" : "down");
+    if (error instanceof Trouble) throw error;
+    throw new Trouble(patience.signal.aborted ? "slow" : "down");
+  } finally {
+    clearTimeout(timer);
   }
-  if (answer.ok) return answer;
-  throw new Trouble(KINDS[answer.status] ?? "broken", (await answer.text()).slice(0, 300));
 }
 
 async function json(path, options) {
-  const answer = await ask(path, options);
+  const { answer, body } = await ask(path, options);
+  const said = (name) => answer.headers.get(name) ?? "";
   try {
-    return { data: await answer.json(), account: answer.headers.get("Mlops-Account") ?? "", rights: answer.headers.get("Mlops-Rights") ?? "" };
-  } catch (error) {
-    throw new Trouble(error.name === "TimeoutError" ? "slow" : "broken");
+    return { data: JSON.parse(body), account: said("Mlops-Account"), rights: said("Mlops-Rights") };
+  } catch {
+    throw new Trouble("broken");
   }
 }
 
