@@ -47,6 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]
         "--drift-window-seconds=0",
         f"--drift-window-requests={WINDOW}",
         "--drift-features=2",
+        "--truth-requests=200",
     )
     try:
         with serving.serving(root, 512, *options) as running:
@@ -118,3 +119,34 @@ def test_models_without_a_profile_of_ours_are_served_all_the_same(server: servin
     }
     assert named <= {"watched"}
     assert "The model is served and not watched" in server.log.read_text()
+
+
+def test_the_truth_that_comes_late_gives_the_quality(server: serving.Server) -> None:
+    told = []
+    for number, row in enumerate(rows(80)):
+        tensor = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": row.tolist()}
+        body = json.dumps({"id": f"q{number}", "inputs": [tensor]}).encode()
+        answer = json.loads(server.ask("POST", "/v2/models/plain/infer", body)[2])
+        first = answer["outputs"][0]["data"]
+        label = first[0] if answer["outputs"][0]["datatype"] != "FP32" else int(np.argmax(first))
+        # Every fourth answer was wrong.
+        told.append({"id": f"q{number}", "value": label if number % 4 else "never"})
+    path = "/v2/models/plain/truth"
+    assert server.ask("POST", path, b"{}")[0] == 400
+    answer = server.ask(
+        "POST", path, json.dumps({"truth": [*told, {"id": "?", "value": 1}]}).encode()
+    )
+    assert (answer[0], json.loads(answer[2])) == (200, {"known": 80, "unknown": 1})
+    found = series(server, "mlops_model_quality")
+    label = 'mlops_model_quality{model_name="plain",model_version="1",measure="%s",source="window"}'
+    ordered = {name: value for name, value in found.items() if '"plain"' in name}
+    assert ordered[_named(label % "accuracy", ordered)] == 0.75
+    assert ordered[_named(label % "judged", ordered)] == 80
+
+
+def _named(wanted: str, found: dict[str, float]) -> str:
+    """The series with these labels, in whatever order they are written."""
+    parts = sorted(wanted.partition("{")[2].rstrip("}").split(","))
+    return next(
+        name for name in found if sorted(name.partition("{")[2].rstrip("}").split(",")) == parts
+    )

@@ -56,6 +56,9 @@ _parser.add_argument(
 _parser.add_argument(
     "--drift-features", type=int, default=5, help="features with series of their own"
 )
+_parser.add_argument(
+    "--truth-requests", type=int, default=0, help="predictions kept until the truth is told"
+)
 ARGUMENTS = _parser.parse_args()
 sys.argv = sys.argv[:1]
 
@@ -113,6 +116,7 @@ def build(directory: Path) -> OnnxModel:
         ARGUMENTS.threads,
         provider=ARGUMENTS.execution_provider,
         settings=settings_of(),
+        remembered=ARGUMENTS.truth_requests,
     )
     cases = model.check_golden()
     logger.info("Golden answers of %s agree: %s", model.release.digest, cases)

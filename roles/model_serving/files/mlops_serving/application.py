@@ -38,7 +38,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from . import admission, metrics, protocol
+from . import admission, metrics, protocol, truth
 from .access import Clients
 from .engine import DataError, EngineError
 from .model import Answer, OnnxModel
@@ -338,6 +338,26 @@ class Service:
                 raise ProtocolError(500, str(error)) from None
             return self._respond(answer, body.lease)
 
+    async def learn(self, request: Request, name: str) -> Response:
+        """Take what was right of earlier predictions, by the ids of their requests."""
+        self.client(request)
+        model = self.repository.find(name)
+        if model.truths is None:
+            raise ProtocolError(
+                404, "This server remembers no predictions; set model_serving_truth_requests."
+            )
+        async with self._body(request) as body:
+            try:
+                entries = truth.entries_of(orjson.loads(body.data))
+            except truth.TruthError as error:
+                raise ProtocolError(400, str(error)) from None
+            except ValueError as error:
+                raise ProtocolError(400, f"The body is not JSON: {error}.") from None
+            finally:
+                body.lease.release()
+            known, unknown = model.truths.learn(entries)
+            return in_json(200, {"known": known, "unknown": unknown})
+
     @staticmethod
     def _respond(answer: Answer, lease: admission.Lease) -> Response:
         headers = {"vary": "accept-encoding"}
@@ -443,6 +463,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
     ) -> Response:
         return await service.infer(request, model_name, model_version)
 
+    async def learn(request: Request, model_name: str) -> Response:
+        return await service.learn(request, model_name)
+
     async def load(model_name: str) -> Any:
         async with service.alone():
             await service.repository.load(model_name)
@@ -514,6 +537,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
             responses={200: {"model": InferenceResponse}, **errors},
             openapi_extra=body,
         )
+    public.add_api_route(
+        "/models/{model_name}/truth",
+        learn,
+        methods=["POST"],
+        response_model=None,
+        responses=some(400, 401, 404, 413, 429, 503),
+    )
     app.include_router(public)
     app.add_api_route("/release", release, response_model=None, tags=["Releases"])
     inner = APIRouter(prefix="/v2/repository/models", include_in_schema=False)

@@ -138,7 +138,7 @@ class Drift:
         return []
 
     def collect(self) -> Iterator[Any]:
-        """At most ``2 * (3 * shown + 2) + 3`` series for each model, whatever clients send."""
+        """At most ``2 * (3 * shown + 2) + 6`` series for each model, whatever clients send."""
         watched = GaugeMetricFamily(
             "mlops_model_drift_features",
             "Features that are compared with the profile of the release; 0 where it has none.",
@@ -163,8 +163,15 @@ class Drift:
             "What the measure may be at the declared number of false alarms.",
             labels=labels,
         )
+        quality = GaugeMetricFamily(
+            "mlops_model_quality",
+            "How right the last answers were of which the truth was told.",
+            labels=[*LABELS, "measure", "source"],
+        )
         for model in self._models():
             names = [model.name, model.version]
+            for measure, found in (model.truths.quality() if model.truths else {}).items():
+                quality.add_metric([*names, measure, "window"], found)
             watch = model.watch
             watched.add_metric(names, len(watch.profile.features) if watch else 0)
             verdict = watch.current(self._now()) if watch else None
@@ -176,7 +183,7 @@ class Drift:
             for one in drift.chosen(verdict.readings, features, watch.settings.shown):
                 value.add_metric([*names, one.feature, one.measure], one.value)
                 limit.add_metric([*names, one.feature, one.measure], one.limit)
-        yield from (watched, requests, ended, value, limit)
+        yield from (watched, requests, ended, value, limit, quality)
 
 
 class FrontListener(asyncio.DatagramProtocol):

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from . import drift, engine, protocol
+from . import drift, engine, protocol, truth
 from .predictions import Buckets
 from .profile import ProfileError
 from .release import Release, ReleaseError
@@ -40,6 +41,7 @@ class OnnxModel:
         threads: int,
         provider: str = engine.CPU,
         settings: drift.Settings | None = None,
+        remembered: int = 0,
     ) -> None:
         self.release = release
         self.name = release.model_name
@@ -51,6 +53,9 @@ class OnnxModel:
             raise ReleaseError(f"Release {release.digest}: {error}") from error
         self.buckets = Buckets(next(iter(self.engine.outputs), ""), release.config)
         self.watch = self._watch(settings) if settings is not None else None
+        self.truths = truth.Truths(remembered) if remembered > 0 else None
+        classes = release.config.get("classes")
+        self._classes = classes if isinstance(classes, list) else []
 
     def _watch(self, settings: drift.Settings) -> drift.Watch | None:
         """Compare with the profile of the release; without one it is served all the same."""
@@ -82,6 +87,13 @@ class OnnxModel:
     def takes_strings(self) -> bool:
         """Whether an input is made of strings, which take more memory than numbers."""
         return any(tensor.datatype == engine.BYTES for tensor in self.engine.inputs.values())
+
+    def _remember(self, identifier: str, names: Sequence[str], answers: list[Any]) -> None:
+        """Keep the first prediction until somebody says what was right."""
+        if self.truths is None or self.buckets.output not in names:
+            return
+        values = answers[[*names].index(self.buckets.output)]
+        self.truths.remember(identifier, truth.prediction_of(values, self._classes))
 
     def metadata(self) -> dict[str, Any]:
         """What the protocol says of a model."""
@@ -120,6 +132,7 @@ class OnnxModel:
         bucket = self.buckets.of(ask.names, answers)
         if watched:
             self._observe(ask, answers)
+            self._remember(ask.identifier or identifier, ask.names, answers)
         outputs, blobs = protocol.encode(self.engine, ask, answers)
         head = orjson.dumps(
             {
