@@ -44,6 +44,8 @@ def test_what_was_on_a_lost_host_moves_where_it_may_and_what_cannot_is_said() ->
         assert on(SCHEDULER, "sinfo -h -N -o %N").split() == ["cgpu1"]
     apply()
     until(lambda: queue("%T", "--name=train") == ["RUNNING"], lambda: str(queue("%j %T %r")))
+    # A session ended with its host, and is begun again by its people.
+    on(SCHEDULER, "mlops-job submit desk-ben")
     assert number("desk-ben")
     assert Counter(name for name, _replica in placed())["iris"] == 2
 

@@ -29,6 +29,9 @@ RUNS = frozenset(
     ("RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "RESIZING", "SIGNALING", "STAGE_OUT")
 )
 DONE = frozenset(("COMPLETED",))
+# How a job ends whose node went away, and that Slurm could not put back into the queue: the node
+# has left the cluster with it.
+GONE = frozenset(("NODE_FAIL", "BOOT_FAIL"))
 QUEUE_FORMAT = "%A|%T|%u|%a|%n|%N|%M|%r|%k"
 ACCOUNTED_FORMAT = "JobIDRaw,State,User,Account,ReqNodes,NodeList,Elapsed,ExitCode,Comment"
 
@@ -297,7 +300,8 @@ def decide(
     """The steps from what Slurm has to what is wanted, and how each wanted job stands after them.
 
     The same job (by its key) is never submitted twice: whether it waits, runs, has ended well or
-    ill, it is taken as it is; one that waits for another node than the plan's is submitted anew.
+    ill, it is taken as it is; one that waits for another node than the plan's is submitted anew,
+    and so is one that ended because its host was lost.
     ``again`` names workloads whose jobs start anew where they ended. Of a job whose definition
     changed the one before is cancelled if it has not started, or with ``replace``. ``retire``
     cancels what is no longer wanted.
@@ -351,7 +355,7 @@ def _one(
             steps.append(Step(SUBMIT, f"{job.name}: to {job.node}", job=job))
             return steps, Stand(job, None, f"submitted anew, to {job.node}")
         return steps, Stand(job, same, _standing(same))
-    if same is not None and not again:
+    if same is not None and not again and not _cut_off(job, same):
         good = same.state in DONE or job.kind == SESSION
         return steps, Stand(job, same, _ended(job, same), good)
     if running:
@@ -363,6 +367,11 @@ def _one(
     text = f"{job.name}: to {job.node}" + (", again" if same is not None else "")
     steps.append(Step(SUBMIT, text, job=job))
     return steps, Stand(job, None, f"submitted to {job.node}")
+
+
+def _cut_off(job: Job, one: Seen) -> bool:
+    """Whether a job that may begin anew was ended by the loss of its host."""
+    return job.kind == BATCH and job.requeue and one.state in GONE
 
 
 def _standing(one: Seen) -> str:

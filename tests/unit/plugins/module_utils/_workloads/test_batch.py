@@ -189,6 +189,17 @@ def test_a_job_that_ended_ill_is_told_and_started_anew_on_request_only() -> None
     assert decide([JOB], [seen("COMPLETED")], SITE)[1][0].good
 
 
+def test_a_job_that_lost_its_host_begins_anew_where_the_plan_has_it_now() -> None:
+    lost = seen("NODE_FAIL", reason="exit code 1:0")
+    assert did([JOB], [lost]) == ["submit nightly: to gpu1, again"]
+    assert did([replace(JOB, node="gpu2")], [lost]) == ["submit nightly: to gpu2, again"]
+    # Not one that may not begin anew, nor a session, which its people begin.
+    once = replace(JOB, requeue=False)
+    assert did([once], [replace(lost, key=once.key)]) == []
+    desk = replace(JOB, kind=SESSION, command=())
+    assert did([desk], [replace(lost, key=desk.key)]) == []
+
+
 def test_a_definition_that_changed_replaces_what_has_not_started() -> None:
     new = replace(JOB, memory_mib=9000)
     assert did([new], [seen("PENDING")]) == [
