@@ -337,6 +337,7 @@ def test_the_description_is_complete_and_says_no_more(server: serving.Server) ->
             "/v2/health/live",
             "/v2/health/ready",
             "/v2/models",
+            "/v2/models/{model_name}/truth",
             *(
                 f"/v2/models/{{model_name}}{version}{rest}"
                 for version in ("", "/versions/{model_version}")
@@ -350,6 +351,10 @@ def test_the_description_is_complete_and_says_no_more(server: serving.Server) ->
     assert names <= set(described["components"]["schemas"])
     codes = described["paths"]["/v2/models/{model_name}/infer"]["post"]["responses"]
     assert sorted(codes) == ["200", "400", "401", "404", "413", "415", "429", "503"]
+    truth = described["paths"]["/v2/models/{model_name}/truth"]["post"]
+    assert list(truth["requestBody"]["content"]) == ["application/json"]
+    sentence = told(server.ask("POST", "/v2/models/iris/truth", b"{}"), 404)
+    assert "set model_serving_truth_requests" in sentence
 
 
 def test_a_model_is_swapped_and_goes_while_others_answer(server: serving.Server) -> None:

@@ -542,7 +542,13 @@ def add_routes(app: FastAPI, service: Service) -> None:
         learn,
         methods=["POST"],
         response_model=None,
-        responses=some(400, 401, 404, 413, 429, 503),
+        responses=some(400, 401, 404, 413, 415, 429, 503),
+        openapi_extra={
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": truth.SCHEMA}},
+            }
+        },
     )
     app.include_router(public)
     app.add_api_route("/release", release, response_model=None, tags=["Releases"])

@@ -22,6 +22,23 @@ LEAST = 50
 WINDOW = 500
 ID_LENGTH = 128
 LABEL_LENGTH = 100
+SCHEMA = {
+    "type": "object",
+    "required": ["truth"],
+    "properties": {
+        "truth": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["id", "value"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "value": {"type": ["string", "number", "boolean"]},
+                },
+            },
+        }
+    },
+}
 
 
 class TruthError(ValueError):
