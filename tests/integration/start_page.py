@@ -162,8 +162,7 @@ def pages(place: Path, **settings: Any) -> None:
     words = {
         "mlops_site_name": "werk",
         "__gateway_services": SERVICES,
-        "gateway_devices": werk.DEVICES,
-        "gateway_hosts": werk.HOSTS,
+        "gateway_inventory": {"devices": werk.DEVICES, "hosts": werk.HOSTS},
         "gateway_measured_here": True,
         "gateway_plan": werk.PLAN,
         **settings,
