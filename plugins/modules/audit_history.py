@@ -45,7 +45,7 @@ options:
     description: Begin of a period.
     type: str
     default: ""
-  until:
+  through:
     description: End of a period; a day is part of it.
     type: str
     default: ""
@@ -123,11 +123,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._audit.questions impo
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.store import read_whole
 
-WORDS = ("device", "model", "person", "at", "since", "until")
+WORDS = ("device", "model", "person", "at", "since")
 ARGUMENTS: dict[str, Any] = {
     "directory": {"type": "path", "default": "/var/lib/mlops/audit_log"},
     "question": {"type": "str", "default": "check", "choices": ["check", *sorted(KINDS)]},
     **{name: {"type": "str", "default": ""} for name in WORDS},
+    "through": {"type": "str", "default": ""},
     "actions": {"type": "list", "elements": "str", "default": []},
     "heads": {"type": "str", "default": ""},
     "teller": {"type": "str", "default": ""},
@@ -162,6 +163,7 @@ def main() -> None:
             question = Question(
                 asked["question"],
                 **{name: asked[name] for name in WORDS},
+                until=asked["through"],
                 actions=tuple(asked["actions"]),
             )
             told = answer(question, found.events, asked["pseudonym_key"])
