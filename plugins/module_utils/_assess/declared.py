@@ -26,6 +26,8 @@ MODULES = (
     "host_certificate",
 )
 IMPORTS = ("import_tasks", "include_tasks")
+# The variable by which a task says that it is done on another host than the one that is asked.
+ELSEWHERE = "__asked_elsewhere"
 BLOCKS = ("block", "rescue", "always")
 # What a task may say of itself beside its module.
 KNOWN = ("name", "when", "vars", "loop", "loop_control", "tags", "register", "notify", "no_log")
@@ -59,6 +61,8 @@ def _tasks(
     above: Call,
 ) -> Iterator[Call]:
     for task in tasks:
+        if (task.get("vars") or {}).get(ELSEWHERE):
+            continue
         here = _inherited(above, task)
         for part in BLOCKS:
             yield from _tasks(load, task.get(part) or [], here)
