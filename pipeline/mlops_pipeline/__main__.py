@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .config import forget_others, load
-from .errors import PipelineError
+from .errors import PipelineError, Refused
 from .timing import Timings
 
 
@@ -162,6 +162,8 @@ def main(arguments: list[str] | None = None) -> int:
         answer.update(ok=True, **run(options, timings))
     except PipelineError as error:
         answer.update(ok=False, changed=False, error=str(error))
+        if isinstance(error, Refused):
+            answer.update(refused=True)
         code = 1
     finally:
         sys.stdout = out

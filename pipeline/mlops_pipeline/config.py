@@ -104,6 +104,16 @@ class Config:
         return self.options.text("environments", "-").removeprefix("-")
 
     @property
+    def project_python(self) -> str:
+        """The Python that is installed for the project; empty where its environment is built."""
+        return self.options.text("project_python", "-").removeprefix("-")
+
+    @property
+    def project_lock(self) -> str:
+        """The locked list that was brought beside the project; empty where the project names it."""
+        return self.options.text("project_lock", "-").removeprefix("-")
+
+    @property
     def limit(self) -> int:
         """Seconds that an entry point of a project may take."""
         return self.options.count("limit_seconds", 3600)

@@ -19,7 +19,7 @@ from . import tracking
 from .candidate import Candidate, read_candidate
 from .champion import Comparison, compare
 from .config import Config
-from .errors import PipelineError
+from .errors import PipelineError, Refused
 from .fetched import fetched
 from .judgement import Judgement, golden_of, judge, name_of
 from .measure import measure
@@ -99,7 +99,7 @@ def run(
             note(mlflow, run_id, metrics, "failed" if problems else "passed", against)
         if problems:
             where = f"run {run_id}" if run_id else str(package)
-            raise PipelineError(f"The model of {where} is not good enough. {' '.join(problems)}")
+            raise Refused(f"The model of {where} is not good enough. {' '.join(problems)}")
         judgements.write(
             place,
             Judgement(

@@ -21,13 +21,13 @@ from .storage import open_storage
 def measure(config: Config, candidate: Path, data_version: str) -> dict[str, Any]:
     """Return C(metrics) by name, C(rows) judged, and what code and data it was done with."""
     options = config.options
-    code = project.load_project(options.text("project"))
+    code = project.load_project(options.text("project"), config.project_lock)
     with TemporaryDirectory(prefix="mlops-evaluate-") as place:
         data = Path(place, "data")
         data.mkdir()
         storage = open_storage(options.text("data_uri"), config)
         fetch_dataset(storage, data_version, data)
-        python = project.python_of(code, config.environments)
+        python = project.python_of(code, config.environments, config.project_python)
         parameters = {**config.parameters("evaluate"), "candidate": candidate, "data": data}
         said = project.run(code, "evaluate", parameters, python, config.limit)
     return {

@@ -20,7 +20,7 @@ from .timing import Timings
 def run(config: Config, timings: Timings) -> dict[str, Any]:
     """Prepare the data; the version is the digest of the manifest."""
     options = config.options
-    code = project.load_project(options.text("project"))
+    code = project.load_project(options.text("project"), config.project_lock)
     parameters = config.parameters("prepare")
     with TemporaryDirectory(prefix="mlops-data-") as place:
         folder = Path(place)
@@ -33,7 +33,7 @@ def run(config: Config, timings: Timings) -> dict[str, Any]:
                 origin, source = sources.fetch(config, folder / "source")
             given[project.SOURCE] = folder / "source"
         with timings.measure("find the environment"):
-            python = project.python_of(code, config.environments)
+            python = project.python_of(code, config.environments, config.project_python)
         with timings.measure("run the project"):
             said = project.run(code, "prepare", {**parameters, **given}, python, config.limit)
         files = describe_folder(folder / "data")

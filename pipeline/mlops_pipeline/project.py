@@ -141,8 +141,8 @@ def folder_of(name: str) -> Path:
     return path.resolve()
 
 
-def load_project(place: str | Path) -> Project:
-    """Read and check a project."""
+def load_project(place: str | Path, lock: str = "") -> Project:
+    """Read and check a project; ``lock`` is its locked list where that was brought beside it."""
     folder = folder_of(str(place))
     file = folder / PROJECT_FILE
     try:
@@ -174,7 +174,7 @@ def load_project(place: str | Path) -> Project:
         folder,
         str(value.get("name") or folder.name),
         {str(name): _entry_point(file, str(name), found) for name, found in points.items()},
-        _requirements(file, value.get("python_env")),
+        Path(lock) if lock else _requirements(file, value.get("python_env")),
     )
 
 
@@ -257,8 +257,13 @@ def _requirements(file: Path, environment: Any) -> Path:
     return path.resolve()
 
 
-def python_of(project: Project, cache: str = "") -> str:
-    """Return the Python of the project's environment, which is built if it is not there yet."""
+def python_of(project: Project, cache: str = "", given: str = "") -> str:
+    """Return the Python of the project's environment, which is built if it is not there yet.
+
+    Where nothing is built, as on a host without an index, ``given`` is the one installed there.
+    """
+    if given:
+        return given
     # A program beside this package; the folder of both is on the path of whoever runs a step.
     from environment import default_cache, ensure
 

@@ -153,7 +153,7 @@ def run(config: Config, timings: Timings, data_version: str) -> dict[str, Any]:
     """Train one model in one MLflow run."""
     options = config.options
     check_name(options.text("model_name"))
-    code = project.load_project(options.text("project"))
+    code = project.load_project(options.text("project"), config.project_lock)
     with TemporaryDirectory(prefix="mlops-train-") as place:
         data, written = Path(place, "data"), Path(place, "written")
         data.mkdir()
@@ -164,7 +164,7 @@ def run(config: Config, timings: Timings, data_version: str) -> dict[str, Any]:
             storage = open_storage(options.text("data_uri"), config)
             manifest = fetch_dataset(storage, data_version, data)
         with timings.measure("find the environment"):
-            python = project.python_of(code, config.environments)
+            python = project.python_of(code, config.environments, config.project_python)
         parameters = {**config.parameters("train"), "data": data, "candidate": written}
         with timings.measure("run the project"):
             project.run(code, "train", parameters, python, config.limit)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .._findings.shape import (
@@ -48,7 +48,24 @@ MODEL_KEYS = (
     "targets",
     "memory_mib",
     "release_max_mib",
+    "schedule",
 )
+SCHEDULE_KEYS = ("calendar", "unchanged_data")
+# What systemd's calendar expressions are made of; the control host reads them in full.
+CALENDAR = re.compile(r"[0-9A-Za-z*][0-9A-Za-z *:,./~+_-]{0,99}")
+WAIT, TRAIN = "wait", "train"
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a model is trained by itself.
+
+    ``calendar`` is an expression of systemd.time(7), such as ``Mon *-*-* 03:00``. While the data
+    are those of the last training, ``wait`` trains nothing and ``train`` trains all the same.
+    """
+
+    calendar: str
+    unchanged_data: str = WAIT
 
 
 @dataclass(frozen=True)
@@ -73,6 +90,7 @@ class Model:
     targets: tuple[str, ...] = (EDGE,)
     memory_mib: int = MEMORY_MIB
     release_max_mib: int = RELEASE_MAX_MIB
+    schedule: Schedule | None = None
 
     def hosts(self, groups: Mapping[str, Sequence[str]]) -> list[str]:
         """The devices that it is for, in the order of the group of devices."""
@@ -83,6 +101,7 @@ class Model:
         """Plain data for playbooks: what was written, and the hosts. What was not is left out."""
         data: dict[str, Any] = {key: getattr(self, key) for key in MODEL_KEYS}
         data["targets"] = list(self.targets)
+        data["schedule"] = asdict(self.schedule) if self.schedule else None
         for key in ("data", "parameters", "thresholds"):
             if isinstance(data[key], Mapping):
                 data[key] = dict(data[key])
@@ -156,6 +175,34 @@ def _targets(value: object, groups: Mapping[str, Sequence[str]]) -> tuple[str, .
     return found
 
 
+def _calendar(value: object) -> str:
+    found = text(value)
+    if not CALENDAR.fullmatch(found):
+        raise ShapeError(
+            "must be a calendar expression of systemd, such as daily or 'Mon *-*-* 03:00', but is"
+            f" {shown(found)}"
+        )
+    return found
+
+
+def _unchanged(value: object) -> str:
+    found = text(value)
+    if found not in (WAIT, TRAIN):
+        raise ShapeError(f"must be {WAIT} or {TRAIN}, but is {shown(found)}")
+    return found
+
+
+def _schedule(value: object) -> Schedule:
+    """A calendar alone, or with what is done while the data stay the same."""
+    if isinstance(value, str):
+        return Schedule(_calendar(value))
+    given = mapping(value)
+    known_keys(given, SCHEDULE_KEYS)
+    return Schedule(
+        field(given, "calendar", _calendar), optional(given, "unchanged_data", _unchanged, WAIT)
+    )
+
+
 def _margin(value: object) -> float:
     return at_most(1.0, number, "a metric can differ")(value)
 
@@ -188,6 +235,8 @@ def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
         for key in ("data", "parameters"):
             if given.get(key) is not None:
                 raise ShapeError("is read by a project; an artifact is there already", key)
+        if given.get("schedule") is not None:
+            raise ShapeError("trains a project again; nothing trains an artifact", "schedule")
     _check_margin(given, artifact)
     mib = counted(1, MOST_MIB)
     return Model(
@@ -203,6 +252,7 @@ def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
         targets=optional(given, "targets", lambda value: _targets(value, groups), (EDGE,)),
         memory_mib=optional(given, "memory_mib", mib, MEMORY_MIB),
         release_max_mib=optional(given, "release_max_mib", mib, RELEASE_MAX_MIB),
+        schedule=optional(given, "schedule", _schedule, None),
     )
 
 

@@ -96,6 +96,8 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "monitoring_probes": lambda site, _host: measured.probes(site),
     "monitoring_rules": lambda site, _host: measured.rules(site),
     "monitoring_metrics_port": measured.metrics_port,
+    "pipelines_models": lambda site, host: models.scheduled(site) if host == site.control else [],
+    "pipelines_site_id": lambda site, _host: site.identity,
     "pipeline_mlflow": lambda site, _host: _tracking(site),
     "pipeline_registry": lambda site, _host: account_of_the_registry(site, "push"),
     "pipeline_prometheus": lambda site, _host: _prometheus(site),

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
+from .models import scheduled
 from .pulling import pulling, pulls, pushing
 from .site import Site
 from .table import Row
@@ -58,6 +59,8 @@ def targets(site: Site) -> list[Entry]:
     for row in site.table:
         for job in site.provides[row.role].metrics:
             if (job.pull and not pulling(site)) or (job.pushed and not written):
+                continue
+            if job.scheduled and not scheduled(site):
                 continue
             hosts = [host for host in row.hosts(site.groups) if host not in written]
             for host in hosts[:1] if job.first_host else sorted(hosts):

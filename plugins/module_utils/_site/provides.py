@@ -80,7 +80,7 @@ class Job:
     """Metrics at ``/metrics/<job>`` of the role's hosts; ``series`` are expected of each.
 
     ``pull`` are only there where the site has devices that fetch their orders, ``pushed`` where
-    such devices write what they measure.
+    such devices write what they measure, ``scheduled`` where a timer trains a model.
     """
 
     job: str
@@ -88,6 +88,7 @@ class Job:
     first_host: bool = False
     pull: bool = False
     pushed: bool = False
+    scheduled: bool = False
     when: Conditions = default(default_factory=dict)
 
 
@@ -223,9 +224,10 @@ _job = _entry(
         first_host=optional(given, "first_host", bool, False),
         pull=optional(given, "pull", bool, False),
         pushed=optional(given, "pushed", bool, False),
+        scheduled=optional(given, "scheduled", bool, False),
         when=optional(given, "when", mapping, {}),
     ),
-    *("job", "series", "first_host", "pull", "pushed", "when"),
+    *("job", "series", "first_host", "pull", "pushed", "scheduled", "when"),
 )
 _probe = _entry(
     lambda given: Probe(

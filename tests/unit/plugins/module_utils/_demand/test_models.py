@@ -56,7 +56,21 @@ def problems(row: dict[str, Any]) -> tuple[str, ...]:
             {"project": None, "artifact": "m.onnx", "thresholds": {"auc": 0.9}, "margin": 0},
             "mlops_models[0].margin: compares what a project measures of two releases",
         ),
-        ({"schedule": "daily"}, "mlops_models[0]: has the unknown key 'schedule'"),
+        ({"secret": "daily"}, "mlops_models[0]: has the unknown key 'secret'"),
+        (
+            {"schedule": "$(id)"},
+            "mlops_models[0].schedule: must be a calendar expression of systemd",
+        ),
+        ({"schedule": {"when": "daily"}}, "mlops_models[0].schedule: has the unknown key 'when'"),
+        ({"schedule": {}}, "mlops_models[0].schedule.calendar: is missing"),
+        (
+            {"schedule": {"calendar": "daily", "unchanged_data": "maybe"}},
+            "mlops_models[0].schedule.unchanged_data: must be wait or train, but is 'maybe'",
+        ),
+        (
+            {"project": None, "artifact": "m.onnx", "schedule": "daily"},
+            "mlops_models[0].schedule: trains a project again; nothing trains an artifact",
+        ),
         ({"thresholds": {"auc": "high"}}, "mlops_models[0].thresholds.auc: must be a number"),
         ({"thresholds": {}}, "mlops_models[0].thresholds: must name at least one metric"),
         ({"cases": 0}, "mlops_models[0].cases: must be at least 1, but is 0"),

@@ -326,7 +326,7 @@ def test_roles_are_asked_where_they_run() -> None:
     assert asked("roles_to_ask", host="edge1") == ["common", "trust", "model_serving", "monitoring"]
     assert set(asked("roles_to_ask", host="ctl2")) == {
         *every,
-        *("artifact_registry", "model_registry", "gateway", "rollout", "audit_log"),
+        *("artifact_registry", "model_registry", "gateway", "rollout", "audit_log", "pipelines"),
     }
 
 
@@ -426,6 +426,7 @@ def test_alert_rules_come_from_the_roles_that_have_some() -> None:
         "gpu_driver": "/collection/roles/gpu_driver/files/alerts.yml",
         "job_scheduler": "/collection/roles/job_scheduler/files/alerts.yml",
         "model_serving": "/collection/roles/model_serving/files/alerts.yml",
+        "pipelines": "/collection/roles/pipelines/files/alerts.yml",
     }
 
 
