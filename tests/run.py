@@ -68,7 +68,7 @@ LONG = {
 }
 # Run by name only, as by `make soak SOAK=compute`: a quarter of what CI may take in all. CI runs
 # `compute_light` instead.
-BY_NAME = frozenset({"compute"})
+BY_NAME = frozenset({"compute", "compute_light"})
 WITH_OWN_HOSTS = 300  # of a scenario that makes and destroys hosts only for itself
 
 
