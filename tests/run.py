@@ -56,7 +56,6 @@ LONG = {
     "registries": 460,
     "rollout": 330,
     "common": 230,
-    "compute_light": 300,
     "model_serving": 220,
     "monitoring": 220,
     "object_store_refuses": 210,

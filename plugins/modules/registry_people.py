@@ -141,7 +141,10 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._people import registry
 from ansible_collections.mlops.onprem.plugins.module_utils._people.errors import PeopleError
-from ansible_collections.mlops.onprem.plugins.module_utils._people.socket_api import Api, NotThere
+from ansible_collections.mlops.onprem.plugins.module_utils._people.socket_api import (
+    Api,
+    UnreachableError,
+)
 
 SPEC = {
     "socket": {"type": "path", "required": True},
@@ -212,7 +215,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
     only_look = params["look"] or module.check_mode
     try:
         state = api.state()
-    except NotThere:
+    except UnreachableError:
         if not only_look:
             raise
         state = registry.State()  # nothing is installed yet

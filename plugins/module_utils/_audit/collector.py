@@ -21,9 +21,7 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.parse
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -309,12 +307,20 @@ def new_lines(path: Path, place: int, most: int) -> tuple[list[bytes], int]:
 
 def ask(url: str, query: str) -> list[devices.Sample]:
     """An instant query of Prometheus."""
-    whole = f"{url}/api/v1/query?{urllib.parse.urlencode({'query': query})}"
+    parts = urllib.parse.urlsplit(url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=20)
     try:
-        with urllib.request.urlopen(whole, timeout=20) as answer:
-            return devices.samples(answer.read())
-    except (urllib.error.URLError, ValueError, KeyError, http.client.HTTPException) as error:
+        words = urllib.parse.urlencode({"query": query})
+        connection.request("GET", f"{parts.path}/api/v1/query?{words}")
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ValueError(f"HTTP {answer.status}")
+        return devices.samples(answer.read())
+    except (OSError, ValueError, KeyError, http.client.HTTPException) as error:
         raise AuditError(f"Prometheus at {url} did not answer {query}: {error}") from None
+    finally:
+        connection.close()
 
 
 class _Socket(http.client.HTTPConnection):
@@ -388,4 +394,4 @@ def main(arguments: list[str] | None = None, clock: Callable[[], float] = time.t
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    raise SystemExit(main())

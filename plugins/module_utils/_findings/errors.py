@@ -12,6 +12,7 @@
     ├── EndpointError   _contracts: an S3 endpoint, or what is asked of it
     ├── HostError       _host: something about the host, or in what a role asks of it
     ├── PeopleError     _people: accounts of people, where they are kept
+    │   └── UnreachableError   nobody listens there
     ├── RolloutError    _rollout: plan, rings, journal or lock of a staged rollout
     ├── SlurmError      _slurm: the scheduler, its nodes and its accounting
     ├── SiteError       _site: what the site computes from inventory and roles

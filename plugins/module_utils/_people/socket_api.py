@@ -19,7 +19,7 @@ TIMEOUT = 60.0
 SEE = "see that the model registry runs, with journalctl -u 'mlops-mlflow*' -n 50"
 
 
-class NotThere(PeopleError):
+class UnreachableError(PeopleError):
     """Nobody listens: the registry does not run, or is not installed yet."""
 
 
@@ -110,7 +110,7 @@ class Api:
             answer = connection.getresponse()
             text = answer.read().decode(errors="replace")
         except (FileNotFoundError, ConnectionRefusedError) as error:
-            raise NotThere(f"Nobody listens at {self._path}: {error}; {SEE}.") from error
+            raise UnreachableError(f"Nobody listens at {self._path}: {error}; {SEE}.") from error
         except (OSError, http.client.HTTPException) as error:
             raise PeopleError(f"The model registry does not answer: {error}; {SEE}.") from error
         finally:

@@ -30,7 +30,8 @@ ROLES = [row["role"] for row in TABLE]
 # of the run: what they do is a matter of their own preflight.
 TAKE_NOTHING = {"host_ask", "host_check", "host_identity", "host_remove"}
 APART = {"preflight.yml", "selfcheck.yml", "remove.yml", "nginx_remove.yml"}
-APART |= {"existing.yml"}  # its files are placed on another host than the one that is asked
+# What is placed on another host than the one that is asked.
+APART |= {"existing.yml", "witness.yml", "witness_remove.yml"}
 
 
 def page(role: str, name: str) -> Any:

@@ -187,11 +187,17 @@ def test_the_second_host_is_told_no_more_often_than_asked(
 
 
 def test_the_program_says_what_is_wrong(
-    config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    config: dict[str, Any],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(os, "umask", asked.append)  # it would be that of all later tests
     file = tmp_path / "config.json"
     file.write_text(json.dumps(config))
     assert main(["--config", str(file)], lambda: NOW) == 0
     Path(config["directory"], "state.json").write_text("{")
     assert main(["--config", str(file)], lambda: NOW) == 1
     assert "is damaged" in capsys.readouterr().err
+    assert asked == [0o027, 0o027]

@@ -25,7 +25,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._people.registry impo
     State,
     Wanted,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._people.socket_api import Api, NotThere
+from ansible_collections.mlops.onprem.plugins.module_utils._people.socket_api import (
+    Api,
+    UnreachableError,
+)
 
 SECRET = "a-secret-of-anna"
 
@@ -142,5 +145,5 @@ def test_a_person_whose_password_cannot_be_tried_is_a_sentence(registry: Registr
 
 
 def test_a_registry_that_is_not_there_is_told_apart(tmp_path: Path) -> None:
-    with pytest.raises(NotThere, match="Nobody listens at"):
+    with pytest.raises(UnreachableError, match="Nobody listens at"):
         Api(str(tmp_path / "none"), "admin", "x").state()
