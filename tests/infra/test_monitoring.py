@@ -109,6 +109,7 @@ def test_who_only_answers_on_loopback_reaches_nobody(server: Host, unit: str) ->
 
 def test_every_target_is_up(server: Host) -> None:
     assert {(one["metric"]["job"], one["metric"]["host"]) for one in query(server, "up==1")} == {
+        ("inventory", "mol1"),
         ("node", "mol1"),
         ("node", "mol2"),
         ("nginx", "mol1"),
