@@ -143,14 +143,10 @@ def configure(place: Path, port: int, ca: Holder, relay: int = 0) -> str:
 
 
 @contextmanager
-def running(place: Path, ca: Holder | None = None, relay: int = 0) -> Iterator[Gateway]:
-    """Run the gateway on a port of loopback."""
-    place.mkdir(exist_ok=True)
-    place.chmod(0o755)
-    nginx, port = program(), free_port()
-    ca = ca or authority("Site")
-    user = "user root;\n" if os.geteuid() == 0 else ""
-    (place / "nginx.conf").write_text(user + configure(place, port, ca, relay))
+def nginx_of(place: Path, port: int, text: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Run nginx with a configuration, from the moment on that it listens."""
+    nginx = program()
+    (place / "nginx.conf").write_text(text)
     with (place / "stderr.log").open("wb") as errors:
         process = subprocess.Popen(
             [nginx, "-e", "stderr", "-c", str(place / "nginx.conf"), "-g", "daemon off;"],
@@ -166,7 +162,19 @@ def running(place: Path, ca: Holder | None = None, relay: int = 0) -> Iterator[G
             assert process.poll() is None, said
             assert time.monotonic() < deadline, said
             time.sleep(0.02)
-        yield Gateway(port, place, ca, process.pid)
+        yield process
     finally:
         process.terminate()
         process.wait(timeout=20)
+
+
+@contextmanager
+def running(place: Path, ca: Holder | None = None, relay: int = 0) -> Iterator[Gateway]:
+    """Run the gateway on a port of loopback."""
+    place.mkdir(exist_ok=True)
+    place.chmod(0o755)
+    port = free_port()
+    ca = ca or authority("Site")
+    user = "user root;\n" if os.geteuid() == 0 else ""
+    with nginx_of(place, port, user + configure(place, port, ca, relay)) as process:
+        yield Gateway(port, place, ca, process.pid)

@@ -8,11 +8,8 @@ from __future__ import annotations
 import base64
 import http.client
 import os
-import socket
 import ssl
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +18,7 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.filter.htpasswd import htpasswd
 from ansible_collections.mlops.onprem.plugins.filter.people import people
 
-from tests.integration.fleet_gateway import ROLES, NoNginx, free_port, program, rendered
+from tests.integration.fleet_gateway import ROLES, NoNginx, free_port, nginx_of, program, rendered
 from tests.unit.plugins.module_utils._trust.companies import authority, leaf
 
 # A name that is a word of nginx is one of the people as well.
@@ -105,33 +102,17 @@ def configuration(place: Path, port: int, behind: int) -> str:
 def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """The port of a gateway that runs."""
     try:
-        nginx = program()
+        program()
     except NoNginx as reason:
         pytest.skip(str(reason))
     server = ThreadingHTTPServer(("127.0.0.1", 0), Behind)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     place, port = tmp_path_factory.mktemp("gateway"), free_port()
     place.chmod(0o755)
-    (place / "nginx.conf").write_text(configuration(place, port, server.server_address[1]))
-    with (place / "stderr.log").open("wb") as errors:
-        process = subprocess.Popen(
-            [nginx, "-e", "stderr", "-c", str(place / "nginx.conf"), "-g", "daemon off;"],
-            stderr=errors,
-        )
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            with socket.socket() as one:
-                if one.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            said = (place / "stderr.log").read_text()
-            assert process.poll() is None, said
-            assert time.monotonic() < deadline, said
-            time.sleep(0.02)
-        yield port
+        with nginx_of(place, port, configuration(place, port, server.server_address[1])):
+            yield port
     finally:
-        process.terminate()
-        process.wait(timeout=20)
         server.shutdown()
 
 

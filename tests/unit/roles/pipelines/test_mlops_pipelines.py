@@ -20,6 +20,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from mlops_pipeline import config
 
 from tests import prometheus_programs
 from tests.unit.pipeline.test_project import ends
@@ -245,6 +246,11 @@ def test_a_step_that_does_not_end_is_ended_with_what_it_started(
     assert host.run("train") == 1
     assert "did not end within 60 seconds" in host.state["why"]
     assert ends(int((host.place / "child").read_text()))
+
+
+def test_the_secrets_of_a_step_are_those_that_the_engine_asks_for(program: ModuleType) -> None:
+    for step, names in program.SECRETS.items():
+        assert set(names) == {*config.SECRETS[step], *config.COMPARING.get(step, ())}, step
 
 
 def test_each_step_sees_its_own_secrets_only(host: Host) -> None:
