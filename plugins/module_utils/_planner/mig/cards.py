@@ -3,8 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """MIG profiles of the cards that are known: figures only.
 
-The figures come from NVIDIA/go-nvml, ``pkg/nvml/mock/gpus`` (Apache License 2.0), whose names of
-profiles are kept. ``tests/fixtures/mig/geometry.json`` has them as they were taken.
+Most figures come from NVIDIA/go-nvml, ``pkg/nvml/mock/gpus`` (Apache License 2.0), whose names of
+profiles are kept. Cards that it lacks come from NVIDIA's Multi-Instance GPU User Guide, "Supported
+MIG Profiles" (fractions of memory, most instances), and its AI Enterprise vGPU reference (H20).
+``tests/fixtures/mig/geometry.json`` has them as they were taken, its README says which from where.
+
+Not here, so that MIG of theirs is said to be unknown: RTX PRO 5000 and 4500 Blackwell, for which
+editions of the guide give different numbers of slices, and the profiles ``+me.all`` of the RTX PRO
+6000, which take the media engines of all others.
 """
 
 from __future__ import annotations
@@ -29,6 +35,19 @@ class CardFigures(NamedTuple):
     name: str
     memory_mib: int
     profiles: dict[str, Figures]
+
+
+def _seven(eighth: int, quarter: int, half: int, whole: int, sm: int) -> dict[str, Figures]:
+    """The profiles of a card with seven compute slices, by the memory of its parts in MiB."""
+    return {
+        "1_SLICE": Figures(1, 7, eighth, sm, (0, 1, 2, 3, 4, 5, 6), 1),
+        "1_SLICE_REV1": Figures(1, 1, eighth, sm, (0, 1, 2, 3, 4, 5, 6), 1),
+        "1_SLICE_REV2": Figures(1, 4, quarter, sm, (0, 2, 4, 6), 2),
+        "2_SLICE": Figures(2, 3, quarter, 2 * sm, (0, 2, 4), 2),
+        "3_SLICE": Figures(3, 2, half, 3 * sm, (0, 4), 4),
+        "4_SLICE": Figures(4, 1, half, 4 * sm, (0,), 4),
+        "7_SLICE": Figures(7, 1, whole, 7 * sm, (0,), 8),
+    }
 
 
 CARDS: dict[str, CardFigures] = {
@@ -134,4 +153,45 @@ CARDS: dict[str, CardFigures] = {
             "7_SLICE": Figures(7, 1, 184320, 126, (0,), 7),
         },
     ),
+    "H100_NVL_94GB": CardFigures("NVIDIA H100 NVL", 96256, _seven(10875, 22016, 47227, 94843, 16)),
+    "GH200_SXM5_96GB": CardFigures(
+        "NVIDIA GH200 480GB", 98304, _seven(12288, 24576, 49152, 98304, 16)
+    ),
+    "H20_SXM5_96GB": CardFigures("NVIDIA H20", 98304, _seven(12288, 24576, 49152, 98304, 10)),
+    "GB200_SXM5_186GB": CardFigures(
+        "NVIDIA GB200", 190464, _seven(23808, 47616, 95232, 190464, 18)
+    ),
+    "B300_SXM6_269GB": CardFigures(
+        "NVIDIA B300 SXM6 AC", 275456, _seven(34432, 68864, 137728, 275456, 18)
+    ),
+    "GB300_SXM6_278GB": CardFigures(
+        "NVIDIA GB300", 284672, _seven(35584, 71168, 142336, 284672, 18)
+    ),
+    "RTXPRO6000_PCIE_96GB": CardFigures(
+        "NVIDIA RTX PRO 6000 Blackwell",
+        98304,
+        {
+            "1_SLICE": Figures(1, 4, 24187, 46, (0, 1, 2, 3), 1),
+            "1_SLICE_REV1": Figures(1, 1, 24187, 46, (0, 1, 2, 3), 1),
+            "1_SLICE_GFX": Figures(1, 4, 24187, 46, (0, 1, 2, 3), 1),
+            "1_SLICE_NO_ME": Figures(1, 4, 24187, 46, (0, 1, 2, 3), 1),
+            "2_SLICE": Figures(2, 2, 48517, 94, (0, 2), 2),
+            "2_SLICE_GFX": Figures(2, 2, 48517, 94, (0, 2), 2),
+            "2_SLICE_NO_ME": Figures(2, 2, 48517, 94, (0, 2), 2),
+            "4_SLICE": Figures(4, 1, 97280, 188, (0,), 4),
+            "4_SLICE_GFX": Figures(4, 1, 97280, 188, (0,), 4),
+        },
+    ),
 }
+
+# Cards that the driver calls by other words than the family of their key: all words of one set.
+# The cards made for China have the geometry of their sisters (the vGPU reference names the same
+# profiles for H800 and H100, A800 and A100).
+FAMILIES: dict[str, tuple[frozenset[str], ...]] = {
+    "A100": (frozenset({"A100"}), frozenset({"A800"})),
+    "H100": (frozenset({"H100"}), frozenset({"H800"})),
+    "RTXPRO6000": (frozenset({"RTX", "PRO", "6000", "BLACKWELL"}),),
+}
+
+# What comes after the memory in the name of a profile, by the end of its name in the figures.
+VARIANTS = {"_REV1": "+me", "_GFX": "+gfx", "_NO_ME": "-me"}

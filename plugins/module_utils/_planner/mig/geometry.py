@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import product
 
-from .cards import CARDS
+from .cards import CARDS, FAMILIES, VARIANTS
 
 Placed = tuple[str, int]  # name of a profile, and the memory slice at which the instance begins
 Layout = tuple[tuple[str, int], ...]  # names of profiles, sorted, with how many of each
@@ -72,7 +72,8 @@ def card(key: str) -> Card:
     memory counted, all cards with 7 compute slices allow the same layouts, as NVIDIA documents.
 
     A profile's name gives its compute slices and its share of the card's memory in whole GiB
-    (``1g.18gb`` is an eighth of 141); ``+me`` is the one variant with media extensions (REV1).
+    (``1g.18gb`` is an eighth of 141); ``+me`` is the one variant with media extensions (REV1),
+    ``+gfx`` one with graphics, ``-me`` one without any media engine.
     """
     if key not in CARDS:
         raise MigError(f"no MIG geometry is known for {key!r}; known are {', '.join(CARDS)}")
@@ -83,7 +84,8 @@ def card(key: str) -> Card:
     for source, row in rows.items():
         takes = round(row.memory_mib * memory_slices / memory_mib)
         gib = int(memory_mib / 1024 * takes / memory_slices + 0.5)
-        written = f"{row.slices}g.{gib}gb" + ("+me" if source.endswith("_REV1") else "")
+        variant = next((said for end, said in VARIANTS.items() if source.endswith(end)), "")
+        written = f"{row.slices}g.{gib}gb{variant}"
         # An instance with two memory slices begins at an even one, with four at 0 or 4.
         starts = tuple(
             start for start in row.starts if start % takes == 0 and start + takes <= memory_slices
@@ -103,17 +105,19 @@ def card_of(model: str, memory_mib: float | None = None) -> str:
     """The key of the card that the driver calls ``model`` and that has this memory in MiB.
 
     Without a memory (None or 0) the size in the model's name decides, if it has one. Empty where
-    no geometry is known, such as for an H100 NVL with 94 GB.
+    no geometry is known, such as for an RTX PRO 5000. A Grace Hopper or Blackwell module bears the
+    memory of its processor in its name, which says nothing of the GPU's.
     """
     if model in CARDS:
         return model
     words = re.findall(r"[A-Z]+\d*[A-Z]*|\d+", model.upper())
-    said = re.search(r"(\d+)\s*GB\b", model.upper())
+    grace = re.search(r"\bGH\d", model.upper())
+    said = None if grace else re.search(r"(\d+)\s*GB\b", model.upper())
     size = memory_mib or (float(said.group(1)) * 1024 if said else 0)
     fitting = []
     for key, figures in CARDS.items():
         family, form, _nominal = key.split("_")
-        if family not in words:
+        if not any(meant <= set(words) for meant in FAMILIES.get(family, (frozenset({family}),))):
             continue
         if size and abs(size - figures.memory_mib) > MEMORY_TOLERANCE * figures.memory_mib:
             continue

@@ -19,6 +19,7 @@ GEOMETRY: dict[str, Any] = json.loads(
 )
 OF_40_GB = ("1g.5gb", "1g.5gb+me", "1g.10gb", "2g.10gb", "3g.20gb", "4g.20gb", "7g.40gb")
 OF_80_GB = ("1g.10gb", "1g.10gb+me", "1g.20gb", "2g.20gb", "3g.40gb", "4g.40gb", "7g.80gb")
+OF_96_GB = ("1g.12gb", "1g.12gb+me", "1g.24gb", "2g.24gb", "3g.48gb", "4g.48gb", "7g.96gb")
 # As the user guide writes them, in the order of the recorded profiles.
 NAMES = {
     "A30_PCIE_24GB": ("1g.6gb", "1g.6gb+me", "2g.12gb", "2g.12gb+me", "4g.24gb"),
@@ -35,7 +36,34 @@ NAMES = {
         *("1g.23gb", "1g.23gb+me", "1g.45gb", "2g.45gb"),
         *("3g.90gb", "4g.90gb", "7g.180gb"),
     ),
+    # As the user guide, and hosts that have them, write the names of newer cards.
+    "H100_NVL_94GB": (
+        *("1g.12gb", "1g.12gb+me", "1g.24gb", "2g.24gb"),
+        *("3g.47gb", "4g.47gb", "7g.94gb"),
+    ),
+    "GH200_SXM5_96GB": OF_96_GB,
+    "H20_SXM5_96GB": OF_96_GB,
+    "GB200_SXM5_186GB": (
+        *("1g.23gb", "1g.23gb+me", "1g.47gb", "2g.47gb"),
+        *("3g.93gb", "4g.93gb", "7g.186gb"),
+    ),
+    "B300_SXM6_269GB": (
+        *("1g.34gb", "1g.34gb+me", "1g.67gb", "2g.67gb"),
+        *("3g.135gb", "4g.135gb", "7g.269gb"),
+    ),
+    "GB300_SXM6_278GB": (
+        *("1g.35gb", "1g.35gb+me", "1g.70gb", "2g.70gb"),
+        *("3g.139gb", "4g.139gb", "7g.278gb"),
+    ),
+    "RTXPRO6000_PCIE_96GB": (
+        *("1g.24gb", "1g.24gb+me", "1g.24gb+gfx", "1g.24gb-me"),
+        *("2g.48gb", "2g.48gb+gfx", "2g.48gb-me", "4g.96gb", "4g.96gb+gfx"),
+    ),
 }
+# Cards of four slices; the RTX PRO 6000 has too many profiles to try every combination here, its
+# layouts are told one by one below.
+OF_FOUR = ("A30_PCIE_24GB", "RTXPRO6000_PCIE_96GB")
+TRIED = tuple(key for key in NAMES if key != "RTXPRO6000_PCIE_96GB")
 
 
 def brute_force(key: str) -> set[geometry.Layout]:
@@ -47,7 +75,7 @@ def brute_force(key: str) -> set[geometry.Layout]:
     card = GEOMETRY[key]
     profiles = list(card["profiles"].values())
     compute = max(profile["slices"] for profile in profiles)
-    parts = 4 if key.startswith("A30") else 8
+    parts = 4 if key in OF_FOUR else 8
     share = [round(profile["memory_mib"] / (card["memory_mib"] / parts)) for profile in profiles]
     found: set[tuple[int, ...]] = set()
     seen: set[tuple[frozenset[int], tuple[int, ...]]] = set()
@@ -95,7 +123,7 @@ def test_the_data_are_the_recorded_figures(key: str) -> None:
         assert all(profile.memory_slices >= spot["size"] for spot in row["placements"])
 
 
-@pytest.mark.parametrize("key", NAMES)
+@pytest.mark.parametrize("key", TRIED)
 def test_every_layout_is_accepted_and_every_other_combination_refused(key: str) -> None:
     allowed = brute_force(key)
     card = geometry.card(key)
@@ -114,7 +142,7 @@ def test_every_layout_is_accepted_and_every_other_combination_refused(key: str) 
     assert geometry.layouts(key) == allowed
 
 
-@pytest.mark.parametrize("key", NAMES)
+@pytest.mark.parametrize("key", TRIED)
 def test_on_an_empty_card_the_sums_of_both_kinds_of_slices_decide(key: str) -> None:
     card = geometry.card(key)
     ranges = [range(profile.max_instances + 1) for profile in card.profiles.values()]
@@ -137,7 +165,7 @@ def test_more_instances_of_a_profile_than_allowed_are_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "layouts"), [(key, 22 if key.startswith("A30") else 128) for key in NAMES]
+    ("key", "layouts"), [(key, 22 if key.startswith("A30") else 128) for key in TRIED]
 )
 def test_all_cards_with_seven_compute_slices_allow_the_same_number_of_layouts(
     key: str, layouts: int
@@ -178,7 +206,34 @@ def test_the_largest_layouts_of_an_a100_are_those_of_the_user_guide() -> None:
     }
 
 
-@pytest.mark.parametrize("key", [key for key in NAMES if not key.startswith("A30")])
+@pytest.mark.parametrize(
+    ("counts", "cause"),
+    [
+        # The combinations that the user guide shows for the RTX PRO 6000, and what is beside them.
+        ({"4g.96gb": 1}, ""),
+        ({"4g.96gb+gfx": 1}, ""),
+        ({"2g.48gb": 2}, ""),
+        ({"2g.48gb": 1, "1g.24gb": 2}, ""),
+        ({"2g.48gb+gfx": 1, "1g.24gb+gfx": 1, "1g.24gb+me": 1}, ""),
+        ({"1g.24gb+gfx": 2, "1g.24gb-me": 2}, ""),
+        ({"1g.24gb": 4}, ""),
+        ({"1g.24gb": 3, "2g.48gb": 1}, geometry.SUM),
+        ({"4g.96gb": 1, "1g.24gb-me": 1}, geometry.SUM),
+        ({"1g.24gb+me": 2}, geometry.INSTANCES),
+        ({"2g.48gb+me.all": 1}, geometry.UNKNOWN),
+        ({"3g.40gb": 1}, geometry.UNKNOWN),
+    ],
+)
+def test_an_rtx_pro_6000_is_cut_into_four(counts: dict[str, int], cause: str) -> None:
+    key = "RTXPRO6000_PCIE_96GB"
+    assert geometry.cause(key, counts) == cause
+    assert (geometry.place(key, counts) is None) is bool(cause)
+    # A half may begin in the middle or not at all: two single ones in the way leave none.
+    apart = (("1g.24gb", 1), ("1g.24gb", 2))
+    assert geometry.cause(key, {"2g.48gb": 1}, apart) == geometry.PLACEMENT
+
+
+@pytest.mark.parametrize("key", [key for key in NAMES if key not in OF_FOUR])
 def test_two_3g_and_a_1g_fit_by_sum_but_not_by_placement(key: str) -> None:
     small, large = NAMES[key][0], NAMES[key][4]
     assert geometry.place(key, {large: 2}) is not None
@@ -281,13 +336,30 @@ def test_a_given_placement_is_checked_without_search(
         ("NVIDIA A100 80GB PCIe", 81920, "A100_PCIE_80GB"),
         ("NVIDIA H100 80GB HBM3", 81559, "H100_SXM5_80GB"),
         ("NVIDIA H100 PCIe", 81559, "H100_SXM5_80GB"),
-        ("NVIDIA H100 NVL", 95830, ""),
+        ("NVIDIA H100 NVL", 95830, "H100_NVL_94GB"),
+        ("NVIDIA H800", 81559, "H100_SXM5_80GB"),
+        ("NVIDIA A800-SXM4-80GB", 81920, "A100_SXM4_80GB"),
         ("NVIDIA H200", 143771, "H200_SXM5_141GB"),
         ("NVIDIA B200", 183359, "B200_SXM5_180GB"),
         ("NVIDIA A30", 24576, "A30_PCIE_24GB"),
         ("NVIDIA A30", None, "A30_PCIE_24GB"),
-        ("NVIDIA GH200 480GB", 97871, ""),
-        ("NVIDIA H20", 97871, ""),
+        ("NVIDIA H200 NVL", 143771, "H200_SXM5_141GB"),
+        ("NVIDIA GH200 480GB", 97871, "GH200_SXM5_96GB"),
+        ("NVIDIA GH200 480GB", None, "GH200_SXM5_96GB"),
+        ("NVIDIA GH200 144G HBM3e", 147456, ""),
+        ("NVIDIA H20", 97871, "H20_SXM5_96GB"),
+        ("NVIDIA H20-3e", 143771, ""),
+        ("NVIDIA GB200", 189471, "GB200_SXM5_186GB"),
+        ("NVIDIA B300 SXM6 AC", 275040, "B300_SXM6_269GB"),
+        ("NVIDIA GB300", 284208, "GB300_SXM6_278GB"),
+        ("NVIDIA RTX PRO 6000 Blackwell Server Edition", 97887, "RTXPRO6000_PCIE_96GB"),
+        (
+            "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+            97887,
+            "RTXPRO6000_PCIE_96GB",
+        ),
+        ("NVIDIA RTX 6000 Ada Generation", 49140, ""),
+        ("NVIDIA RTX PRO 5000 Blackwell", 48935, ""),
         ("NVIDIA A100-SXM4-80GB", None, "A100_SXM4_80GB"),
         ("A100", 0, ""),
         ("A100", 40960, "A100_PCIE_40GB"),
