@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Install the last release on empty lab hosts, upgrade it to the working tree, see what is lost.
 
-    python -m tests.soak.upgrade [--from 0.2.0] [--outage 45] [--keep]
+    python -m tests.soak.upgrade [--from 0.2.0] [--outage 45] [--network 10.214] [--keep]
 
 One checkout in build/soak goes from the release to the working tree, as a user's does who pulls:
 state, secrets and what the company handed over stay where they are. While the upgrade runs every
@@ -11,7 +11,8 @@ service is asked once a second. Wanted: secrets, releases, predictions, runs, mo
 metrics are kept, no device is away for longer than a restart, a second run changes nothing, and
 after the removal hosts and the company's database are what they were before the first install.
 
-The hosts are those of the lab, which must not be standing. Prints JSON lines and the counts.
+The hosts are those of the lab, which must not be standing unless --network gives them a network of
+their own. Prints JSON lines and the counts.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "soak"
 CHECKOUT = WORK / "checkout"
 SITE = CHECKOUT / "inventories" / "lab"
+NETWORK = "10.203"  # of the lab, in every release so far
 LEDGER = "import json; print(json.dumps(json.load(open('/var/lib/mlops/ledger.json'))['things']))"
 MODEL = "breast-cancer"  # what the pipeline check releases unless it is told otherwise
 STATUS = "/opt/mlops/model_serving_app/mlops-release status"
@@ -99,6 +101,14 @@ def take_over_the_working_tree() -> None:
     for name in wanted:
         (CHECKOUT / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(ROOT / name, CHECKOUT / name)
+
+
+def move_to(network: str) -> None:
+    """Give the hosts of the checkout another network than the lab's, in the files git knows."""
+    for name in git("ls-files", "-z", "extensions/lab/lab.toml", "inventories/lab").split("\0"):
+        path = CHECKOUT / name
+        if name and path.is_file() and f"{NETWORK}." in (text := path.read_text()):
+            path.write_text(text.replace(f"{NETWORK}.", f"{network}."))
 
 
 # ---------------------------------------------------------------- the site
@@ -279,9 +289,10 @@ def left_behind() -> list[str]:
     return found
 
 
-def campaign(release: Release, bound: float) -> dict[str, list[str]]:
+def campaign(release: Release, bound: float, network: str) -> dict[str, list[str]]:
     """Promise -> what speaks against it."""
     check_out(release)
+    move_to(network)
     timed("hosts", lambda: make("lab", "hosts.log"))
     snapshot("before")
     (WORK / "company.json").write_text(lab("company-fingerprint").stdout)
@@ -290,6 +301,7 @@ def campaign(release: Release, bound: float) -> dict[str, list[str]]:
     before = site.record()
     (WORK / "before.json").write_text(json.dumps(before, indent=1))
     take_over_the_working_tree()
+    move_to(network)
     with Prober(site.questions(), SITE / ".state/ca-bundle.crt") as prober:
         timed("upgrade", lambda: make("site", "upgrade.log"))
     outages = prober.outages()
@@ -314,6 +326,7 @@ def main() -> int:
     versions = [release.version for release in table]
     parser.add_argument("--from", dest="version", choices=versions, default=versions[-1])
     parser.add_argument("--outage", type=float, default=45.0, help="seconds a device may be away")
+    parser.add_argument("--network", default=NETWORK, metavar="A.B", help="of the hosts, as 10.214")
     parser.add_argument("--keep", action="store_true", help="leave the hosts for a look")
     options = parser.parse_args()
     release = table[versions.index(options.version)]
@@ -327,7 +340,7 @@ def main() -> int:
         return 2
     WORK.mkdir(parents=True, exist_ok=True)
     try:
-        promises = campaign(release, options.outage)
+        promises = campaign(release, options.outage, options.network)
     finally:
         if not options.keep and (CHECKOUT / "extensions/lab/lab.py").exists():
             with contextlib.suppress(subprocess.CalledProcessError):
