@@ -104,11 +104,14 @@ def take_over_the_working_tree() -> None:
 
 
 def move_to(network: str) -> None:
-    """Give the hosts of the checkout another network than the lab's, in the files git knows."""
+    """Give the hosts of the checkout another network and project than those of the lab."""
+    if network == NETWORK:
+        return
     for name in git("ls-files", "-z", "extensions/lab/lab.toml", "inventories/lab").split("\0"):
         path = CHECKOUT / name
         if name and path.is_file() and f"{NETWORK}." in (text := path.read_text()):
-            path.write_text(text.replace(f"{NETWORK}.", f"{network}."))
+            text = text.replace(f"{NETWORK}.", f"{network}.")
+            path.write_text(text.replace('project = "lab"', 'project = "soak"'))
 
 
 # ---------------------------------------------------------------- the site
