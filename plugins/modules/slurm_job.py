@@ -24,9 +24,10 @@ options:
   action:
     description:
       - V(submit) brings the queue to what O(jobs) says. V(cancel) ends the jobs of O(workloads).
-        V(state) only looks.
+        V(state) only looks. V(withdraw) only cancels what the site does not want any more, so that
+        nobody waits for it.
     type: str
-    choices: [submit, cancel, state]
+    choices: [submit, cancel, state, withdraw]
     default: submit
   site_id:
     description: Identity of the site.
@@ -112,6 +113,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.batch impo
     Step,
     decide,
     job_of,
+    withdrawn,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.cluster import Cluster
 
@@ -139,10 +141,12 @@ def steps_of(params: dict[str, Any], seen: Any) -> tuple[tuple[Step, ...], tuple
         params["site_id"],
         again=params["again"],
         replace=params["replace"],
-        retire=params["retire"] and params["action"] == "submit",
+        retire=params["retire"] and params["action"] in ("submit", "withdraw"),
     )
     if params["action"] == "submit":
         return steps, stands
+    if params["action"] == "withdraw":
+        return withdrawn(steps), stands
     if params["action"] == "state":
         return (), stands
     ours = [one for one in seen if one.key.startswith(f"{MARK}:{params['site_id']}:")]
@@ -190,7 +194,7 @@ def main() -> None:
             argument_spec={
                 "action": {
                     "type": "str",
-                    "choices": ["submit", "cancel", "state"],
+                    "choices": ["submit", "cancel", "state", "withdraw"],
                     "default": "submit",
                 },
                 "site_id": {"type": "str", "required": True},

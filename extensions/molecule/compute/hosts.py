@@ -130,6 +130,12 @@ def changes(said: str) -> dict[str, int]:
     return {name: int(count) for name, count in RECAP.findall(recap)}
 
 
+def applied_again(*, inventory: Path = INVENTORY, **variables: Any) -> None:
+    """Run the site once more, which must find nothing to do; else say what it did."""
+    said = apply(inventory=inventory, **variables)
+    assert set(changes(said).values()) == {0}, said[-8000:]
+
+
 def apply(*, inventory: Path = INVENTORY, **variables: Any) -> str:
     """Run the site once more; what it says."""
     return play(COMPUTE / "apply.yml", "-e", json.dumps(variables), inventory=inventory)

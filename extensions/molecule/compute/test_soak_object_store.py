@@ -51,7 +51,7 @@ REPORT = {
             'echo "told $MLFLOW_RUN_CONTEXT"; echo 0.93 > "$MLOPS_RESULT/accuracy"',
         ],
         "environment": {"MLFLOW_TRACKING_URI": "https://registry.example.com"},
-        "time_limit": "5m",
+        "time_limit": "5min",
     },
 }
 

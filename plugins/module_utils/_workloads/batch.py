@@ -336,6 +336,15 @@ def decide(
     return tuple(steps), tuple(stands)
 
 
+def withdrawn(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Of all steps those that end what holds a node. What waits holds none, and keeps its place."""
+    return tuple(
+        step
+        for step in steps
+        if step.act == CANCEL and step.seen is not None and not step.seen.waits
+    )
+
+
 def _who(one: Seen) -> str:
     return f"{one.key.split(':')[2]} (job {one.id})"
 

@@ -24,6 +24,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.batch impo
     options,
     queued,
     script,
+    withdrawn,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.cluster import Cluster, Said
 
@@ -320,3 +321,28 @@ def test_a_cancelled_job_gives_up_its_key_first() -> None:
     cluster(slurm).cancel(seen("RUNNING"), withdraw=False)
     assert [argv[0] for argv, _env, _text in slurm.asked[2:]] == ["scancel"]
     assert accounted(f"7|CANCELLED by 0|a|t|n|n|1|0:0|mlops-withdrawn{JOB.key[5:]}") == ()
+
+
+def test_before_the_scheduler_waits_only_what_holds_a_node_and_is_not_planned_ends() -> None:
+    """What waits holds nothing; what is planned goes on, also where the plan moved it."""
+    gone = replace(JOB, workload="gone")
+    late = replace(JOB, workload="late")
+    there = [
+        seen("RUNNING", gone, 1),
+        seen("PENDING", late, 2),
+        seen("RUNNING", JOB, 3),
+        seen("PENDING", replace(JOB, replica=1, node="gpu9"), 4),
+    ]
+    steps, _stands = decide([JOB, replace(JOB, replica=1)], there, SITE)
+    assert {step.act for step in steps} == {"cancel", "submit"}
+    assert [step.seen.id for step in withdrawn(steps) if step.seen] == [1]
+
+
+def test_before_the_scheduler_waits_a_job_that_is_replaced_ends_only_where_that_was_asked_for() -> (
+    None
+):
+    there = [seen("RUNNING", JOB, 3)]
+    changed = replace(JOB, memory_mib=9000)
+    assert withdrawn(decide([changed], there, SITE)[0]) == ()
+    (step,) = withdrawn(decide([changed], there, SITE, replace=True)[0])
+    assert step.seen is there[0]
