@@ -25,7 +25,7 @@ options:
     description:
       - V(submit) brings the queue to what O(jobs) says. V(cancel) ends the jobs of O(workloads).
         V(state) only looks. V(withdraw) only cancels what the site does not want any more, so that
-        nobody waits for it.
+        nobody waits for it; before Slurm is installed there is nothing to cancel.
     type: str
     choices: [submit, cancel, state, withdraw]
     default: submit
@@ -161,7 +161,8 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     params = module.params
     cluster = Cluster()
     try:
-        seen = cluster.seen()
+        none_yet = params["action"] == "withdraw" and not cluster.installed()
+        seen = () if none_yet else cluster.seen()
         steps, stands = steps_of(params, seen)
         made = {} if module.check_mode else cluster.apply(steps)
     except JobError as error:

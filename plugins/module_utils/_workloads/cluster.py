@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +97,11 @@ class Cluster:
                 " ping and journalctl -u slurmctld -n 50"
             )
         return said.out
+
+    @staticmethod
+    def installed() -> bool:
+        """Whether the commands of Slurm are here; where they are not, no job ever was."""
+        return shutil.which("squeue", path=PATH) is not None
 
     def seen(self) -> tuple[Seen, ...]:
         """All jobs of sites. Without the accounting only those that the controller remembers.

@@ -105,8 +105,8 @@ def card_of(model: str, memory_mib: float | None = None) -> str:
     """The key of the card that the driver calls ``model`` and that has this memory in MiB.
 
     Without a memory (None or 0) the size in the model's name decides, if it has one. Empty where
-    no geometry is known, such as for an RTX PRO 5000. A Grace Hopper or Blackwell module bears the
-    memory of its processor in its name, which says nothing of the GPU's.
+    no geometry is known, such as for an RTX PRO 5000. A Grace Hopper module bears the memory of its
+    processor in its name, which says nothing of the GPU's.
     """
     if model in CARDS:
         return model

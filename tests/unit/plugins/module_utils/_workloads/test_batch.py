@@ -338,11 +338,19 @@ def test_before_the_scheduler_waits_only_what_holds_a_node_and_is_not_planned_en
     assert [step.seen.id for step in withdrawn(steps) if step.seen] == [1]
 
 
-def test_before_the_scheduler_waits_a_job_that_is_replaced_ends_only_where_that_was_asked_for() -> (
-    None
-):
+def test_before_the_scheduler_waits_a_changed_job_ends_only_where_that_was_asked_for() -> None:
     there = [seen("RUNNING", JOB, 3)]
     changed = replace(JOB, memory_mib=9000)
     assert withdrawn(decide([changed], there, SITE)[0]) == ()
     (step,) = withdrawn(decide([changed], there, SITE, replace=True)[0])
     assert step.seen is there[0]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_slurm_is_installed_where_its_commands_are(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if there:
+        (tmp_path / "squeue").touch(mode=0o755)
+    monkeypatch.setattr(f"{Cluster.__module__}.PATH", str(tmp_path))
+    assert Cluster.installed() is there
