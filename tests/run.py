@@ -46,6 +46,11 @@ COLLECTION = ".collections/ansible_collections/mlops/onprem"
 NEWEST = ROOT / ".venv-2.21"  # the newest ansible-core, where a Python for it exists
 STAGES = ("lint", "unit", "sanity", "molecule", "site")
 TAIL = 60
+WIDTH = 160  # of a line about a failed test in the summary
+# Lines of a log that say what failed where no report does: Ansible's, the callback's, Molecule's.
+TELLING = re.compile(
+    r"^\s*(?:fatal: |\[?ERROR\b|CRITICAL\b|FAILED\b|UNREACHABLE\b|ERROR: |Traceback |\S+Error: )"
+)
 LANES = 2
 # Rough seconds of the long scenarios while everything runs, so that they start first and the lanes
 # end together.
@@ -73,17 +78,19 @@ WITH_OWN_HOSTS = 300  # of a scenario that makes and destroys hosts only for its
 
 @dataclass(frozen=True)
 class Counts:
-    """How many tests passed, failed and were skipped."""
+    """How many tests passed, failed and were skipped; of those that failed, a line each."""
 
     passed: int = 0
     failed: int = 0
     skipped: int = 0
+    failures: tuple[str, ...] = ()
 
     def __add__(self, other: Counts) -> Counts:
         return Counts(
             self.passed + other.passed,
             self.failed + other.failed,
             self.skipped + other.skipped,
+            self.failures + other.failures,
         )
 
 
@@ -112,13 +119,26 @@ def junit(path: Path) -> Callable[[bool, str], Counts]:
                     for key in ("tests", "failures", "errors", "skipped")
                 }
                 failed = number["failures"] + number["errors"]
-                total += Counts(
-                    number["tests"] - failed - number["skipped"], failed, number["skipped"]
-                )
+                passed = number["tests"] - failed - number["skipped"]
+                total += Counts(passed, failed, number["skipped"], tuple(failures(suite)))
             path.unlink()
         return total if good or total.failed else total + Counts(failed=1)
 
     return count
+
+
+def failures(suite: ElementTree.Element) -> Iterator[str]:
+    """Each failed test of a suite, and the first line of what it said."""
+    for case in suite.iter("testcase"):
+        for verdict in (*case.findall("failure"), *case.findall("error")):
+            said = (verdict.get("message") or verdict.text or "").strip().split("\n")[0]
+            yield f"{case.get('classname')}::{case.get('name')}: {said}"
+
+
+def telling(output: str) -> list[str]:
+    """What a log without a report says about its failure: telling lines, or else the last ones."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return [line for line in lines if TELLING.match(line)][:5] or lines[-5:]
 
 
 def count_sanity(good: bool, output: str) -> Counts:
@@ -354,6 +374,8 @@ def run(
     output = log.read_text(encoding="utf-8", errors="replace")
     good = status == 0
     counts = step.count(good, output)
+    if counts.failed and not counts.failures:
+        counts += Counts(failures=tuple(telling(output)))
     print(
         f"{'ok  ' if good else 'FAIL'}  {step.stage}: {step.name:28} {seconds:7.1f} s, "
         f"{computed:6.1f} s of processor",
@@ -363,6 +385,11 @@ def run(
         print("\n".join(f"      {line}" for line in output.splitlines()[-TAIL:]))
         print(f"      all of it: {log.relative_to(ROOT)}", flush=True)
     return counts, seconds, computed
+
+
+def shortened(line: str) -> str:
+    """A line that fits; of a long one the beginning."""
+    return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
 
 def main() -> int:
@@ -417,7 +444,7 @@ def main() -> int:
     elapsed = time.monotonic() - begun
     total = sum((counts for _step, counts, _seconds, _computed in results), Counts())
     times = [(taken, used, f"{step.stage}: {step.name}") for step, _counts, taken, used in results]
-    wrong = [f"{step.stage}: {step.name}" for step, counts, *_times in results if counts.failed]
+    wrong = {f"{step.stage}: {step.name}": one for step, one, *_times in results if one.failed}
     whole = sum(taken for taken, _used, _name in times)
     print("\nWhere the time went, and how much of it a processor computed (hosts not counted)")
     for taken, used, name in sorted(times, reverse=True):
@@ -428,8 +455,10 @@ def main() -> int:
     busy, idle = (now - then for now, then in zip(processors(), (busy, idle), strict=True))
     print(f"  {'all, as it ran':36} {elapsed:7.1f} s", end="")
     print(f"  (this machine computed {busy:.0f} s, and had {idle:.0f} s with nothing to do)")
-    if wrong:
-        print(f"Failed: {', '.join(wrong)}")
+    for name, counts in wrong.items():
+        print(f"Failed: {name}")
+        for said in counts.failures:
+            print(f"  {shortened(said)}")
     print(f"{total.passed} passed, {total.failed} failed, {total.skipped} skipped")
     return int(total.failed > 0)
 

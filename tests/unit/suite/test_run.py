@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 from collections import deque
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,64 @@ def test_what_was_started_is_stopped() -> None:
         status = process.wait(300)
     stopper.join()
     assert status < 0
+
+
+REPORT = """<testsuites><testsuite tests="3" failures="1" errors="1" skipped="0">
+<testcase classname="tests.infra.test_trust" name="test_key[mol1]">
+<failure message="AssertionError: the key is readable&#10;assert 420 == 384">long story</failure>
+</testcase>
+<testcase classname="tests.infra.test_trust" name="test_ca"><error>no host
+at all</error></testcase>
+<testcase classname="tests.infra.test_trust" name="test_fine"/>
+</testsuite></testsuites>"""
+
+
+def test_what_failed_is_named_with_its_first_line(tmp_path: Path) -> None:
+    report = tmp_path / "report.xml"
+    report.write_text(REPORT)
+    counts = run.junit(report)(False, "")
+    assert (counts.passed, counts.failed) == (1, 2)
+    assert counts.failures == (
+        "tests.infra.test_trust::test_key[mol1]: AssertionError: the key is readable",
+        "tests.infra.test_trust::test_ca: no host",
+    )
+    assert (counts + run.Counts(passed=1)).failures == counts.failures
+
+
+@pytest.mark.parametrize(
+    ("log", "named"),
+    [
+        ("one\n  FAILED  Open the gate\nmany\nlines\nfollow\nuntil\nthe end", "Open the gate"),
+        ("INFO begin\nERROR    [trust > idempotence] Executed: Failed\nWARNING ok", "idempotence"),
+        ("one\ntwo\n\nplugins/x.py:3: error: no type\n\n", "plugins/x.py:3: error: no type"),
+    ],
+)
+def test_a_failure_without_a_report_is_told_from_the_log(log: str, named: str) -> None:
+    said = run.telling(log)
+    assert any(named in line for line in said)
+    assert len(said) <= 5
+
+
+def test_the_last_lines_tell_what_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The middle of a long output may be cut where somebody reads it."""
+
+    def lint() -> Iterator[run.Step]:
+        yield run.Step("lint", "good", ["true"])
+        yield run.Step("lint", "bad", ["sh", "-c", f"echo {'word ' * 80}; exit 1"])
+
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(run, "BUILD", tmp_path)
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "lint", lint)
+    monkeypatch.setattr(sys, "argv", ["run", "lint"])
+    assert run.main() == 1
+    *_before, name, said, counts = capsys.readouterr().out.splitlines()
+    assert name == "Failed: lint: bad"
+    assert said.startswith("  word word")
+    assert len(said) <= run.WIDTH + 2
+    assert counts == "1 passed, 1 failed, 0 skipped"
 
 
 PLUGINS = "tests/unit/plugins"
