@@ -184,7 +184,8 @@ capacity_facts:
       description:
         - C(source) (C(nvml), C(nvidia-smi), C(device-tree), C(pci) or C(none)), C(driver_version),
           C(cuda_version), C(problem), and C(gpus) with model, memory, architecture, PCI link,
-          MIG mode and instances, ECC, page and fabric health, compute mode and use of each card.
+          C(minor) (its device file is C(/dev/nvidia<minor>)), MIG mode and instances, ECC, page and
+          fabric health, compute mode and use of each card.
           C(memory_shared) is true where a card works in the memory of the host.
       type: dict
       returned: always

@@ -93,7 +93,9 @@ def combined(recordings: Sequence[str], host_name: str = "") -> Element:
             _another(card, host_name, index)
         if host_name:
             _idle(card)
-        _put(card, "minor_number", str(index))
+        # Device files are numbered the other way round than the driver counts, so that whoever
+        # takes the one for the other opens another card.
+        _put(card, "minor_number", str(len(recordings) - 1 - index))
         host.append(card)
     if host is None:
         raise SystemExit("stand_in.py: wanted at least one recording.")

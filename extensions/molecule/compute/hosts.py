@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import yaml
 
@@ -173,6 +174,15 @@ def inventory_with(groups: Mapping[str, Sequence[str]]) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
+
+
+def device_files(host: str) -> dict[str, str]:
+    """The device file of each card of a host, by its UUID, as the driver tells."""
+    told = on(host, "nvidia-smi -q -x")
+    cards = ElementTree.fromstring(told).findall("gpu")  # noqa: S314, our own stand-in's
+    return {
+        str(card.findtext("uuid")): f"/dev/nvidia{card.findtext('minor_number')}" for card in cards
+    }
 
 
 def placed() -> dict[tuple[str, int], dict[str, Any]]:

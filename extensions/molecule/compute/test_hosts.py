@@ -17,7 +17,16 @@ from extensions.molecule.compute.hosts import GPU_HOSTS, HERE, module, on, place
 TOPOLOGY = tomllib.loads((HERE / "topology.toml").read_text("utf-8"))
 # A host made here has cards of its own that nobody uses or has divided; why something is unknown is
 # told in words.
-OWN = {"index", "uuid", "pci_bus_id", "memory_used_mib", "memory_free_mib", "processes", "driver"}
+OWN = {
+    "index",
+    "minor",
+    "uuid",
+    "pci_bus_id",
+    "memory_used_mib",
+    "memory_free_mib",
+    "processes",
+    "driver",
+}
 OWN |= {"mig_instances"}
 BY_WAY = {"unknown", "recovery_action"}
 

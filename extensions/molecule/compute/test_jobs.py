@@ -10,7 +10,7 @@ import shlex
 
 import pytest
 
-from extensions.molecule.compute.hosts import GPU_HOSTS, SCHEDULER, on, placed, until
+from extensions.molecule.compute.hosts import GPU_HOSTS, SCHEDULER, device_files, on, placed, until
 
 LOGS = "/var/lib/mlops/workload_jobs"
 # Of the inventory: account, team, processors, memory in MiB, minutes.
@@ -95,12 +95,13 @@ def test_slurm_gives_away_every_card_that_nothing_serves_with_and_denies_all_oth
     serving = {gpu for row in rows if row["workload"] == "iris" for gpu in row["gpu_ids"]}
     assert len(serving) == len(GPU_HOSTS)
     configured = on(SCHEDULER, "cat /etc/slurm/gres.conf").splitlines()
-    asked = "nvidia-smi --query-gpu=index,uuid,name --format=csv,noheader"
+    asked = "nvidia-smi --query-gpu=uuid,name --format=csv,noheader"
     for host in GPU_HOSTS:
+        files = device_files(host)
         told = [line for line in configured if f"NodeName={host} " in line]
         for line in on(host, asked).splitlines():
-            index, gpu, model = line.split(", ")
-            (found,) = [row for row in told if re.search(rf"/dev/nvidia{index}\b", row)]
+            gpu, model = line.split(", ")
+            (found,) = [row for row in told if re.search(rf"{files[gpu]}\b", row)]
             given = "T4" in model and gpu not in serving
             assert f" Name={'gpu' if given else 'served'} " in found, (host, line, told)
 
@@ -152,7 +153,8 @@ def test_a_session_without_a_gpu_opens_none() -> None:
         pytest.skip("this machine has no cgroups for jobs in containers")
     row = placed()["train", 0]
     assert placed()["desk-ben", 0]["host"] == row["host"]
-    step = f"srun --jobid={number('desk-ben')} --overlap sh -c ': < /dev/nvidia{row['gpus'][0]}'"
+    file = device_files(row["host"])[row["gpu_ids"][0]]
+    step = f"srun --jobid={number('desk-ben')} --overlap sh -c ': < {file}'"
     assert "Operation not permitted" in as_person("ben", step, check=False)
 
 

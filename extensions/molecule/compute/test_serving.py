@@ -18,6 +18,7 @@ from extensions.molecule.compute.hosts import (
     ROOT,
     STATE,
     applied_again,
+    device_files,
     on,
     placed,
 )
@@ -75,11 +76,9 @@ def test_a_replica_runs_where_it_is_planned_with_the_planned_limits(
     assert unit["ActiveState"] == "active"
     assert unit["MemoryMax"] == str(memory * MIB)
     assert unit["CPUQuotaPerSecUSec"] == processors
-    devices = {f"/dev/nvidia{index}" for index in row["gpus"]}
-    told = {
-        f"/dev/nvidia{index}" for index in range(2) if f"/dev/nvidia{index} " in unit["DeviceAllow"]
-    }
-    assert told == devices
+    files = device_files(row["host"])
+    told = {file for file in files.values() if f"{file} " in unit["DeviceAllow"]}
+    assert told == {files[gpu] for gpu in row["gpu_ids"]}
     for gpu in row["gpu_ids"]:
         assert f"CUDA_VISIBLE_DEVICES={gpu}" in unit["Environment"]
 

@@ -13,7 +13,15 @@ import pytest
 import requests
 import yaml
 
-from extensions.molecule.compute.hosts import INVENTORY, STATE, on, placed, refused, until
+from extensions.molecule.compute.hosts import (
+    INVENTORY,
+    STATE,
+    device_files,
+    on,
+    placed,
+    refused,
+    until,
+)
 
 CONTROLLER, NODE = "lctl", "lgpu1"
 UNIT = "mlops-workload-chat-0.service"
@@ -67,7 +75,8 @@ def test_the_replica_has_its_card_and_its_limits() -> None:
     assert f"MemoryMax={300 * 2**20}\n" in said
     assert "CPUQuotaPerSecUSec=500ms\n" in said
     assert f"CUDA_VISIBLE_DEVICES={row['gpu_ids'][0]}" in said
-    assert re.findall(r"/dev/nvidia(\d)\b", said) == [str(index) for index in row["gpus"]]
+    files = device_files(NODE)
+    assert re.findall(r"/dev/nvidia\d\b", said) == [files[gpu] for gpu in row["gpu_ids"]]
 
 
 def test_the_same_tokens_come_over_tls_to_who_has_the_key_of_a_team() -> None:

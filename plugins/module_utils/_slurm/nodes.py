@@ -139,10 +139,11 @@ def cards_of(
         if row.get("vendor", NVIDIA) != NVIDIA or row.get("lost"):
             wrong.append(_left_out(row, name))
             continue
-        minor, sure = _minor(row, told)
+        minor = _minor(row, told)
+        if minor is None:
+            wrong.append(_nameless(name))
+            continue
         file = f"/dev/nvidia{minor}"
-        if not sure:
-            wrong.append(_guessed(name, file))
         if file not in told.get("devices", ()):
             wrong.append(_no_file(name, file))
             continue
@@ -162,12 +163,13 @@ def denied_of(cards: Sequence[Card], told: Mapping[str, Any]) -> tuple[str, ...]
     return tuple(sorted(rest, key=lambda file: (len(file), file)))
 
 
-def _minor(row: Mapping[str, Any], told: Mapping[str, Any]) -> tuple[int, bool]:
+def _minor(row: Mapping[str, Any], told: Mapping[str, Any]) -> int | None:
+    """What the driver's module tells in /proc, else what its library told."""
     known = told.get("minors") or {}
     for key in (bus_of(str(row.get("pci_bus_id") or "")), str(row.get("uuid") or "")):
         if key and key in known:
-            return int(known[key]), True
-    return int(row.get("index") or 0), False
+            return int(known[key])
+    return None if row.get("minor") is None else int(row["minor"])
 
 
 def _parts(
@@ -204,13 +206,13 @@ def _left_out(row: Mapping[str, Any], name: str) -> Wrong:
     )
 
 
-def _guessed(name: str, file: str) -> Wrong:
+def _nameless(name: str) -> Wrong:
     return Wrong(
         "gpu_minor",
         False,
-        f"the driver does not say which device file GPU {name} has; it is taken to be {file}",
-        "the minor number in /proc/driver/nvidia/gpus",
-        "look at nvidia-smi -q on the host whether its minor number is that of the file",
+        f"the driver does not say which device file GPU {name} has; jobs do not get it",
+        "the minor number of every GPU, in /proc/driver/nvidia/gpus or of the driver's library",
+        "look at the host whether nvidia-smi -q tells its Minor Number, or bring a newer driver",
     )
 
 

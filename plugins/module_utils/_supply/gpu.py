@@ -49,6 +49,8 @@ class MigInstance:
 class Gpu:
     """One card. None is unknown or not there, as listed in `unknown`.
 
+    ``index`` is its place in the driver's count, by the order of the bus. ``minor`` names its
+    device file, ``/dev/nvidia<minor>``, in the order in which the driver found the cards.
     ``memory_shared``: its memory is that of the host. ``memory_used_mib`` is without what the
     driver keeps (``memory_reserved_mib``) where that is known. ``lost``: it no longer answers.
     """
@@ -58,6 +60,7 @@ class Gpu:
     model: str | None
     uuid: str | None
     pci_bus_id: str | None
+    minor: int | None = None
     architecture: str | None = None
     memory_mib: float | None = None
     memory_used_mib: float | None = None
@@ -189,6 +192,7 @@ def _gpu(index: int, element: ElementTree.Element, driver: str | None) -> Gpu:
         model=model,
         uuid=row.text("uuid"),
         pci_bus_id=row.text("pci/pci_bus_id") or element.get("id"),
+        minor=row.whole("minor", "minor_number"),
         architecture=row.text("product_architecture"),
         memory_mib=memory,
         memory_used_mib=row.number("memory_used_mib", "fb_memory_usage/used"),

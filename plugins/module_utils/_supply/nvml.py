@@ -334,6 +334,7 @@ def _gpu(library: Any, index: int, handle: ctypes.c_void_p, driver: str | None) 
         model=model,
         uuid=device.text("uuid", "nvmlDeviceGetUUID"),
         pci_bus_id=device.bus_id(),
+        minor=device.whole("minor", "nvmlDeviceGetMinorNumber"),
         architecture=ARCHITECTURES.get(architecture) if architecture is not None else None,
         memory_mib=memory.total // 2**20 if memory else None,
         memory_used_mib=memory.used // 2**20 if memory else None,

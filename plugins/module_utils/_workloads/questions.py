@@ -34,6 +34,11 @@ def _version(text: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (3, 13)
 
 
+def _minor(row: More) -> int | None:
+    """The number in the name of a card's device file. Its place in the count is another one."""
+    return None if row.get("minor") is None else int(row["minor"])
+
+
 def host_of(name: str, facts: More, instances: More) -> Host:
     """A host by its measured facts; what was not measured is taken to be in order."""
     gpus = [row for row in (facts.get("gpus") or {}).get("gpus") or [] if row.get("uuid")]
@@ -41,7 +46,7 @@ def host_of(name: str, facts: More, instances: More) -> Host:
         name=name,
         python=_version(str((facts.get("python") or {}).get("version") or "")),
         machine=str((facts.get("kernel") or {}).get("architecture") or "x86_64"),
-        gpus={row["uuid"]: int(row["index"]) for row in gpus},
+        gpus={row["uuid"]: _minor(row) for row in gpus},
         gpu_mib={row["uuid"]: float(row.get("memory_mib") or 0.0) for row in gpus},
         mig={
             (gpu, int(first)): str(name_of_instance)

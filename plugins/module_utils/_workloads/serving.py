@@ -38,14 +38,15 @@ class Refused(Exception):
 class Host:
     """What of a host decides whether an engine runs there.
 
-    ``gpus`` are the numbers of its GPUs by the driver's name (UUID), ``gpu_mib`` their memory,
-    ``mig`` the names of MIG instances by GPU and first slice.
+    ``gpus`` are the minor numbers of its GPUs, which name their device files, by the driver's name
+    (UUID); None where the driver does not tell. ``gpu_mib`` is their memory, ``mig`` the names of
+    MIG instances by GPU and first slice.
     """
 
     name: str
     python: tuple[int, int] = (3, 13)
     machine: str = "x86_64"
-    gpus: Mapping[str, int] = field(default_factory=dict)
+    gpus: Mapping[str, int | None] = field(default_factory=dict)
     gpu_mib: Mapping[str, float] = field(default_factory=dict)
     mig: Mapping[tuple[str, int], str] = field(default_factory=dict)
 
@@ -161,6 +162,13 @@ def devices(one: Placed, host: Host) -> list[str]:
         raise Refused(
             f"{one.host}: {one.workload} is planned on GPU {unknown[0]}, which the host does not "
             "have now; assess the site again, or mend the card"
+        )
+    nameless = [gpu for gpu in one.gpu_ids if host.gpus[gpu] is None]
+    if nameless:
+        raise Refused(
+            f"{one.host}: {one.workload} is planned on GPU {nameless[0]}, and the driver does not "
+            "say which device file it has; look there whether nvidia-smi -q tells its Minor Number,"
+            " or bring a newer driver (role gpu_driver)"
         )
     cards = [f"/dev/nvidia{host.gpus[gpu]} rw" for gpu in one.gpu_ids]
     more = ["char-nvidia-caps rw"] if one.profile else []

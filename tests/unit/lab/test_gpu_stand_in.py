@@ -70,7 +70,7 @@ def test_the_library_answers_what_was_recorded(
     stand_in.main(["smi", "-q", "-x"])
     shown = parse_nvidia_smi(capsys.readouterr().out)
     recorded = parse_nvidia_smi(recording.read_text("utf-8"))
-    first = dataclasses.replace(recorded.gpus[0], index=0)
+    first = dataclasses.replace(recorded.gpus[0], index=0, minor=0)
     assert [facts(gpu) for gpu in told.gpus] == [facts(first)]
     assert shown.gpus == (first,)
     assert (told.driver_version, told.cuda_version) == (
@@ -85,6 +85,7 @@ def test_two_cards_of_one_recording_are_two_cards(library: Any, place: Path) -> 
     assert one.model == other.model
     assert one.uuid != other.uuid
     assert one.pci_bus_id != other.pci_bus_id
+    assert [(card.index, card.minor) for card in (one, other)] == [(0, 1), (1, 0)]
 
 
 def test_hosts_have_different_cards() -> None:

@@ -110,6 +110,26 @@ def test_gpus_have_the_file_that_the_driver_names_and_not_their_place_in_the_cou
     assert [gpu["uuid"] for gpu in plan["nodes"]["gpu1"]["gpus"]] == ["GPU-3", "GPU-2", "GPU-1"]
 
 
+def test_a_gpu_has_the_file_that_the_library_tells_where_proc_tells_none() -> None:
+    cards = [card(index, minor=3 - index) for index in range(4)]
+    rows = asked()
+    rows["facts"]["gpu1"] = facts("gpu1", cards)
+    owners = {"gpu1": {"GPU-0": "serving", "GPU-2": "serving"}}
+    plan = answer({**rows, "owners": owners})
+    assert plan["findings"] == []
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=gpu").endswith("/dev/nvidia0,/dev/nvidia2")
+    denied = line(plan["gres_conf"], "NodeName=gpu1 Name=served")
+    assert denied.endswith(" File=/dev/nvidia1,/dev/nvidia3")
+
+
+def test_a_gpu_whose_file_nobody_tells_is_denied_to_jobs_and_not_guessed() -> None:
+    rows = asked()
+    rows["facts"]["gpu1"] = facts("gpu1", [card(0, minor=1), card(1)])
+    plan = answer(rows)
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=gpu").endswith(" File=/dev/nvidia1")
+    assert line(plan["gres_conf"], "NodeName=gpu1 Name=served").endswith(" File=/dev/nvidia0")
+
+
 def test_a_gpu_that_serves_is_known_as_what_no_job_may_have() -> None:
     plan = answer(asked(owners={"gpu1": {f"GPU-{index}": "serving" for index in range(4)}}))
     assert "Name=gpu " not in plan["gres_conf"]
@@ -178,7 +198,7 @@ def test_mig_instances_are_given_one_by_one_with_every_file() -> None:
 @pytest.mark.parametrize(
     ("change", "check", "severity", "words"),
     [
-        ({"minors": {}}, "gpu_minor", "warn", "it is taken to be /dev/nvidia0"),
+        ({"minors": {}}, "gpu_minor", "warn", "file GPU GPU-0 has; jobs do not get it"),
         ({"devices": []}, "gpu_device", "warn", "has no device file (/dev/nvidia3)"),
         ({"hostname": "gpu2"}, "hostname", "fail", "gpu1 and gpu2 have the same host name, gpu2"),
         ({"cgroup": {"version": "v1"}}, "cgroup", "fail", "has no cgroups that Slurm can use"),

@@ -63,6 +63,14 @@ def test_every_recorded_card_is_understood(
     assert (gpu.pcie_width_now, gpu.pcie_width_max, gpu.ecc_mode) == (width, widest, ecc)
 
 
+@pytest.mark.parametrize(("name", "minor"), [("a100-sxm4-v12", 1), ("tesla-t4", 0)])
+def test_a_card_tells_the_number_of_its_device_file_beside_its_place_in_the_count(
+    name: str, minor: int
+) -> None:
+    gpu = recorded(name).gpus[0]
+    assert (gpu.index, gpu.minor) == (0, minor)
+
+
 def test_mig_instances_are_listed_with_their_memory() -> None:
     gpu = recorded("a100-sxm4-v12").gpus[0]
     assert gpu.mig_mode == "Enabled"

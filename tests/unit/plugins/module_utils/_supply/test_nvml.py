@@ -38,6 +38,7 @@ int nvmlDeviceGetCount_v2(unsigned *n) { *n = 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, dev *d) { *d = (dev)1; return i == 0 ? 0 : 15; }
 int nvmlDeviceGetName(dev d, char *s, unsigned n) { strncpy(s, NAME, n); return 0; }
 int nvmlDeviceGetUUID(dev d, char *s, unsigned n) { strncpy(s, UUID, n); return 0; }
+int nvmlDeviceGetMinorNumber(dev d, unsigned *v) { *v = MINOR; return NAMELESS; }
 int nvmlDeviceGetPciInfo_v3(dev d, pci *p) { strcpy(p->bus, BUS); return 0; }
 int nvmlDeviceGetMemoryInfo(dev d, memory *m) {
   unsigned long long mib = 1048576ULL;
@@ -116,6 +117,8 @@ def library(folder: Path, start: int = 0, **more: int) -> ctypes.CDLL:
         "MODE": 0,
         "DRAWING": 0,
         "LOST": 0,
+        "MINOR": gpu.minor,
+        "NAMELESS": 0,
         **more,
     }
     source, target = folder / "nvml.c", folder / "libnvml.so"
@@ -168,6 +171,12 @@ def test_what_a_card_does_not_support_is_unknown_with_the_drivers_reason(tmp_pat
     gpu = nvml.read_nvml(library(tmp_path)).gpus[0]
     assert gpu.retired_pages_pending is None
     assert "retired_pages_pending: not supported by this card" in gpu.unknown
+
+
+def test_a_driver_without_device_files_tells_no_number_and_the_reason(tmp_path: Path) -> None:
+    gpu = nvml.read_nvml(library(tmp_path, NAMELESS=3)).gpus[0]
+    assert gpu.minor is None
+    assert "minor: not supported by this card" in gpu.unknown
 
 
 def test_a_lost_card_is_reported(tmp_path: Path) -> None:

@@ -134,6 +134,13 @@ def test_a_mig_instance_is_seen_by_its_own_name() -> None:
             HOST,
             "gpu1: chat is planned on GPU GPU-z, which the host does not have now; assess the",
         ),
+        (
+            replace(ONE, gpu_ids=("GPU-a",)),
+            WEIGHTS,
+            replace(HOST, gpus={"GPU-a": None}),
+            "gpu1: chat is planned on GPU GPU-a, and the driver does not say which device file it "
+            "has; look there whether nvidia-smi -q tells its Minor Number",
+        ),
     ],
 )
 def test_what_cannot_run_is_refused_in_a_sentence(
@@ -267,6 +274,16 @@ def test_a_unit_is_planned_once_its_release_is_there() -> None:
     (found,) = answer(WRITTEN, PLACEMENT, "units", "gpu1", {"releases": BROUGHT})
     assert found["name"] == "mlops-workload-chat-0"
     assert found["ready"] == "/health"
+
+
+def test_a_replica_opens_the_file_that_the_driver_names_and_not_its_place_in_the_count() -> None:
+    cards = [{"uuid": f"GPU-{at}", "index": at, "minor": 2 - at} for at in range(3)]
+    row = {"workload": "chat", "replica": 0, "gpus": [0], "gpu_ids": ["GPU-0"]}
+    more = {"releases": BROUGHT, "facts": {"gpus": {"gpus": cards}}}
+    written = [{**WRITTEN[0], "gpu": {"count": 1}}]
+    (found,) = answer(written, {"gpu1": [row]}, "units", "gpu1", more)
+    allowed = found["settings"]["Service"]["DeviceAllow"]
+    assert [one for one in allowed if one[len("/dev/nvidia")].isdigit()] == ["/dev/nvidia2 rw"]
 
 
 def test_an_engine_without_an_environment_is_refused() -> None:
