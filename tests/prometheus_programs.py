@@ -23,6 +23,7 @@ def program(name: str) -> str:
     CACHE.mkdir(parents=True, exist_ok=True)
     # One or the other has promtool, by release.
     own = {"prometheus-alertmanager": (name,), "vmagent": ("victoria-metrics",)}
+    own["prometheus-blackbox-exporter"] = (name,)
     packages = own.get(name, ("promtool", "prometheus"))
     for package in packages:
         subprocess.run(

@@ -9,11 +9,13 @@ import datetime
 import email
 import email.policy
 import http.server
+import importlib
 import ipaddress
 import json
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -35,6 +37,8 @@ from cryptography.x509.oid import NameOID
 from tests import prometheus_programs
 
 ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "roles" / "monitoring" / "files"))
+watch = importlib.import_module("mlops_alert_watch")
 PASSWORD, TOKEN = "correct horse", "hush-hush"
 DEADLINE = 30.0
 
@@ -45,8 +49,8 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def eventually(ready: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + DEADLINE
+def eventually(ready: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
+    deadline = time.monotonic() + seconds
     while not ready():
         assert time.monotonic() < deadline, f"{what} did not happen within {DEADLINE:.0f} s"
         time.sleep(0.1)
@@ -304,3 +308,25 @@ def test_the_watchdog_calls_its_heartbeat_and_nobody_else(
     assert alert_test.send(asked(url, email=1))[2] == []
     assert len(mailbox.mails) == 1
     assert {one["labels"]["alertname"] for one in hook.alerts("/beat")} == {"Watchdog"}
+
+
+def test_a_silent_prometheus_is_told_by_mail_and_ends_when_it_speaks(
+    start: Callable[..., str], mailbox: Mailbox, certificate: tuple[Path, Path]
+) -> None:
+    url = start(mail=mail_of(mailbox, certificate), password=PASSWORD)
+    manager, ask = alert_test.Alertmanager(url), watch.asker(url)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    later = now + watch.GRACE
+    assert not watch.look(ask, "ctl1", "https://gw", now)  # it has only just been started
+    manager.send({"labels": {"alertname": "Watchdog", "severity": "none"}})
+    assert not watch.look(ask, "ctl1", "https://gw", later)
+    ended = (now - datetime.timedelta(seconds=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    manager.send({"labels": {"alertname": "Watchdog", "severity": "none"}, "endsAt": ended})
+    assert watch.look(ask, "ctl1", "https://gw", later)
+    (alert,) = ask("alerts?filter=alertname%3DPrometheusDown")
+    assert alert["status"]["state"] == "active"
+    assert alert["receivers"] == [{"name": "site"}]
+    # After group_wait, as any other alert.
+    eventually(lambda: bool(mailbox.mails), "a mail", 90)
+    mail = email.message_from_bytes(mailbox.mails[0][0].content or b"", policy=email.policy.default)
+    assert "PrometheusDown ctl1" in mail["Subject"]

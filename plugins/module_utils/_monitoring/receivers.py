@@ -260,13 +260,18 @@ def configuration(
             {"name": SITE, **_receiver(given, mail, webhooks, directory)},
             {"name": BEAT, **({"webhook_configs": beat} if beat else {})},
         ],
-        # A host that does not answer explains why nothing on it does.
+        # A host that does not answer explains why nothing on it does, and so does its certificate.
         "inhibit_rules": [
             {
                 "source_matchers": ['alertname=~"HostUnreachable|HostNeverSeen"'],
                 "target_matchers": ['alertname=~"TargetDown|ServiceDown"'],
                 "equal": ["host"],
-            }
+            },
+            {
+                "source_matchers": ['alertname="CertificateExpired"'],
+                "target_matchers": ['alertname=~"HostUnreachable|TargetDown|ServiceDown"'],
+                "equal": ["host"],
+            },
         ],
     }
 
