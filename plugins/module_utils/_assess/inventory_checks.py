@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Union
@@ -159,8 +159,6 @@ def check_exclusive(inventory: Inventory) -> list[Finding]:
 
 def check_required(inventory: Inventory) -> list[Finding]:
     """Groups that have to have hosts, given how contracts are met."""
-    findings = []
-    size = {name: len(inventory.groups.get(name, ())) for name in inventory.platform}
     if not inventory.hosts:
         return [
             _fail(
@@ -171,95 +169,89 @@ def check_required(inventory: Inventory) -> list[Finding]:
                 "name the inventory with: -i inventories/NAME",
             )
         ]
-    if not size["control"]:
-        findings.append(
-            _fail(
-                "required_group",
-                SITE,
-                "the group control has no host",
-                "one host in control",
-                "put the host of the control plane into the group control",
-            )
+    return [
+        *_check_control(inventory.groups.get("control", ())),
+        *_check_mode(inventory, "metadata_db", "metadata_db_host"),
+        *_check_mode(inventory, "object_store", "object_store_endpoint"),
+        *_check_edge(inventory.groups.get("edge", ())),
+        *_check_profile(inventory.values.get("mlops_profile")),
+    ]
+
+
+def _check_control(hosts: Sequence[str]) -> Iterator[Finding]:
+    if not hosts:
+        yield _fail(
+            "required_group",
+            SITE,
+            "the group control has no host",
+            "one host in control",
+            "put the host of the control plane into the group control",
         )
-    if size["control"] > 1:
-        findings.append(
-            _fail(
-                "control_hosts",
-                SITE,
-                f"the group control has {size['control']} hosts: "
-                f"{', '.join(inventory.groups['control'])}",
-                "one host, as the control plane is not replicated",
-                "leave one host in control; the others can serve metadata_db, object_store or gpu",
-            )
+    if len(hosts) > 1:
+        yield _fail(
+            "control_hosts",
+            SITE,
+            f"the group control has {len(hosts)} hosts: {', '.join(hosts)}",
+            "one host, as the control plane is not replicated",
+            "leave one host in control; the others can serve metadata_db, object_store or gpu",
         )
-    for role, endpoint in (
-        ("metadata_db", "metadata_db_host"),
-        ("object_store", "object_store_endpoint"),
-    ):
-        mode = inventory.values.get(f"{role}_mode") or "managed"
-        if mode not in ("managed", "existing"):
-            findings.append(
-                _fail(
-                    "mode",
-                    SITE,
-                    f"{role}_mode is {mode!r}",
-                    "managed or existing",
-                    f"mend {role}_mode",
-                )
-            )
-        elif mode == "managed" and not size[role]:
-            findings.append(
-                _fail(
-                    "required_group",
-                    SITE,
-                    f"the group {role} has no host while {role}_mode is managed",
-                    f"one host in {role}",
-                    f"put a host into {role}, or set {role}_mode: existing and {endpoint}",
-                )
-            )
-        elif mode == "existing" and not inventory.values.get(endpoint):
-            findings.append(
-                _fail(
-                    "endpoint",
-                    SITE,
-                    f"{endpoint} is not set while {role}_mode is existing",
-                    "the address of the existing service",
-                    f"set {endpoint}",
-                )
-            )
-        elif mode == "existing" and size[role]:
-            findings.append(
-                _warn(
-                    "unused_group",
-                    SITE,
-                    f"the group {role} has hosts while {role}_mode is existing",
-                    "no host in it: nothing is installed there",
-                    f"empty the group, or set {role}_mode: managed",
-                )
-            )
-    if not size["edge"]:
-        findings.append(
-            _warn(
-                "no_edge",
-                SITE,
-                "the group edge has no host",
-                "at least one device that serves models",
-                "put devices into ring_canary, ring_early or ring_fleet",
-            )
+
+
+def _check_mode(inventory: Inventory, role: str, endpoint: str) -> Iterator[Finding]:
+    """Whether what the mode of a service needs is there: hosts of its own, or an address."""
+    mode = inventory.values.get(f"{role}_mode") or "managed"
+    hosts = inventory.groups.get(role, ())
+    if mode not in ("managed", "existing"):
+        yield _fail(
+            "mode", SITE, f"{role}_mode is {mode!r}", "managed or existing", f"mend {role}_mode"
         )
-    profile = inventory.values.get("mlops_profile")
+    elif mode == "managed" and not hosts:
+        yield _fail(
+            "required_group",
+            SITE,
+            f"the group {role} has no host while {role}_mode is managed",
+            f"one host in {role}",
+            f"put a host into {role}, or set {role}_mode: existing and {endpoint}",
+        )
+    elif mode == "existing" and not inventory.values.get(endpoint):
+        yield _fail(
+            "endpoint",
+            SITE,
+            f"{endpoint} is not set while {role}_mode is existing",
+            "the address of the existing service",
+            f"set {endpoint}",
+        )
+    elif mode == "existing" and hosts:
+        yield _warn(
+            "unused_group",
+            SITE,
+            f"the group {role} has hosts while {role}_mode is existing",
+            "no host in it: nothing is installed there",
+            f"empty the group, or set {role}_mode: managed",
+        )
+
+
+def _check_edge(hosts: Sequence[str]) -> Iterator[Finding]:
+    if not hosts:
+        yield _warn(
+            "no_edge",
+            SITE,
+            "the group edge has no host",
+            "at least one device that serves models",
+            "put devices into ring_canary, ring_early or ring_fleet",
+        )
+
+
+def _check_profile(profile: object) -> Iterator[Finding]:
     if profile is not None and profile not in PROFILES:
         hint = did_you_mean(str(profile), PROFILES, 0.5)
-        findings.append(
-            _fail(
-                "profile",
-                SITE,
-                f"mlops_profile is {profile!r}" + (f" ({hint})" if hint else ""),
-                f"one of {', '.join(PROFILES)}",
-                "mend mlops_profile",
-            )
+        yield _fail(
+            "profile",
+            SITE,
+            f"mlops_profile is {profile!r}" + (f" ({hint})" if hint else ""),
+            f"one of {', '.join(PROFILES)}",
+            "mend mlops_profile",
         )
-    return findings
 
 
 def parse_networks(value: object) -> tuple[dict[str, Network], list[Finding]]:

@@ -77,34 +77,51 @@ def plan(identity: Identity, known: Known, wanted: Wanted) -> tuple[Order, ...]:
             f"The monitor that answers belongs to the cluster {known.fsid}, wanted "
             f"{identity.fsid}; stop the other monitor, this host has one cluster only."
         )
-    orders = []
+    return (
+        *_plan_accounts(identity, known),
+        *_plan_disks(identity, known),
+        *_plan_settings(known, wanted),
+        *_plan_modules(known, wanted),
+        *_plan_pools(known, wanted),
+    )
+
+
+def _plan_accounts(identity: Identity, known: Known) -> Iterator[Order]:
     for entity in identity.keys:
         # The monitor's own key is not among the accounts.
         if entity == "mon.":
             continue
         if known.accounts.get(entity) != (identity.keys[entity], caps_of(entity)):
             text = f"tell the monitor the key of {entity}"
-            orders.append(Order(text, {"prefix": "auth import"}, keyring(identity, entity)))
+            yield Order(text, {"prefix": "auth import"}, keyring(identity, entity))
+
+
+def _plan_disks(identity: Identity, known: Known) -> Iterator[Order]:
     for number, uuid in sorted(identity.disks.items()):
         held = known.disks.get(number)
         if held is None:
             command = {"prefix": "osd new", "uuid": uuid, "id": number}
-            orders.append(Order(f"register osd.{number}", command))
+            yield Order(f"register osd.{number}", command)
         elif held != uuid:
             raise CephError(
                 f"The cluster knows osd.{number} as {held}, its disk on this host is {uuid}; "
                 "give the new disk in object_store_osds an id that was never used."
             )
+
+
+def _plan_settings(known: Known, wanted: Wanted) -> Iterator[Order]:
     for (who, name), value in wanted.settings.items():
         if known.settings.get((who, name)) != value:
             # A module's options are unknown until the module runs: force.
             command = {"prefix": "config set", "who": who, "name": name, "value": value}
-            orders.append(Order(f"set {name} to {value}", {**command, "force": True}))
+            yield Order(f"set {name} to {value}", {**command, "force": True})
+
+
+def _plan_modules(known: Known, wanted: Wanted) -> Iterator[Order]:
     for name in wanted.modules:
         if name not in known.modules:
             command = {"prefix": "mgr module enable", "module": name}
-            orders.append(Order(f"enable the manager's module {name}", command))
-    return (*orders, *_plan_pools(known, wanted))
+            yield Order(f"enable the manager's module {name}", command)
 
 
 def _plan_pools(known: Known, wanted: Wanted) -> Iterator[Order]:

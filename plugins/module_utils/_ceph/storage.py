@@ -49,6 +49,16 @@ def keyrings_of(identity: Identity) -> dict[str, str]:
 
 def refuse(identity: Identity | None, present: Present, disks: Sequence[Disk], root: str) -> None:
     """What can not be mended by making something: say so before anything is changed."""
+    _refuse_repeated(disks)
+    if identity is None:
+        _refuse_unknown(present, root)
+        return
+    _refuse_lost(identity, present, root)
+    _refuse_dropped(identity, present, disks, root)
+    _refuse_resized(present, disks)
+
+
+def _refuse_repeated(disks: Sequence[Disk]) -> None:
     numbers = [disk.id for disk in disks]
     for number in numbers:
         if numbers.count(number) > 1:
@@ -57,27 +67,38 @@ def refuse(identity: Identity | None, present: Present, disks: Sequence[Disk], r
     for device in devices:
         if devices.count(device) > 1:
             raise CephError(f"object_store_osds names {device} twice; one OSD needs a whole disk.")
-    if identity is None:
-        made = [name for name in sorted(present.entries) if name == MON or name.startswith("osd-")]
-        made = [name for name in made if not name.endswith(".new")]
-        if made:
-            raise CephError(
-                f"{root} holds {', '.join(made)} but no {IDENTITY}, so the keys of that cluster "
-                f"are not known; restore {root}/{IDENTITY}, or move {root} away."
-            )
-        return
+
+
+def _refuse_unknown(present: Present, root: str) -> None:
+    """Data of a cluster whose keys are not here."""
+    made = [name for name in sorted(present.entries) if name == MON or name.startswith("osd-")]
+    made = [name for name in made if not name.endswith(".new")]
+    if made:
+        raise CephError(
+            f"{root} holds {', '.join(made)} but no {IDENTITY}, so the keys of that cluster "
+            f"are not known; restore {root}/{IDENTITY}, or move {root} away."
+        )
+
+
+def _refuse_lost(identity: Identity, present: Present, root: str) -> None:
     for name in sorted(identity.made - present.entries):
         raise CephError(
             f"{root}/{name} is gone although the cluster was made with it; restore it from a "
             "backup, the platform does not replace data by an empty disk."
         )
-    dropped = sorted(set(identity.disks) - set(numbers))
+
+
+def _refuse_dropped(identity: Identity, present: Present, disks: Sequence[Disk], root: str) -> None:
+    dropped = sorted(set(identity.disks) - {disk.id for disk in disks})
     kept = [number for number in dropped if disk_directory(number) in present.entries]
     if kept:
         raise CephError(
             f"{root} holds osd.{kept[0]}, which object_store_osds no longer names; a disk with "
             "data is not taken out by this role: add it again, or drain and purge it with ceph."
         )
+
+
+def _refuse_resized(present: Present, disks: Sequence[Disk]) -> None:
     for disk in disks:
         size = present.sizes.get(disk.id)
         if size is not None and not disk.device and size != disk.size:

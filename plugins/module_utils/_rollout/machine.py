@@ -521,10 +521,10 @@ def _end(state: State) -> Any:
     }
 
 
-def _catching(state: State, now: float) -> Any:
-    """Devices that come late take the committed release one by one, by their own gates."""
+def _lost_while_catching(state: State, now: float) -> dict[str, str]:
+    """Devices that are given up, by name, and why."""
     limits = state.planned().limits
-    gone = {}
+    gone: dict[str, str] = {}
     for step in (STAGE, ACTIVATE, COMMIT):
         told = _told(state, step)
         gone.update(_given_up(state, told, step, now))
@@ -536,6 +536,12 @@ def _catching(state: State, now: float) -> Any:
     for name in active(state):
         if state.hosts[name].unjudged and not state.hosts[name].committed:
             gone[name] = f"{state.hosts[name].unjudged} It goes back by itself."
+    return gone
+
+
+def _catching(state: State, now: float) -> Any:
+    """Devices that come late take the committed release one by one, by their own gates."""
+    gone = _lost_while_catching(state, now)
     if gone:
         return j.DEFERRED, {"hosts": gone}
     batch = _batch(state, [host for host in active(state) if not state.hosts[host].step])

@@ -136,14 +136,9 @@ def decide(
     if by_site:
         identity, hosts = next(iter(by_site.items()))
         adopts = any(carried[host].adopts for host in hosts) or bool(before)
-        if wanted and wanted != identity:
-            return Decision(identity, adopts, (_not_wanted(identity, hosts, wanted),))
-        found = f"{some(hosts)} {'belong' if len(hosts) > 1 else 'belongs'} to this site"
-        return Decision(identity, adopts, (_passed(f"{found} ({identity[:8]})"),))
+        return _answered(identity, hosts, adopts, wanted)
     if wanted:
-        if not IDENTITY.fullmatch(wanted):
-            return Decision("", False, (_no_identity(wanted),))
-        return Decision(wanted, bool(before), (_passed(f"mlops_site_id is {wanted}"),))
+        return _asked_for(wanted, bool(before))
     same = [host for host, place in elsewhere.items() if remembered.addresses.get(host) == place]
     if remembered.identity and same:
         adopts = remembered.adopts or bool(before)
@@ -154,6 +149,21 @@ def decide(
         found = f"{some(before)} made before sites had an identity, which is given now"
         return Decision(make(), True, (_passed(found),))
     return Decision(make(), False, (_passed("a new site"),))
+
+
+def _answered(identity: str, hosts: Sequence[str], adopts: bool, wanted: str) -> Decision:
+    """The site that hosts say they belong to."""
+    if wanted and wanted != identity:
+        return Decision(identity, adopts, (_not_wanted(identity, hosts, wanted),))
+    found = f"{some(hosts)} {'belong' if len(hosts) > 1 else 'belongs'} to this site"
+    return Decision(identity, adopts, (_passed(f"{found} ({identity[:8]})"),))
+
+
+def _asked_for(wanted: str, adopts: bool) -> Decision:
+    """The site that the inventory asks for, where no host says anything."""
+    if not IDENTITY.fullmatch(wanted):
+        return Decision("", False, (_no_identity(wanted),))
+    return Decision(wanted, adopts, (_passed(f"mlops_site_id is {wanted}"),))
 
 
 def _passed(found: str) -> Finding:
@@ -228,6 +238,19 @@ class Kept:
         return self.rekeyed is True or (not isinstance(self.rekeyed, bool) and name in self.rekeyed)
 
 
+def _made_with(carried: Mapping[str, Carried]) -> tuple[dict[str, str], set[str], list[str]]:
+    """Fingerprints of the site's secrets, the names of all of them, and the hosts that say so."""
+    hosts = [host for host, said in carried.items() if said.fingerprints]
+    if hosts:
+        prints = {k: v for host in hosts for k, v in carried[host].fingerprints.items()}
+        return prints, set(prints), hosts
+    needs = {
+        host: {name for role in said.roles for name in BEFORE_FINGERPRINTS.get(role, ())}
+        for host, said in carried.items()
+    }
+    return {}, set().union(*needs.values()), [host for host, needed in needs.items() if needed]
+
+
 def check_secrets(
     identity: str,
     carried: Mapping[str, Carried],
@@ -239,18 +262,7 @@ def check_secrets(
 
     Of ``people`` those of now count: one who left, or whose password was renewed, has none.
     """
-    prints: dict[str, str] = {}
-    hosts: list[str] = []
-    for host, said in carried.items():
-        if said.fingerprints:
-            prints.update(said.fingerprints)
-            hosts.append(host)
-    wanted = set(prints)
-    if not prints:
-        for host, said in carried.items():
-            needed = {name for role in said.roles for name in BEFORE_FINGERPRINTS.get(role, ())}
-            wanted |= needed
-            hosts += [host] if needed else []
+    prints, wanted, hosts = _made_with(carried)
     if not own_authority:
         wanted.discard("trust_ca_key")
     wanted = {name for name in wanted if not name.startswith(SECRET) or name in people}

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -212,35 +212,52 @@ def _mlflow(request: Request) -> Event | None:
     if not found or request.method not in ("POST", "PATCH", "DELETE", "PUT"):
         return None
     call = found[1]
-    body = request.body
-    name, version = str(body.get("name", "")), str(body.get("version", ""))
-    run = str(body.get("run_id") or body.get("run_uuid") or "")
-    if call == "runs/create":
-        return Event(request.time, Actor(), "model.train", Thing("run"), details=_began(body))
-    if call == "runs/update":
-        return _ended(request, run, body)
-    if call in ("registered-models/create", "registered-models/delete"):
-        action = "model.create" if call.endswith("create") else "model.delete"
-        return Event(request.time, Actor(), action, Thing("model", name))
-    if call == "model-versions/create":
-        details = {"run_id": run}
-        return Event(request.time, Actor(), "model.register", Thing("model", name), details=details)
-    if call == "model-versions/delete":
-        return Event(request.time, Actor(), "model.delete", Thing("model", name, version))
-    if call == "model-versions/set-tag":
-        return _tagged(request, name, version, body)
-    if call == "registered-models/alias":
-        alias: dict[str, Any] = {"alias": str(body.get("alias", ""))}
-        if request.method == "DELETE":
-            alias["removed"] = True
-        return Event(
-            request.time, Actor(), "model.alias", Thing("model", name, version), details=alias
-        )
     if call.startswith("users/"):  # their bodies have passwords and are not logged
-        return Event(
-            request.time, Actor(), "account.change", Thing("account"), details={"call": call}
-        )
-    return None
+        account = Thing("account")
+        return Event(request.time, Actor(), "account.change", account, details={"call": call})
+    read = _CALLS.get(call)
+    return read(request) if read else None
+
+
+def _model(request: Request) -> Thing:
+    return Thing("model", str(request.body.get("name", "")))
+
+
+def _version(request: Request) -> Thing:
+    return replace(_model(request), version=str(request.body.get("version", "")))
+
+
+def _run(request: Request) -> str:
+    return str(request.body.get("run_id") or request.body.get("run_uuid") or "")
+
+
+def _created(request: Request) -> Event:
+    return Event(request.time, Actor(), "model.create", _model(request))
+
+
+def _deleted(request: Request) -> Event:
+    return Event(request.time, Actor(), "model.delete", _model(request))
+
+
+def _registered(request: Request) -> Event:
+    details = {"run_id": _run(request)}
+    return Event(request.time, Actor(), "model.register", _model(request), details=details)
+
+
+def _version_deleted(request: Request) -> Event:
+    return Event(request.time, Actor(), "model.delete", _version(request))
+
+
+def _aliased(request: Request) -> Event:
+    details: dict[str, Any] = {"alias": str(request.body.get("alias", ""))}
+    if request.method == "DELETE":
+        details["removed"] = True
+    return Event(request.time, Actor(), "model.alias", _version(request), details=details)
+
+
+def _begun(request: Request) -> Event:
+    details = _began(request.body)
+    return Event(request.time, Actor(), "model.train", Thing("run"), details=details)
 
 
 def _began(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,8 +277,8 @@ def _began(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in told.items() if value}
 
 
-def _ended(request: Request, run: str, body: Mapping[str, Any]) -> Event | None:
-    status = str(body.get("status", ""))
+def _ended(request: Request) -> Event | None:
+    run, status = _run(request), str(request.body.get("status", ""))
     if status not in ("FINISHED", "FAILED", "KILLED", "3", "4", "5"):
         return None
     outcome = SUCCESS if status in ("FINISHED", "3") else FAILURE
@@ -271,8 +288,20 @@ def _ended(request: Request, run: str, body: Mapping[str, Any]) -> Event | None:
     )
 
 
-def _tagged(request: Request, name: str, version: str, body: Mapping[str, Any]) -> Event | None:
-    if body.get("key") != "mlops.release_digest":
+def _tagged(request: Request) -> Event | None:
+    if request.body.get("key") != "mlops.release_digest":
         return None
-    thing = Thing("model", name, version, str(body.get("value", "")))
+    thing = replace(_version(request), digest=str(request.body.get("value", "")))
     return Event(request.time, Actor(), "model.tag", thing)
+
+
+_CALLS: Mapping[str, Callable[[Request], Event | None]] = {
+    "runs/create": _begun,
+    "runs/update": _ended,
+    "registered-models/create": _created,
+    "registered-models/delete": _deleted,
+    "registered-models/alias": _aliased,
+    "model-versions/create": _registered,
+    "model-versions/delete": _version_deleted,
+    "model-versions/set-tag": _tagged,
+}

@@ -198,6 +198,20 @@ def shape_of(facts: Mapping[str, Any]) -> str:
     )
 
 
+def _equals(
+    results: Mapping[str, Any], shapes: Mapping[str, str]
+) -> dict[tuple[str, str, str], dict[str, float]]:
+    """Values by host, for each section, way of measuring and shape: those may be compared."""
+    groups: dict[tuple[str, str, str], dict[str, float]] = {}
+    for host in sorted(results):
+        for metric in METRICS:
+            value, way = _value(host, results[host], metric)
+            if value is not None:
+                key = (metric.section, way, shapes.get(host, host))
+                groups.setdefault(key, {})[host] = value
+    return groups
+
+
 def compare(
     results: Mapping[str, Any],
     shapes: Mapping[str, str],
@@ -212,17 +226,10 @@ def compare(
     """
     findings: list[Finding] = []
     alone: dict[str, list[str]] = {}
-    groups: dict[tuple[str, str, str], dict[str, float]] = {}
-    for host in sorted(results):
-        for metric in METRICS:
-            value, way = _value(host, results[host], metric)
-            if value is not None:
-                key = (metric.section, way, shapes.get(host, host))
-                groups.setdefault(key, {})[host] = value
     units = {metric.section: metric for metric in METRICS}
     compared: dict[str, int] = {}
     slow: set[str] = set()
-    for (section, _way, _shape), values in sorted(groups.items()):
+    for (section, _way, _shape), values in sorted(_equals(results, shapes).items()):
         metric = units[section]
         if len(values) < 2:
             alone.setdefault(next(iter(values)), []).append(metric.label)
@@ -230,11 +237,8 @@ def compare(
         middle = statistics.median(values.values())
         for host, value in sorted(values.items()):
             compared[host] = compared.get(host, 0) + 1
-            if metric.more_is_better:
-                limit, bad = share * middle, value < share * middle
-            else:
-                limit, bad = middle / share, value > middle / share
-            if bad:
+            limit = share * middle if metric.more_is_better else middle / share
+            if value < limit if metric.more_is_better else value > limit:
                 slow.add(host)
                 findings.append(_slow(host, metric, value, limit, middle, len(values), share))
     for host in sorted(results):
