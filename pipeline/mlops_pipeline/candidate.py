@@ -103,6 +103,16 @@ def check_digest(text: str) -> str:
     return text
 
 
+def check_size(size: int, most_mib: int) -> None:
+    """Refuse what devices do not plan disk for."""
+    if size > most_mib * 2**20:
+        raise PipelineError(
+            f"The release has {size / 2**20:.1f} MiB, more than the {most_mib} MiB that devices "
+            "keep room for. Raise model_serving_release_max_mib for the devices and "
+            "release_max_mib in the part limits of this configuration, or shrink the model."
+        )
+
+
 def check_name(name: str) -> str:
     """Return the name of a model, or refuse what cannot name a repository."""
     if len(name) > 63 or not _MODEL.fullmatch(name):
@@ -196,9 +206,9 @@ def check_externals(folder: Path, model: Description) -> None:
     for each in model.externals:
         if not _FILE.fullmatch(each.location) or each.location in (*KNOWN, MANIFEST_FILE):
             raise PipelineError(
-                f"The tensor {each.tensor!r} wants its numbers from {each.location!r}, which is no "
-                "plain name of a file beside the model. Save the model with its weights in one "
-                "file beside it (onnx.save_model with location='weights.data')."
+                f"The tensor {each.tensor!r} wants its numbers from {each.location[:80]!r}, "
+                "which is no plain name of a file beside the model. Save the model with its "
+                "weights in one file beside it (onnx.save_model with location='weights.data')."
             )
         path = folder / each.location
         if path.is_symlink() or not path.is_file():
@@ -243,13 +253,18 @@ def read_candidate(folder: Path) -> Candidate:
     return Candidate(folder, files, model)
 
 
-def freeze(source: Path, target: Path) -> Candidate:
-    """Copy a candidate to a folder of our own, where nobody changes it between two looks."""
+def freeze(source: Path, target: Path, most_mib: int | None = None) -> Candidate:
+    """Copy a candidate to a folder of our own, where nobody changes it between two looks.
+
+    Nothing is copied of one that has more than ``most_mib``.
+    """
     source = find_folder(source)
     target.mkdir()
     target.chmod(0o755)
     try:
         names = sorted(os.listdir(source))  # noqa: PTH208
+        if most_mib is not None:
+            check_size(sum((source / name).lstat().st_size for name in names), most_mib)
         for name in names[: MAX_FILES + 1]:
             copy_plain(source / name, target / name)
     except OSError as error:
@@ -277,10 +292,17 @@ def assemble(
     golden: Mapping[str, Any],
     config: Mapping[str, Any],
     profile: Path | None = None,
+    most_mib: int | None = None,
 ) -> Candidate:
-    """Make a candidate of an ONNX file, its external data, its golden answers and its settings."""
+    """Make a candidate of an ONNX file, its external data, its golden answers and its settings.
+
+    Nothing is copied of a model that has more than ``most_mib``.
+    """
     description = describe(model)
     check_externals(model.parent, description)
+    if most_mib is not None:
+        files = [model, *(model.parent / name for name in description.files)]
+        check_size(sum(each.stat().st_size for each in files), most_mib)
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     copy_plain(model, folder / MODEL_FILE)

@@ -52,13 +52,13 @@ def fetched(
     if run_id or has_registry(config):
         with timings.measure("load libraries"):
             mlflow = tracking.connect(config)
+    most = Limits.of(config.options).release_max_mib
     with workplace() as place:
         with timings.measure("read the model"):
             if package is not None:
-                candidate = freeze(package, place / RELEASE_FOLDER)
+                candidate = freeze(package, place / RELEASE_FOLDER, most)
                 candidate.require(digest, str(package))
             else:
-                most = Limits.of(config.options).release_max_mib
                 candidate = download(mlflow, run_id, place, most)
                 candidate.require(digest, f"run {run_id}")
         yield candidate, mlflow

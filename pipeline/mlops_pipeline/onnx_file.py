@@ -19,6 +19,9 @@ from .errors import PipelineError
 
 MAX_DEPTH = 40
 MAX_MESSAGES = 5_000_000
+# A model imports a handful of sets of operators and has some thousand tensors in other files.
+MAX_OPSETS = 100
+MAX_EXTERNALS = 100_000
 
 # Which fields of a message hold other messages in which a tensor may be found.
 INSIDE: Mapping[str, Mapping[int, str]] = {
@@ -146,6 +149,8 @@ class _Reader:
                 raise _Broken(f"the place of the tensor {name[:80]!r} is not a number") from None
             location = said.get("location", "")
             self.externals[location, reach] = External(name[:80], location, reach)
+            if len(self.externals) > MAX_EXTERNALS:
+                raise _Broken(f"more than {MAX_EXTERNALS} of its tensors lie in other files")
 
 
 def describe(path: Path) -> Description:
@@ -172,6 +177,8 @@ def describe(path: Path) -> Description:
                             elif part == 2:
                                 opset = other
                         opsets[domain] = opset
+                        if len(opsets) > MAX_OPSETS:
+                            raise _Broken(f"it imports more than {MAX_OPSETS} sets of operators")
                     elif number == 7:
                         graphs += 1
                 reader.walk("model", 0, size, 0)

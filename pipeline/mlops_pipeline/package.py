@@ -114,7 +114,8 @@ def run(config: Config | None, timings: Timings, order: Order) -> dict[str, Any]
             found = source.find(order.model, fetched, config, limits.release_max_mib)
         settings: dict[str, Any] = {"model_name": name, "tolerance": tolerance}
         with timings.measure("look at the model"):
-            draft = assemble(place / "draft", found.model, {}, settings)
+            most = limits.release_max_mib
+            draft = assemble(place / "draft", found.model, {}, settings, most_mib=most)
             progress(f"loading {draft.size / 2**20:.1f} MiB with the code of the model server")
             look = trial(draft, limits, latency=0)
         with timings.measure("answer the cases"):

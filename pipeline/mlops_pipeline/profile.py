@@ -83,7 +83,7 @@ def make(
 ) -> Mapping[str, Any]:
     """Ask the model for its answers to the rows; return the profile of both."""
     with workplace() as place:
-        draft: Candidate = assemble(place / "draft", model, {}, {})
+        draft: Candidate = assemble(place / "draft", model, {}, {}, most_mib=limits.release_max_mib)
         tried = trial(draft, limits, rows=rows, latency=0, profile=order_of(settings, rows))
     if not tried.profile:
         raise PipelineError("The model has answered the reference and no profile came of it.")

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .candidate import RELEASE_FOLDER, Candidate, freeze
+from .candidate import MAX_TEXT_BYTES, Candidate, check_size
 from .config import Section
 from .errors import PipelineError
 from .shared import ROOT
@@ -31,6 +31,8 @@ from .shared import ROOT
 SERVER = ROOT / "roles/model_serving/files"
 CHILD = ROOT / "pipeline/mlops_trial"
 ANSWER_MIB = 256
+# Golden answers are a text of that size at most; the rest is what is said of the model itself.
+MAX_LINE_BYTES = MAX_TEXT_BYTES + 2**20
 LATENCY_REQUESTS = 200
 
 
@@ -61,13 +63,7 @@ class Limits:
 
     def check_size(self, candidate: Candidate) -> None:
         """Refuse what devices do not plan disk for."""
-        if candidate.size > self.release_max_mib * 2**20:
-            raise PipelineError(
-                f"The release has {candidate.size / 2**20:.1f} MiB, more than the "
-                f"{self.release_max_mib} MiB that devices keep room for. Raise "
-                "model_serving_release_max_mib for the devices and release_max_mib in the part "
-                "limits of this configuration, or shrink the model."
-            )
+        check_size(candidate.size, self.release_max_mib)
 
 
 @dataclass(frozen=True)
@@ -112,16 +108,6 @@ def workplace() -> Iterator[Path]:
             (Path(place) / name).mkdir()
             (Path(place) / name).chmod(0o755)
         yield Path(place) / "in"
-
-
-@contextlib.contextmanager
-def frozen(source: Path, digest: str = "") -> Iterator[Candidate]:
-    """A copy of a candidate that nobody else can change, for as long as the block lasts."""
-    with workplace() as place:
-        candidate = freeze(source, place / RELEASE_FOLDER)
-        if digest:
-            candidate.require(digest, str(source))
-        yield candidate
 
 
 def passable(folder: Path) -> bool:
@@ -251,7 +237,13 @@ def ask(order: Mapping[str, Any], empty: Path, seconds: int) -> tuple[dict[str, 
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
         out.seek(0)
-        line = out.readline()
+        line = out.readline(MAX_LINE_BYTES)
+        if len(line) == MAX_LINE_BYTES:
+            raise PipelineError(
+                "What the model answers to its cases takes more than "
+                f"{MAX_TEXT_BYTES // 2**20} MiB, too much for golden answers to travel with a "
+                "release; give fewer or smaller cases, or export the model with smaller outputs."
+            )
         err.seek(0)
         said = err.read(65536).decode("utf-8", "replace")
         try:

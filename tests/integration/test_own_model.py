@@ -164,6 +164,45 @@ def test_a_model_that_does_not_end_is_ended(package: Package, models: Path, tmp_
     assert time.monotonic() - started < 40
 
 
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        ("poisoned", r"No Op registered for Nope\?\]0;title\?"),
+        ("renamed", r"The name of the tensor y\?\[2J has 5 characters, wanted at most 256"),
+    ],
+)
+def test_names_of_a_model_do_nothing_to_a_terminal(
+    kind: str, sentence: str, package: Package, models: Path, tmp_path: Path
+) -> None:
+    said = refusal(package, models, tmp_path, kind)
+    assert re.search(sentence, said)
+    assert said.isprintable()
+
+
+def test_answers_of_any_length_take_little_memory_here(
+    python: str, models: Path, tmp_path: Path
+) -> None:
+    arguments = ["package", "model.onnx", "--name", "m", "--accept-answers"]
+    arguments += ["--cases", "cases.json", "--out", str(tmp_path / "out")]
+    measured = (
+        "import resource, sys; from mlops_pipeline.__main__ import main; main(sys.argv[1:]); "
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+    )
+    peaks = {}
+    for kind in ("two_inputs", "talkative"):
+        done = subprocess.run(
+            [python, "-c", measured, *arguments],
+            cwd=models / kind,
+            env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        line, peaks[kind] = done.stdout.splitlines()[0], int(done.stdout.splitlines()[1])
+    assert "takes more than 16 MiB, too much for golden answers" in json.loads(line)["error"]
+    assert peaks["talkative"] < peaks["two_inputs"] + 300
+
+
 def test_a_model_larger_than_devices_plan_for_is_refused(
     package: Package, models: Path, tmp_path: Path
 ) -> None:

@@ -153,11 +153,46 @@ def test_a_link_beside_the_model_is_no_file_of_it(tmp_path: Path) -> None:
         assemble(tmp_path / "c", model, GOLDEN, {})
 
 
+@pytest.mark.parametrize("large", ["net.onnx", "w.data"])
+def test_nothing_is_copied_of_what_devices_have_no_room_for(large: str, tmp_path: Path) -> None:
+    data = onnx.model(onnx.initializer(onnx.external("w", "w.data")))
+    model = make(tmp_path / "from", data, w_data=b"1234")
+    if large == "w.data":
+        # Takes no room here, and would take it as a copy.
+        os.truncate(model.parent / large, 2**40)
+    else:
+        with model.open("ab") as stream:
+            stream.write(onnx.field(99, b"\0" * 2**20))
+    with pytest.raises(PipelineError, match="more than the 1 MiB that devices keep room for"):
+        assemble(tmp_path / "c", model, GOLDEN, {}, most_mib=1)
+    assert not (tmp_path / "c").exists()
+    (tmp_path / "handed").mkdir()
+    for name, written in (("model.onnx", model), ("w.data", model.parent / "w.data")):
+        written.rename(tmp_path / "handed" / name)
+    with pytest.raises(PipelineError, match="more than the 1 MiB that devices keep room for"):
+        freeze(tmp_path / "handed", tmp_path / "copy", most_mib=1)
+    assert list((tmp_path / "copy").iterdir()) == []
+
+
+def test_a_sentence_does_nothing_but_be_read() -> None:
+    said = str(PipelineError("no \x1b]0;title\x07 of\nthis\x85kind" + "!" * 9000))
+    assert said.startswith("no ?]0;title? of this kind!!")
+    assert len(said) == 4001
+
+
 def test_numbers_beyond_the_end_of_a_file_are_refused(tmp_path: Path) -> None:
     data = onnx.model(onnx.initializer(onnx.external("w", "w.data", 2, 4)))
     model = make(tmp_path / "from", data, w_data=b"1234")
     with pytest.raises(PipelineError, match=r"wants bytes up to 6 of w.data, which has 4"):
         assemble(tmp_path / "c", model, GOLDEN, {})
+
+
+def domain(number: int) -> bytes:
+    return onnx.field(8, onnx.field(1, f"d{number}") + onnx.field(2, 1))
+
+
+def weight_at(place: int) -> bytes:
+    return onnx.initializer(onnx.external("w", "w", place))
 
 
 def deep(levels: int) -> bytes:
@@ -179,6 +214,8 @@ def deep(levels: int) -> bytes:
         (onnx.field(1, 8), "it has no graph or no opset"),
         (deep(60), "nested deeper"),
         (onnx.model(onnx.initializer(onnx.external("w", "w", "x"))), "is not a number"),
+        (b"".join(map(domain, range(101))) + onnx.model(), "more than 100 sets of operators"),
+        (onnx.model(*(weight_at(place) for place in range(100_001))), "more than 100000 of its"),
     ],
 )
 def test_what_is_no_model_is_said(data: bytes, sentence: str, tmp_path: Path) -> None:

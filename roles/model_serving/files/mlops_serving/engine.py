@@ -23,6 +23,7 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 MODEL_FILE = "model.onnx"
 BYTES = "BYTES"
 CPU = "CPUExecutionProvider"
+LONGEST_NAME = 256
 KINDS: dict[str, tuple[str, Any]] = {
     "tensor(float16)": ("FP16", np.float16),
     "tensor(float)": ("FP32", np.float32),
@@ -83,6 +84,12 @@ def _why_not(kind: str) -> str:
 
 def describe(name: str, kind: str, shape: Sequence[Any]) -> Tensor:
     """Translate what ONNX Runtime says of an input or output, or say why it cannot be served."""
+    if len(name) > LONGEST_NAME or not name.isprintable():
+        shown = "".join(each if each.isprintable() else "?" for each in name[:40])
+        raise EngineError(
+            f"The name of the tensor {shown} has {len(name)} characters, wanted at most "
+            f"{LONGEST_NAME} that can be printed; export the model with plain names."
+        )
     if kind not in KINDS:
         raise EngineError(
             f"The tensor {name} is a {kind}, which this server does not serve: {_why_not(kind)}."
@@ -229,6 +236,8 @@ class Engine:
 def _short(error: Exception) -> str:
     """The first line of an error of ONNX Runtime, which can be thousands of characters long."""
     text = next(iter(str(error).strip().splitlines()), type(error).__name__)
+    # It quotes names of the model, which may be made to confuse whoever reads it.
+    text = "".join(each if each.isprintable() else "?" for each in text)
     return text if len(text) <= 400 else text[:400] + "…"
 
 
