@@ -53,10 +53,6 @@ ansible_facts:
           description: Minor numbers by PCI address and by UUID, as the driver tells them.
           type: dict
           returned: always
-        capabilities:
-          description: Minor numbers of what opens MIG instances.
-          type: dict
-          returned: always
         reach:
           description: Addresses of O(reach). Empty where it is not known here.
           type: list

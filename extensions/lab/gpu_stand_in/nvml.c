@@ -197,6 +197,31 @@ int nvmlDeviceGetIndex(void *handle, u32 *into) {
 }
 int nvmlDeviceGetGpuInstanceId(void *handle, u32 *into) { return one(handle, "gi", into); }
 int nvmlDeviceGetComputeInstanceId(void *handle, u32 *into) { return one(handle, "ci", into); }
+int nvmlDeviceGetGpuInstanceById(void *handle, u32 id, void **into) {
+    for (int instance = 0; instance < 8; instance++) {
+        void *found = handle_of(card_of(handle), instance);
+        u32 number = 0;
+        if (one(found, "gi", &number) == OK && number == id) {
+            *into = found;
+            return OK;
+        }
+    }
+    return NOT_FOUND;
+}
+struct gpu_instance {
+    void *card;
+    u32 id, profile, start, size;
+};
+int nvmlGpuInstanceGetInfo(void *handle, struct gpu_instance *into) {
+    u64 both[2];
+    int code = numbers_of(handle, "placement", both, 2);
+    if (code != OK) return code;
+    memset(into, 0, sizeof *into);
+    into->card = handle_of(card_of(handle), -1);
+    into->start = (u32)both[0];
+    into->size = (u32)both[1];
+    return one(handle, "gi", &into->id);
+}
 int nvmlDeviceGetMinorNumber(void *handle, u32 *into) { return one(handle, "minor", into); }
 int nvmlDeviceGetName(void *handle, char *into, u32 size) {
     return copy(handle, "name", into, size);

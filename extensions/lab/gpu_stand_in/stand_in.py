@@ -285,7 +285,9 @@ def _instance(card: Element, instance: Element) -> Iterator[tuple[str, object]]:
     yield "gi", said(instance, "gpu_instance_id")
     yield "ci", said(instance, "compute_instance_id")
     yield "uuid", mig_uuid(card, instance)
-    yield "name", said(card, "product_name")
+    profile, start = instance.get("profile"), instance.get("start")  # a recording has neither
+    yield "name", f"{said(card, 'product_name')}{f' MIG {profile}' if profile else ''}"
+    yield "placement", None if start is None else f"{start} {instance.get('size', '1')}"
     yield "memory", _memory(instance)
     yield "multiprocessors", said(instance, "device_attributes/shared/multiprocessor_count")
 
@@ -470,7 +472,8 @@ def listed(root: Element) -> str:
         if not _switch(card, "mig_mode/current_mig"):
             continue
         for at, instance in enumerate(card.findall("mig_devices/mig_device")):
-            lines.append(f"  MIG instance    Device {at:>2}: (UUID: {mig_uuid(card, instance)})")
+            named = f"MIG {instance.get('profile', 'instance')}".ljust(16)
+            lines.append(f"  {named}Device {at:>2}: (UUID: {mig_uuid(card, instance)})")
     return "\n".join(lines) + "\n"
 
 

@@ -147,7 +147,7 @@ def cards_of(
         if file not in told.get("devices", ()):
             wrong.append(_no_file(name, file))
             continue
-        for card in _parts(row, name, minor, told, wrong):
+        for card in _parts(row, name, minor, wrong):
             found.append((minor, card))
     found.sort(key=lambda one: one[0])
     return tuple(card for _minor_number, card in found), tuple(wrong)
@@ -172,22 +172,16 @@ def _minor(row: Mapping[str, Any], told: Mapping[str, Any]) -> int | None:
     return None if row.get("minor") is None else int(row["minor"])
 
 
-def _parts(
-    row: Mapping[str, Any], name: str, minor: int, told: Mapping[str, Any], wrong: list[Wrong]
-) -> list[Card]:
+def _parts(row: Mapping[str, Any], name: str, minor: int, wrong: list[Wrong]) -> list[Card]:
     """The card as a whole, or its MIG instances."""
     if str(row.get("mig_mode") or "").lower() != "enabled":
         return [Card(name, type_of(str(row.get("model") or "")), (f"/dev/nvidia{minor}",))]
     found = []
-    capabilities = told.get("capabilities") or {}
     for one in row.get("mig_instances") or ():
         gi, ci = one.get("gpu_instance_id"), one.get("compute_instance_id")
-        keys = (f"gpu{minor}/gi{gi}/access", f"gpu{minor}/gi{gi}/ci{ci}/access")
-        files = [
-            f"/dev/nvidia-caps/nvidia-cap{capabilities[key]}" for key in keys if key in capabilities
-        ]
-        if len(files) < len(keys):
-            wrong.append(_no_file(f"MIG instance {gi}/{ci} of {name}", "/proc/driver/nvidia-caps"))
+        files = one.get("files") or ()
+        if not files:
+            wrong.append(_no_file(f"MIG instance {gi}/{ci} of {name}", "/dev/nvidia-caps"))
             continue
         gib = round(float(one.get("memory_mib") or 0) / 1024)
         kind = f"{type_of(str(row.get('model') or ''))}.mig_{gib}gb"

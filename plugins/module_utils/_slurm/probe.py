@@ -14,7 +14,6 @@ from .nodes import bus_of
 from .texts import MARK
 
 PROC = "/proc/driver/nvidia/gpus"
-CAPABILITIES = "/proc/driver/nvidia-caps/mig-minors"
 CARD = re.compile(r"nvidia\d+")
 # What only a Slurm, or a munge, that somebody set up has.
 SIGNS = (
@@ -33,7 +32,6 @@ def probe(host: Host, ours: bool, hostname: str = "") -> dict[str, Any]:
         "cgroup": cgroup(host),
         "devices": [f"/dev/{name}" for name in host.names("/dev") if CARD.fullmatch(name)],
         "minors": minors(host),
-        "capabilities": capabilities(host.read(CAPABILITIES)),
         "foreign": [] if ours else foreign(host),
     }
 
@@ -66,12 +64,6 @@ def minors(host: Host) -> dict[str, int]:
             if said.get("GPU UUID"):
                 found[said["GPU UUID"]] = int(minor)
     return found
-
-
-def capabilities(text: str) -> dict[str, int]:
-    """``gpu0/gi1/access 12`` as the driver lists what opens MIG instances."""
-    pairs = (line.split() for line in text.splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdecimal()}
 
 
 def foreign(host: Host) -> list[str]:

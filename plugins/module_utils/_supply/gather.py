@@ -33,6 +33,7 @@ from .gpu import (
 )
 from .installed import ours, packages
 from .installed import platform as our_platform
+from .mig import with_files, with_lists
 from .running import listeners, main_processes, processes
 from .storage import filesystems, pools
 from .tree import Host
@@ -226,7 +227,7 @@ def gpus(host: Host, ask_driver: bool, memory_mib: float | None) -> GpuReport:
         report = from_pci(_pci_devices(host))
         for reason in reasons:
             host.note("gpus", reason)
-    return with_main_memory(report, memory_mib)
+    return with_files(with_main_memory(report, memory_mib), host)
 
 
 def _ask_driver(host: Host, reasons: list[str]) -> GpuReport | None:
@@ -245,14 +246,24 @@ def _ask_driver(host: Host, reasons: list[str]) -> GpuReport | None:
     if smi is None:
         return None
     try:
-        done = subprocess.run([smi, "-q", "-x"], capture_output=True, timeout=20, check=False)
-        if done.returncode == 0:
-            return parse_nvidia_smi(done.stdout.decode("utf-8", "replace"))
-        said = (done.stdout or done.stderr).decode("utf-8", "replace").strip()
-        reasons.append(f"nvidia-smi ended with {done.returncode}: {said[:200]}")
+        code, said = _smi(smi, "-q", "-x")
+        if code == 0:
+            report = parse_nvidia_smi(said)
+            if any(gpu.mig_instances for gpu in report.gpus):
+                lists = (_smi(smi, "-L")[1], _smi(smi, "mig", "-lgi")[1])
+                report = with_lists(report, *lists)
+            return report
+        reasons.append(f"nvidia-smi ended with {code}: {said.strip()[:200]}")
     except (OSError, subprocess.TimeoutExpired, GpuError) as error:
         reasons.append(str(error))
     return None
+
+
+def _smi(program: str, *words: str) -> tuple[int, str]:
+    """How the driver's program ended, and what it said."""
+    done = subprocess.run([program, *words], capture_output=True, timeout=20, check=False)
+    said = done.stdout if done.returncode == 0 else done.stdout or done.stderr
+    return done.returncode, said.decode("utf-8", "replace")
 
 
 def _pci_devices(host: Host) -> list[PciDevice]:

@@ -36,13 +36,21 @@ class GpuError(Exception):
 
 @dataclass(frozen=True)
 class MigInstance:
-    """One slice of a card that acts as a GPU."""
+    """One slice of a card that acts as a GPU.
+
+    ``start`` is the first of its slices of memory, ``files`` are those that have to be opened for
+    it besides that of its card; empty where one of them is missing.
+    """
 
     gpu_instance_id: int | None
     compute_instance_id: int | None
     memory_mib: float | None
     memory_used_mib: float | None
     multiprocessors: int | None
+    uuid: str | None = None
+    profile: str | None = None
+    start: int | None = None
+    files: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

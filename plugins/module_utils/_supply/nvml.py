@@ -10,6 +10,7 @@ those of NVML's C interface, whose version 1 structures never change.
 from __future__ import annotations
 
 import ctypes
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -53,6 +54,8 @@ FABRIC_ILLS = {
 }
 RECOVERY_FIELD = 230  # NVML_FI_DEV_GET_GPU_RECOVERY_ACTION
 RECOVERY_ACTIONS = {0: "None", 1: "Reset", 2: "Reboot", 3: "Drain P2P", 4: "Drain and Reset"}
+# NVIDIA A100-SXM4-80GB MIG 1g.10gb
+MIG_NAME = re.compile(r"\bMIG (\S+)$")
 ADDRESSING_MODES = {1: "HMM", 2: "ATS"}
 
 
@@ -132,6 +135,18 @@ class MigAttributes(ctypes.Structure):
         ("gpu_slices", ctypes.c_uint),
         ("compute_slices", ctypes.c_uint),
         ("memory_mib", ctypes.c_ulonglong),
+    ]
+
+
+class GpuInstance(ctypes.Structure):
+    """nvmlGpuInstanceInfo_t."""
+
+    _fields_ = [
+        ("device", ctypes.c_void_p),
+        ("id", ctypes.c_uint),
+        ("profile", ctypes.c_uint),
+        ("start", ctypes.c_uint),
+        ("size", ctypes.c_uint),
     ]
 
 
@@ -301,16 +316,33 @@ class _Device:
             known = instance._call(
                 "multiprocessors", "nvmlDeviceGetAttributes_v2", ctypes.byref(attributes)
             )
+            number = instance.whole("id", "nvmlDeviceGetGpuInstanceId")
+            named = MIG_NAME.search(instance.text("name", "nvmlDeviceGetName") or "")
             found.append(
                 MigInstance(
-                    gpu_instance_id=instance.whole("id", "nvmlDeviceGetGpuInstanceId"),
+                    gpu_instance_id=number,
                     compute_instance_id=instance.whole("id", "nvmlDeviceGetComputeInstanceId"),
                     memory_mib=memory.total // 2**20 if memory else None,
                     memory_used_mib=memory.used // 2**20 if memory else None,
                     multiprocessors=int(attributes.multiprocessors) if known else None,
+                    uuid=instance.text("uuid", "nvmlDeviceGetUUID"),
+                    profile=named[1] if named else None,
+                    start=None if number is None else self._start_of(number),
                 )
             )
         return tuple(found)
+
+    def _start_of(self, number: int) -> int | None:
+        """The first slice of memory of a GPU instance; the driver tells it to root alone."""
+        handle, told = ctypes.c_void_p(), GpuInstance()
+        if not self._ask(
+            "nvmlDeviceGetGpuInstanceById", ctypes.c_uint(number), ctypes.byref(handle)
+        ):
+            return None
+        call = getattr(self._library, "nvmlGpuInstanceGetInfo", None)
+        if call is None or call(handle, ctypes.byref(told)) != SUCCESS:
+            return None
+        return int(told.start)
 
 
 def _switch(value: int | None) -> str | None:

@@ -18,6 +18,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
     GpuReport,
     parse_nvidia_smi,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.mig import with_lists
 from gpu_stand_in import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -62,6 +63,14 @@ def facts(gpu: Gpu) -> dict[str, Any]:
     }
 
 
+def listed_apart(gpu: Gpu) -> Gpu:
+    """Without what the XML leaves out of instances."""
+    bare = [
+        dataclasses.replace(one, uuid=None, profile=None, start=None) for one in gpu.mig_instances
+    ]
+    return dataclasses.replace(gpu, mig_instances=tuple(bare))
+
+
 @pytest.mark.parametrize("recording", RECORDINGS, ids=lambda path: path.stem)
 def test_the_library_answers_what_was_recorded(
     library: Any, place: Path, recording: Path, capsys: pytest.CaptureFixture[str]
@@ -71,7 +80,7 @@ def test_the_library_answers_what_was_recorded(
     shown = parse_nvidia_smi(capsys.readouterr().out)
     recorded = parse_nvidia_smi(recording.read_text("utf-8"))
     first = dataclasses.replace(recorded.gpus[0], index=0, minor=0)
-    assert [facts(gpu) for gpu in told.gpus] == [facts(first)]
+    assert [facts(listed_apart(gpu)) for gpu in told.gpus] == [facts(first)]
     assert shown.gpus == (first,)
     assert (told.driver_version, told.cuda_version) == (
         recorded.driver_version,
@@ -135,6 +144,14 @@ def test_a_card_is_split_and_made_whole(
     (card,) = nvml.read_nvml(library).gpus
     assert card.mig_mode == "Enabled"
     assert [one.memory_mib for one in card.mig_instances] == [40192, 9856, 19968]
+    assert [(one.profile, one.start) for one in card.mig_instances] == [
+        ("3g.40gb", 0),
+        ("1g.10gb", 4),
+        ("1g.20gb", 6),
+    ]
+    told = nvml.read_nvml(library)
+    bare = dataclasses.replace(told, gpus=tuple(map(listed_apart, told.gpus)))
+    assert with_lists(bare, smi(capsys, "-L"), smi(capsys, "mig", "-lgi")) == told
     capsys.readouterr()
     stand_in.main(["smi", "-L"])
     lines = capsys.readouterr().out.splitlines()

@@ -99,14 +99,12 @@ def test_a_host_tells_its_cgroups_and_gpus(tmp_path: Path) -> None:
         put(tmp_path, f"/dev/{name}")
     information = "Model: \t\t A100\nGPU UUID:   \t GPU-x\nDevice Minor: \t 1\n"
     put(tmp_path, "/proc/driver/nvidia/gpus/0000:65:00.0/information", information)
-    put(tmp_path, "/proc/driver/nvidia-caps/mig-minors", "config 1\ngpu0/gi1/access 12\n")
     found = probe(Host(str(tmp_path)), ours=False, hostname="gpu1.plant.example")
     assert found["hostname"] == "gpu1"
     assert found["cgroup"]["version"] == "v2"
     assert found["cgroup"]["v1_mountpoints"] == ["/run/cgv1"]
     assert found["devices"] == ["/dev/nvidia0", "/dev/nvidia1"]
     assert found["minors"] == {"0000:65:00.0": 1, "GPU-x": 1}
-    assert found["capabilities"]["gpu0/gi1/access"] == 12
     assert found["foreign"] == []
 
 

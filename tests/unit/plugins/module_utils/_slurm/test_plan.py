@@ -18,7 +18,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.nodes import (
 )
 
 CGROUP_2 = {"version": "v2", "controllers": ["cpu", "cpuset", "memory", "pids"]}
-MIG_MINORS = {"gpu1/gi3/access": 30, "gpu1/gi3/ci0/access": 31, "gpu1/gi4/access": 39}
 
 
 def card(index: int, **more: Any) -> dict[str, Any]:
@@ -44,7 +43,6 @@ def facts(name: str, cards: list[dict[str, Any]], **told: Any) -> dict[str, Any]
             "cgroup": CGROUP_2,
             "devices": [f"/dev/nvidia{index}" for index in range(len(cards))],
             "minors": {},
-            "capabilities": MIG_MINORS,
             **told,
         },
     }
@@ -180,7 +178,13 @@ def test_the_placement_of_the_plan_says_which_gpus_serve() -> None:
 
 def test_mig_instances_are_given_one_by_one_with_every_file() -> None:
     rows = asked()
-    one = {"gpu_instance_id": 3, "compute_instance_id": 0, "memory_mib": 9856.0}
+    files = ["/dev/nvidia-caps/nvidia-cap30", "/dev/nvidia-caps/nvidia-cap31"]
+    one = {
+        "gpu_instance_id": 3,
+        "compute_instance_id": 0,
+        "memory_mib": 9856.0,
+        "files": files,
+    }
     other = {"gpu_instance_id": 4, "compute_instance_id": 0, "memory_mib": 9856.0}
     rows["facts"]["gpu1"]["mlops_supply"]["gpus"]["gpus"] = [
         card(2, mig_mode="Enabled", mig_instances=[one, other])

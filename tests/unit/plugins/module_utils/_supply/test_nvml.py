@@ -20,6 +20,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import pa
 
 FIXTURES = Path(__file__).resolve().parents[4] / "fixtures" / "nvidia_smi"
 SOURCE = r"""
+#include <stdio.h>
 #include <string.h>
 typedef void *dev;
 typedef struct { unsigned long long total, free, used; } memory;
@@ -36,8 +37,18 @@ int nvmlSystemGetDriverVersion(char *s, unsigned n) { strncpy(s, DRIVER, n); ret
 int nvmlSystemGetCudaDriverVersion_v2(int *v) { *v = CUDA; return 0; }
 int nvmlDeviceGetCount_v2(unsigned *n) { *n = 2; return 0; }
 int nvmlDeviceGetHandleByIndex_v2(unsigned i, dev *d) { *d = (dev)1; return i == 0 ? 0 : 15; }
-int nvmlDeviceGetName(dev d, char *s, unsigned n) { strncpy(s, NAME, n); return 0; }
-int nvmlDeviceGetUUID(dev d, char *s, unsigned n) { strncpy(s, UUID, n); return 0; }
+int nvmlDeviceGetName(dev d, char *s, unsigned n) {
+  strncpy(s, d == (dev)1 ? NAME : NAME " MIG 1g.20gb", n); return 0; }
+int nvmlDeviceGetUUID(dev d, char *s, unsigned n) {
+  if (d == (dev)1) strncpy(s, UUID, n); else snprintf(s, n, "MIG-%d", (int)(long)d - 10);
+  return 0; }
+#ifndef OLD
+typedef struct { dev card; unsigned id, profile, start, size; } gpu_instance;
+int nvmlDeviceGetGpuInstanceById(dev d, unsigned id, dev *i) {
+  *i = (dev)(long)(100 + id); return id < 3 ? 6 : 0; }
+int nvmlGpuInstanceGetInfo(dev i, gpu_instance *into) {
+  into->id = (long)i - 100; into->start = 2 * (into->id - 3); into->size = 2; return ROOTLESS; }
+#endif
 int nvmlDeviceGetMinorNumber(dev d, unsigned *v) { *v = MINOR; return NAMELESS; }
 int nvmlDeviceGetPciInfo_v3(dev d, pci *p) { strcpy(p->bus, BUS); return 0; }
 int nvmlDeviceGetMemoryInfo(dev d, memory *m) {
@@ -119,6 +130,7 @@ def library(folder: Path, start: int = 0, **more: int) -> ctypes.CDLL:
         "LOST": 0,
         "MINOR": gpu.minor,
         "NAMELESS": 0,
+        "ROOTLESS": 0,
         **more,
     }
     source, target = folder / "nvml.c", folder / "libnvml.so"
@@ -136,7 +148,22 @@ def test_the_library_and_the_program_tell_the_same(tmp_path: Path) -> None:
     assert report.cuda_version == recorded.cuda_version
     one, other = report.gpus[0].as_dict(), recorded.gpus[0].as_dict()
     one.pop("unknown"), other.pop("unknown")
+    for row in one["mig_instances"]:  # the program lists these apart
+        row.update(uuid=None, profile=None, start=None)
     assert one == other
+
+
+def test_an_instance_tells_its_name_and_where_it_lies(tmp_path: Path) -> None:
+    found = nvml.read_nvml(library(tmp_path)).gpus[0].mig_instances
+    assert [(one.uuid, one.profile, one.start) for one in found] == [
+        (f"MIG-{at}", "1g.20gb", 2 * at) for at in range(4)
+    ]
+
+
+@pytest.mark.parametrize("more", [{"OLD": 1}, {"ROOTLESS": 4}])
+def test_where_an_instance_lies_may_be_unknown(tmp_path: Path, more: dict[str, int]) -> None:
+    found = nvml.read_nvml(library(tmp_path, **more)).gpus[0].mig_instances
+    assert [(one.uuid, one.start) for one in found] == [(f"MIG-{at}", None) for at in range(4)]
 
 
 @pytest.mark.parametrize(
