@@ -58,13 +58,21 @@ options:
     type: dict
     default: {}
   facts:
-    description: What was measured of the host (C(mlops_supply)), for V(units).
+    description: What was measured of the host (C(mlops_supply)), for V(units) and V(quadlets).
     type: dict
     default: {}
   instances:
-    description: Names of MIG instances by GPU and first slice, for V(units).
+    description:
+      - Names of MIG instances by GPU and first slice, for V(units) and V(quadlets), where the
+        driver does not tell them.
     type: dict
     default: {}
+  check:
+    description:
+      - Nothing is changed, so what an earlier role would have made is not there. For V(units),
+        V(quadlets) and V(jobs).
+    type: bool
+    default: false
   site:
     description: Identity of the site, for V(jobs).
     type: str

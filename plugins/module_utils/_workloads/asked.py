@@ -12,6 +12,7 @@ from .._demand.running import DatasetRun
 from .containers import quadlets
 from .datasets import datasets
 from .jobs import Around, account_of, jobs, scheduled
+from .mig import divided
 from .owners import owners
 from .placed import Placed
 
@@ -34,7 +35,7 @@ def around(more: More) -> Around:
 
 def all_jobs(placed: Sequence[Placed], _host: str, more: More) -> list[dict[str, Any]]:
     """Every job of the site."""
-    return [job.as_dict() for job in jobs(placed, around(more))]
+    return [job.as_dict() for job in jobs(placed, around(more), bool(more.get("check")))]
 
 
 def job_hosts(placed: Sequence[Placed], _host: str, _more: More) -> list[str]:
@@ -71,7 +72,9 @@ def all_quadlets(placed: Sequence[Placed], host: str, more: More) -> list[dict[s
     """The images of others on a host."""
     login = (str(more.get("registry") or ""), str(more.get("login") or ""))
     margin = float(more.get("margin_percent") or 0)
-    found = quadlets(placed, host, more.get("instances") or {}, margin, login)
+    rows = ((more.get("facts") or {}).get("gpus") or {}).get("gpus") or ()
+    mig = divided(rows, more.get("instances"))
+    found = quadlets(placed, host, mig, margin, login, bool(more.get("check")))
     return [one.as_dict() for one in found]
 
 

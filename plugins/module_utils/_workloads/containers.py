@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from .._demand.running import ContainerRun
+from .mig import Divided, NoInstance
 from .placed import Placed
 
 PREFIX = "mlops-workload-"
@@ -82,11 +83,14 @@ def collisions(placed: Sequence[Placed], host: str) -> tuple[str, ...]:
 def quadlets(
     placed: Sequence[Placed],
     host: str,
-    instances: Mapping[str, Mapping[str, str]],
+    mig: Divided,
     margin_percent: float,
     login: tuple[str, str] = ("", ""),
+    check: bool = False,
 ) -> tuple[Quadlet, ...]:
     """The quadlets of a host. ``login`` is a registry, and the file that lets us in there.
+
+    With ``check`` without those whose MIG instance is not made yet.
 
     Raises:
         ContainerRefused: One of them cannot run as it is planned.
@@ -94,20 +98,29 @@ def quadlets(
     wrong = collisions(placed, host)
     if wrong:
         raise ContainerRefused(wrong[0])
-    return tuple(
-        quadlet(one, instances, margin_percent, login)
-        for one in placed
-        if one.host == host and contained(one)
-    )
+    found = []
+    for one in placed:
+        if one.host == host and contained(one):
+            try:
+                found.append(quadlet(one, mig, margin_percent, login))
+            except NoInstance as error:
+                if not check:
+                    raise ContainerRefused(str(error)) from None
+    return tuple(found)
 
 
 def quadlet(
     one: Placed,
-    instances: Mapping[str, Mapping[str, str]],
+    mig: Divided,
     margin_percent: float,
     login: tuple[str, str] = ("", ""),
 ) -> Quadlet:
-    """The quadlet of one replica. ``instances`` names MIG instances by GPU and first slice."""
+    """The quadlet of one replica. ``mig`` are the MIG instances of its host.
+
+    Raises:
+        ContainerRefused: It cannot run as it is planned.
+        NoInstance: The host has not the instance that it is planned on.
+    """
     run = one.run
     if not isinstance(run, ContainerRun):
         raise ContainerRefused(f"{one.workload} has no image")
@@ -128,7 +141,7 @@ def quadlet(
         *([f"PublishPort=127.0.0.1:{port}:{run.port}"] if port else []),
         *(f"Environment={_word(f'{key}={value}')}" for key, value in run.environment),
         *(f"Volume={_path(there)}:{_path(here)}" for there, here in run.volumes),
-        *(f"AddDevice=nvidia.com/gpu={name_}" for name_ in devices(one, instances)),
+        *(f"AddDevice=nvidia.com/gpu={name_}" for name_ in devices(one, mig)),
         *([f"Exec={' '.join(map(_word, run.command))}"] if run.command else []),
         "[Service]",
         "Slice=mlops.slice",
@@ -177,20 +190,9 @@ def _limits(one: Placed, margin_percent: float) -> list[str]:
     ]
 
 
-def devices(one: Placed, instances: Mapping[str, Mapping[str, str]]) -> list[str]:
+def devices(one: Placed, mig: Divided) -> list[str]:
     """The names of its GPUs in the host's CDI description: UUIDs of cards or of MIG instances."""
-    if not one.profile:
-        return list(one.gpu_ids)
-    gpu = one.gpu_ids[0] if one.gpu_ids else ""
-    found = (instances.get(gpu) or {}).get(str(one.slice))
-    if not found:
-        raise ContainerRefused(
-            f"{one.host}: {one.workload} is planned on the MIG instance {one.profile} at slice"
-            f" {one.slice} of GPU {gpu or 'unknown'}, and the host names no such instance; lay the"
-            " instances out as planned (role gpu_driver), then say their names in"
-            " workloads_mig_instances"
-        )
-    return [found]
+    return [mig.of(one).name] if one.profile else list(one.gpu_ids)
 
 
 def _word(value: str) -> str:

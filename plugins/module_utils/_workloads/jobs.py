@@ -26,6 +26,10 @@ class JobRefused(Exception):
     """A workload cannot become a job as it is written. Reads as a sentence."""
 
 
+class NotDivided(JobRefused):
+    """The card has no MIG instance as the plan has it, or not yet."""
+
+
 @dataclass(frozen=True)
 class Around:
     """What of the site decides about jobs.
@@ -46,22 +50,36 @@ def scheduled(one: Placed) -> bool:
     return isinstance(one.run, (JobRun, UserRun))
 
 
-def jobs(placed: Sequence[Placed], around: Around) -> tuple[Job, ...]:
+def jobs(placed: Sequence[Placed], around: Around, check: bool = False) -> tuple[Job, ...]:
     """The jobs of a site, in the order of the placement.
+
+    With ``check`` without those whose MIG instance is not made yet.
 
     Raises:
         JobRefused: One of them cannot be started as it is planned.
     """
-    return tuple(job_of(one, around) for one in placed if scheduled(one))
+    found = []
+    for one in filter(scheduled, placed):
+        try:
+            found.append(job_of(one, around))
+        except NotDivided:
+            if not check:
+                raise
+    return tuple(found)
 
 
 def problems(placed: Sequence[Placed], around: Around) -> tuple[str, ...]:
-    """A sentence for each replica that cannot become a job, once a workload."""
+    """A sentence for each replica that cannot become a job, once a workload.
+
+    This is asked before anything changes, when cards need not be divided as the plan has them.
+    """
     found: dict[str, str] = {}
     for one in placed:
         if scheduled(one) and one.workload not in found:
             try:
                 job_of(one, around)
+            except NotDivided:
+                continue
             except JobRefused as refused:
                 found[one.workload] = str(refused)
     return tuple(found.values())
@@ -169,7 +187,7 @@ def _type(one: Placed, name: str, around: Around) -> str:
     for part in row.get("mig_instances") or ():
         if _of_profile(float(part.get("memory_mib") or 0), one.profile):
             return f"{kind}.mig_{round(float(part.get('memory_mib') or 0) / 1024)}gb"
-    raise JobRefused(
+    raise NotDivided(
         f"{one.host}: {one.workload} is planned on a MIG instance {one.profile} of GPU {name},"
         " which has none; lay the instances out as planned (role gpu_driver)"
     )

@@ -13,11 +13,13 @@ from .._demand.running import EXTERNAL, ServingRun
 from . import asked
 from .engines import CODE, ENGINES
 from .entrance import Entrance, entrances, locals_of
+from .mig import divided
 from .placed import Placed, Rows, of_inventory
 from .serving import (
     MARGIN_PERCENT,
     Host,
     Loaded,
+    NotDivided,
     Refused,
     owner_of,
     replicas_of,
@@ -48,11 +50,7 @@ def host_of(name: str, facts: More, instances: More) -> Host:
         machine=str((facts.get("kernel") or {}).get("architecture") or "x86_64"),
         gpus={row["uuid"]: _minor(row) for row in gpus},
         gpu_mib={row["uuid"]: float(row.get("memory_mib") or 0.0) for row in gpus},
-        mig={
-            (gpu, int(first)): str(name_of_instance)
-            for gpu, slices in instances.items()
-            for first, name_of_instance in slices.items()
-        },
+        mig=divided(gpus, instances),
     )
 
 
@@ -88,15 +86,22 @@ def releases(placed: Sequence[Placed], host: str, _more: More) -> list[dict[str,
 
 
 def units(placed: Sequence[Placed], host: str, more: More) -> list[dict[str, Any]]:
-    """The units of a host, of those workloads whose release is there."""
+    """The units of a host, of those workloads whose release is there.
+
+    Where nothing is changed (check mode), also without those whose MIG instance is not made yet.
+    """
     brought = more.get("releases") or {}
     machine = host_of(host, more.get("facts") or {}, more.get("instances") or {})
     margin = float(more.get("margin_percent") or MARGIN_PERCENT)
-    return [
-        unit(one, loaded_of(brought[one.workload]), machine, margin).as_dict()
-        for one in replicas_of(placed, host)
-        if one.workload in brought
-    ]
+    found = []
+    for one in replicas_of(placed, host):
+        if one.workload in brought:
+            try:
+                found.append(unit(one, loaded_of(brought[one.workload]), machine, margin).as_dict())
+            except NotDivided:
+                if not more.get("check"):
+                    raise
+    return found
 
 
 def owners(placed: Sequence[Placed], host: str, _more: More) -> list[str]:

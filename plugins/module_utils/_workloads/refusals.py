@@ -13,6 +13,7 @@ from .._demand.workloads import Spec
 from .containers import ContainerRefused, collisions, quadlet
 from .datasets import DatasetRefused, datasets
 from .jobs import Around, problems
+from .mig import Divided
 from .owners import OwnedTwice, owners
 from .placed import Placed, placed
 from .questions import host_of
@@ -96,7 +97,7 @@ def _images(replicas: Sequence[Placed]) -> list[str]:
     for one in replicas:
         if isinstance(one.run, ContainerRun) and not one.profile:
             try:
-                quadlet(one, {}, 0)
+                quadlet(one, Divided(), 0)
             except ContainerRefused as refused:
                 found.append(f"{one.workload}: {refused}")
         if isinstance(one.run, DatasetRun) and not one.disks:

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from .._demand.running import EXTERNAL, ServingRun
 from .engines import CODE, ENGINES, Engine, Started
+from .mig import Divided, Instance, NoInstance
 from .placed import Placed
 
 PREFIX = "mlops-workload-"
@@ -26,6 +27,7 @@ MARGIN_PERCENT = 25
 same size at all times; a quarter is what the planner's own reserve for peers comes to."""
 
 CUDA_DEVICES = ("/dev/nvidiactl rw", "/dev/nvidia-uvm rw", "/dev/nvidia-uvm-tools rw")
+CAPABILITIES = "/proc/driver/nvidia/capabilities"
 READY_SECONDS = 900
 NUMBERS = re.compile(r"[0-9.]+|[0-9a-f]*:[0-9a-f:.]*")
 
@@ -34,13 +36,17 @@ class Refused(Exception):
     """A replica cannot run as it is written. Reads as a sentence."""
 
 
+class NotDivided(Refused):
+    """The host has not the MIG instance that a replica is planned on, or not yet."""
+
+
 @dataclass(frozen=True)
 class Host:
     """What of a host decides whether an engine runs there.
 
     ``gpus`` are the minor numbers of its GPUs, which name their device files, by the driver's name
-    (UUID); None where the driver does not tell. ``gpu_mib`` is their memory, ``mig`` the names of
-    MIG instances by GPU and first slice.
+    (UUID); None where the driver does not tell. ``gpu_mib`` is their memory, ``mig`` their MIG
+    instances.
     """
 
     name: str
@@ -48,7 +54,7 @@ class Host:
     machine: str = "x86_64"
     gpus: Mapping[str, int | None] = field(default_factory=dict)
     gpu_mib: Mapping[str, float] = field(default_factory=dict)
-    mig: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    mig: Divided = field(default_factory=Divided)
 
 
 @dataclass(frozen=True)
@@ -141,22 +147,38 @@ def memory_max(one: Placed, margin_percent: float = MARGIN_PERCENT) -> int:
 
 def visible_devices(one: Placed, host: Host) -> str:
     """What CUDA is to see: names of GPUs, or that of the MIG instance."""
-    if not one.profile:
-        return ",".join(one.gpu_ids)
-    gpu = one.gpu_ids[0] if one.gpu_ids else ""
-    found = host.mig.get((gpu, one.slice), "")
-    if not found:
-        raise Refused(
-            f"{one.host}: {one.workload} is planned on the MIG instance {one.profile} at slice "
-            f"{one.slice} of GPU {gpu or 'unknown'}, and the host names no such instance; lay the "
-            "instances out as planned (role gpu_driver), then say their names in "
-            "workloads_mig_instances"
+    return instance_of(one, host).name if one.profile else ",".join(one.gpu_ids)
+
+
+def instance_of(one: Placed, host: Host) -> Instance:
+    """The MIG instance of a replica that has one, with all files that open it."""
+    try:
+        found = host.mig.of(one)
+    except NoInstance as error:
+        raise NotDivided(str(error)) from None
+    if not found.files:
+        raise NotDivided(
+            f"{one.host}: the files that open the MIG instance {found.name} for {one.workload} are "
+            f"not known or not there; make them with nvidia-modprobe -f {CAPABILITIES}"
+            "/gpu<minor>/mig/gi<instance>/access, and the same of ci<instance>/access in it"
         )
     return found
 
 
 def devices(one: Placed, host: Host) -> list[str]:
-    """``DeviceAllow``: the GPUs of the replica and what every user of CUDA needs; nothing else."""
+    """``DeviceAllow``: the GPUs of the replica and what every user of CUDA needs; nothing else.
+
+    Of a card that is divided, only the files of the planned instance are opened: whoever may open
+    those of another one computes there.
+    """
+    cards = card_files(one, host)
+    instance = instance_of(one, host).files if one.profile else ()
+    # The driver lets nobody write to these.
+    return [*CUDA_DEVICES, *cards, *(f"{file} r" for file in instance)] if cards else []
+
+
+def card_files(one: Placed, host: Host) -> list[str]:
+    """The files of the cards of a replica."""
     unknown = [gpu for gpu in one.gpu_ids if gpu not in host.gpus]
     if unknown:
         raise Refused(
@@ -170,9 +192,7 @@ def devices(one: Placed, host: Host) -> list[str]:
             "say which device file it has; look there whether nvidia-smi -q tells its Minor Number,"
             " or bring a newer driver (role gpu_driver)"
         )
-    cards = [f"/dev/nvidia{host.gpus[gpu]} rw" for gpu in one.gpu_ids]
-    more = ["char-nvidia-caps rw"] if one.profile else []
-    return [*CUDA_DEVICES, *cards, *more] if cards else []
+    return [f"/dev/nvidia{host.gpus[gpu]} rw" for gpu in one.gpu_ids]
 
 
 def check_environment(one: Placed, engine: Engine, host: Host) -> None:
@@ -235,7 +255,7 @@ def planned_mib(one: Placed, host: Host) -> float:
 def foreseen(replicas: Sequence[Placed], hosts: Mapping[str, Host]) -> list[str]:
     """What is known to fail before anything is fetched: a sentence each, for the assessment.
 
-    Releases are looked at where they are fetched to. Names of MIG instances are the host's.
+    Releases are looked at where they are fetched to, and MIG instances once the cards are divided.
     """
     found = []
     for one in replicas:
@@ -250,7 +270,7 @@ def foreseen(replicas: Sequence[Placed], hosts: Mapping[str, Host]) -> list[str]
         if serves(one) and one.host in hosts:
             try:
                 check_environment(one, ENGINES[one.run.engine], hosts[one.host])
-                devices(one, hosts[one.host])
+                card_files(one, hosts[one.host])
             except Refused as refused:
                 found.append(str(refused))
     return found

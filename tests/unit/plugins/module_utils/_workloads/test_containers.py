@@ -18,6 +18,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.containers
     quadlet,
     quadlets,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.mig import Divided, Instance
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.placed import Placed
 
 IMAGE = f"registry.example.com/web@sha256:{'a' * 64}"
@@ -34,12 +35,12 @@ WEB = Placed(
 )
 
 
-def lines(one: Placed = WEB, **instances: dict[str, str]) -> list[str]:
-    return quadlet(one, instances, 25).text.splitlines()
+def lines(one: Placed = WEB) -> list[str]:
+    return quadlet(one, Divided(), 25).text.splitlines()
 
 
 def test_a_replica_becomes_a_quadlet_with_the_planned_limits() -> None:
-    found = quadlet(WEB, {}, 25)
+    found = quadlet(WEB, Divided(), 25)
     assert (found.name, found.owner) == ("mlops-workload-web-1", "workload_container_web_1")
     assert found.port == 8081
     for line in (
@@ -70,33 +71,36 @@ def test_its_root_is_nobody_on_the_host() -> None:
 
 def test_our_own_registry_is_asked_with_our_account() -> None:
     file = "/etc/mlops/workloads/images.json"
-    own = quadlet(WEB, {}, 25, ("registry.example.com", file)).text
+    own = quadlet(WEB, Divided(), 25, ("registry.example.com", file)).text
     assert f"PodmanArgs=--authfile={file}\n" in own
-    assert "--authfile" not in quadlet(WEB, {}, 25, ("ctl1:443", file)).text
-    assert "--authfile" not in quadlet(WEB, {}, 25).text
+    assert "--authfile" not in quadlet(WEB, Divided(), 25, ("ctl1:443", file)).text
+    assert "--authfile" not in quadlet(WEB, Divided(), 25).text
 
 
 def test_what_is_not_asked_for_is_not_there() -> None:
     bare = Placed("web", "service", 0, "gpu1", run=ContainerRun(IMAGE))
-    text = quadlet(bare, {}, 25).text
+    text = quadlet(bare, Divided(), 25).text
     for word in ("PublishPort", "Volume", "AddDevice", "Exec=", "MemoryMax", "CPUQuota", "Environ"):
         assert word not in text
 
 
 def test_a_mig_instance_is_named_by_the_host() -> None:
     one = replace(WEB, profile="1g.10gb", slice=2)
-    found = quadlet(one, {"GPU-a": {"2": "MIG-b"}}, 25).text
+    found = quadlet(one, Divided(named={("GPU-a", 2): "MIG-b"}), 25).text
     assert "AddDevice=nvidia.com/gpu=MIG-b\n" in found
-    with pytest.raises(ContainerRefused, match="the host names no such instance"):
-        quadlet(one, {}, 25)
+    measured = Divided({"GPU-a": (Instance("MIG-c", "1g.10gb", 2),)})
+    assert "AddDevice=nvidia.com/gpu=MIG-c\n" in quadlet(one, measured, 25).text
+    with pytest.raises(ContainerRefused, match="GPU-a, which has no instances; lay"):
+        quadlets([one], "gpu1", Divided(), 25)
+    assert quadlets([one], "gpu1", Divided(), 25, check=True) == ()
 
 
 def test_two_replicas_do_not_share_a_port() -> None:
     other = replace(WEB, workload="other", replica=0, run=replace(RUN, port=8081))
     with pytest.raises(ContainerRefused, match="other 0 and web 1 both answer on port 8081"):
-        quadlets([WEB, other], "gpu1", {}, 25)
-    assert [one.name for one in quadlets([WEB, other], "gpu2", {}, 25)] == []
-    assert len(quadlets([WEB, replace(other, host="gpu2")], "gpu1", {}, 25)) == 1
+        quadlets([WEB, other], "gpu1", Divided(), 25)
+    assert [one.name for one in quadlets([WEB, other], "gpu2", Divided(), 25)] == []
+    assert len(quadlets([WEB, replace(other, host="gpu2")], "gpu1", Divided(), 25)) == 1
 
 
 @pytest.mark.parametrize(
@@ -108,4 +112,4 @@ def test_two_replicas_do_not_share_a_port() -> None:
 )
 def test_what_a_quadlet_cannot_hold_is_refused(run: ContainerRun, why: str) -> None:
     with pytest.raises(ContainerRefused, match=why):
-        quadlet(replace(WEB, run=run), {}, 25)
+        quadlet(replace(WEB, run=run), Divided(), 25)

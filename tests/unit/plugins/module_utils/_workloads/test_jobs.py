@@ -70,6 +70,14 @@ def test_the_memory_limit_is_what_slurm_reserves() -> None:
     assert job_of(replace(TRAIN, memory_mib=0.0), AROUND).memory_mib == 128
 
 
+def test_a_card_may_be_divided_after_the_work_was_judged() -> None:
+    one = replace(TRAIN, gpu_ids=("GPU-m",), profile="7g.80gb", slice=0)
+    assert problems([one], AROUND) == ()
+    with pytest.raises(JobRefused, match=r"a MIG instance 7g.80gb of GPU GPU-m, which has none"):
+        jobs([one], AROUND)
+    assert jobs([one], AROUND, check=True) == ()
+
+
 def test_a_mig_instance_is_asked_for_by_the_type_that_the_node_offers() -> None:
     one = replace(TRAIN, gpu_ids=("GPU-m",), profile="3g.40gb", slice=0)
     assert job_of(one, AROUND).gres == "gpu:nvidia_a100_sxm4_80gb.mig_39gb:1"
@@ -135,11 +143,6 @@ def test_only_what_a_scheduler_starts_becomes_a_job() -> None:
             replace(TRAIN, gpu_ids=("GPU-x",)),
             AROUND,
             "gpu1: train is planned on GPU GPU-x, which the host does not have",
-        ),
-        (
-            replace(TRAIN, gpu_ids=("GPU-m",), profile="7g.80gb"),
-            AROUND,
-            "planned on a MIG instance 7g.80gb of GPU GPU-m, which has none",
         ),
     ],
 )

@@ -14,6 +14,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.entrance i
     entrances,
     locals_of,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.mig import Divided, Instance
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.placed import Placed
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.questions import answer
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.serving import (
@@ -76,15 +77,31 @@ def test_a_replica_sees_its_planned_gpus_alone() -> None:
     assert service["PrivateDevices"] is None
 
 
-def test_a_mig_instance_is_seen_by_its_own_name() -> None:
-    one = replace(ONE, gpu_ids=("GPU-a",), profile="1g.10gb", slice=2)
-    host = replace(HOST, mig={("GPU-a", 2): "MIG-77"})
-    assert unit(one, WEIGHTS, host).environment["CUDA_VISIBLE_DEVICES"] == "MIG-77"
-    assert "char-nvidia-caps rw" in settings(one, host)["DeviceAllow"]
-    with pytest.raises(
-        Refused, match=r"^gpu1: chat is planned on the MIG instance 1g.10gb at slic"
-    ):
-        unit(one, WEIGHTS, HOST)
+SPLIT = Divided(
+    {
+        "GPU-b": (
+            Instance("MIG-1", "1g.10gb", 2, ("/dev/nvidia-caps/nvidia-cap30",)),
+            Instance("MIG-2", "3g.40gb", 4, ("/dev/nvidia-caps/nvidia-cap39",)),
+        )
+    }
+)
+ON_INSTANCE = replace(ONE, gpu_ids=("GPU-b",), profile="1g.10gb", slice=2)
+
+
+def test_a_mig_instance_is_seen_by_its_own_name_and_opened_by_its_own_files() -> None:
+    host = replace(HOST, mig=SPLIT)
+    made = unit(ON_INSTANCE, WEIGHTS, host)
+    assert made.environment["CUDA_VISIBLE_DEVICES"] == "MIG-1"
+    assert made.settings["Service"]["DeviceAllow"] == [
+        "/dev/nvidiactl rw",
+        "/dev/nvidia-uvm rw",
+        "/dev/nvidia-uvm-tools rw",
+        "/dev/nvidia3 rw",
+        "/dev/nvidia-caps/nvidia-cap30 r",
+    ]
+    bare = Divided({"GPU-b": (Instance("MIG-1", "1g.10gb", 2),)})
+    with pytest.raises(Refused, match=r"open the MIG instance MIG-1 for chat are not known or not"):
+        unit(ON_INSTANCE, WEIGHTS, replace(HOST, mig=bare))
 
 
 @pytest.mark.parametrize(
