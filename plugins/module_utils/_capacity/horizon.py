@@ -17,7 +17,8 @@ from .._demand.growth import DAYS_A_YEAR, NO_GROWTH, REPLICAS, Growth
 from .._demand.workloads import Spec
 from .._planner.mig.geometry import card
 from .._planner.model import FEASIBLE, INFEASIBLE, Assignment
-from .question import CPU, EDGE, GPU, MEMORY, Place, Problem, memory_of
+from .places import CPU, GPU, MEMORY, Place, memory_of
+from .question import EDGE, Problem
 
 ALL, DISK = "all", "disk"
 

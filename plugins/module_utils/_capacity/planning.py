@@ -36,7 +36,8 @@ from .._planner.survival import survive
 from .horizon import Horizon, last_day, lasts, runouts
 from .leaving import strand
 from .margins import Margins, check_facts
-from .question import Earlier, Place, Problem, measured, offered
+from .places import Place, measured, offered
+from .question import Earlier, Problem
 from .request import Written, parse_earlier, read_request
 from .shared import draws_of, misplaced, storages_of
 from .shortages import loads, shortages

@@ -1,10 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""From measured facts and written workloads to the question that the planner answers.
-
-What may be planned on a host is what `host_sums` leaves: total, less reserve, less foreign use,
-less the needs of the roles, which stay where the inventory puts them.
+"""From hosts (see `places`) and written workloads to the question that the planner answers.
 
 Disks. A path lies on whichever file system holds it, and that differs between hosts. For every
 set of paths that share a file system somewhere there is one resource: where they share one, its
@@ -26,13 +23,10 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from .._demand.growth import REPLICAS
 from .._demand.offers import Shape
 from .._demand.workloads import Spec
-from .._findings.finding import ANY_MOUNT, WARN, Demand, DiskNeed, Finding
-from .._planner.mig.geometry import card_of
 from .._planner.model import (
     Assignment,
     Device,
@@ -44,13 +38,8 @@ from .._planner.model import (
     Vector,
     Workload,
 )
-from .._supply.gpu import has_no_memory
-from .cards import Card, cards_of
-from .host_sums import Row, sums
-from .margins import Margins
-from .mounts import by_device, holding, uncounted
+from .places import CPU, MEMORY, Figures, Place, Storage, gpu_part
 
-CPU, MEMORY, GPU = "CPU", "memory", "GPU"
 DISK_FOR, SHARED_FOR = "disk for ", "shared disk for "
 MOUNTED = " (mounted)"
 ONE_MEMORY = "memory of processors and GPUs"
@@ -58,82 +47,6 @@ EDGE = "edge"
 GROWN_OVER = 0.1  # more than its written load that a replica may carry once it has grown
 # Tags that stand for more than one group.
 NOT_EDGE = "!edge"
-
-
-@dataclass(frozen=True)
-class Figures:
-    """One resource of one host: what there is, and what of it may be planned."""
-
-    total: float
-    reserved: float = 0.0
-    foreign: float = 0.0
-    roles: float = 0.0
-
-    @property
-    def free(self) -> float:
-        """What may be planned."""
-        return max(0.0, self.total - self.reserved - self.foreign - self.roles)
-
-
-@dataclass(frozen=True)
-class Place:
-    """A host that there is or could be. ``disks`` are by file system, ``mounts`` lead to them.
-
-    ``stores`` names the storage that a file system takes its room from, where it is shared.
-    ``resources`` has what is counted one by one and only known to people, such as licences.
-    """
-
-    name: str
-    cpu: Figures
-    memory: Figures
-    disks: Mapping[str, Figures]
-    mounts: Mapping[str, str]
-    cards: tuple[Card, ...] = ()
-    groups: frozenset[str] = frozenset()
-    labels: frozenset[tuple[str, str]] = frozenset()
-    stores: Mapping[str, str] = field(default_factory=dict)
-    resources: Mapping[str, int] = field(default_factory=dict)
-
-    def system(self, path: str, mounted: str = "") -> str | None:
-        """The file system that holds a path; None if it is not on the mount it must be on."""
-        mount = holding(path, self.mounts)
-        if mount is None or (mounted and mounted not in (ANY_MOUNT, mount)):
-            return None
-        found = self.mounts[mount]
-        return None if mounted and found == self.mounts.get("/") else found
-
-    @property
-    def gpu_memory_mib(self) -> float:
-        """The memory of a GPU that is the host's own; 0 where every GPU has its own."""
-        return max((card.memory_mib for card in self.cards if card.shared), default=0.0)
-
-
-@dataclass(frozen=True)
-class Storage:
-    """A storage of several file systems or hosts: what of it may be planned, and where it is.
-
-    ``remote`` storage can be mounted by new hosts; one that ``outlives`` any host is no part of it.
-    """
-
-    name: str
-    figures: Figures
-    mounts: tuple[str, ...] = ()
-    remote: bool = False
-    outlives: bool = False
-
-
-@dataclass(frozen=True)
-class Draws:
-    """How a host draws on storages: by mount, the name and the figures of the storage.
-
-    The figures are None where the file system has a limit of its own.
-    """
-
-    storages: Mapping[str, Storage] = field(default_factory=dict)
-    limited: frozenset[str] = frozenset()
-
-
-NO_DRAWS = Draws()
 
 
 @dataclass(frozen=True)
@@ -145,166 +58,6 @@ class Earlier:
     host: str
     gpus: tuple[int, ...] = ()
     slice: int = -1
-
-
-def _figures(row: Row, placed: float) -> Figures:
-    """The row without what the workloads themselves ask for."""
-    return Figures(row.total, row.reserved, row.foreign, row.demanded - placed)
-
-
-def measured(
-    name: str,
-    facts: Mapping[str, Any],
-    demand: Sequence[Demand],
-    margins: Margins,
-    paths: Iterable[str],
-    running: Sequence[Spec] = (),
-    kept: frozenset[int] = frozenset(),
-    groups: frozenset[str] = frozenset(),
-    labels: frozenset[tuple[str, str]] = frozenset(),
-    draws: Draws = NO_DRAWS,
-) -> tuple[Place | None, list[Finding]]:
-    """A host from its facts, and what of it cannot be planned; None if it was not measured.
-
-    ``running`` are the replicas that an earlier run placed here, one entry each: what they use
-    now is ours, not foreign. ``kept`` are the GPUs that they have.
-    """
-    cards, findings = cards_of(name, facts, margins, kept, sum(need.gpus for need in demand))
-    work = [
-        Demand("workloads", disks=tuple(DiskNeed(path, 0.0) for path in paths)),
-        *(
-            Demand(
-                "workloads",
-                cpu_cores=spec.request.cpu_cores,
-                memory_mib=memory_of(spec, cards),
-                disks=spec.request.disks,
-            )
-            for spec in running
-        ),
-    ]
-    rows = {row.resource: row for row in sums(name, facts, [*demand, *work], margins)}
-    missing = [what for what in (CPU, MEMORY) if what not in rows]
-    if missing:
-        return None, [
-            Finding(
-                "capacity.unplanned_host",
-                name,
-                WARN,
-                f"{' and '.join(missing)} could not be measured, so no workload is planned on it",
-                "a measured value",
-                f"look with: ansible {name} -m mlops.onprem.capacity_facts",
-            )
-        ]
-    systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
-    mounts: dict[str, str] = {}
-    disks = {}
-    stores = {}
-    for mounted in by_device(systems).values():
-        label = "disk " + ", ".join(mounted)
-        if label not in rows:
-            continue
-        for mount in mounted:
-            mounts[mount] = label
-        placed = sum(
-            need.mib
-            for spec in running
-            for need in spec.request.disks
-            if holding(need.path, systems) in mounted
-        )
-        full = any(systems[mount].get("read_only") for mount in mounted)
-        storage = next((draws.storages[m] for m in mounted if m in draws.storages), None)
-        own = storage is None or not draws.limited.isdisjoint(mounted)
-        figures = _figures(rows[label], placed) if own or storage is None else storage.figures
-        disks[label] = Figures(0.0) if full else figures
-        if storage is not None:
-            stores[label] = storage.name
-    # A path may lie on a file system that no workload uses: that one must still win over ``/``.
-    for mount in (*systems, *uncounted(facts)):
-        mounts.setdefault(mount, "")
-    memory = _figures(rows[MEMORY], sum(memory_of(spec, cards) for spec in running))
-    if any(card.shared for card in cards):
-        # The larger of the two reserves, since there is one memory to keep it in.
-        of_gpu = memory.total * margins.gpu_memory_reserve_percent / 100
-        memory = replace(memory, reserved=max(memory.reserved, of_gpu))
-    return (
-        Place(
-            name,
-            _figures(rows[CPU], sum(spec.request.cpu_cores for spec in running)),
-            memory,
-            disks,
-            mounts,
-            cards,
-            groups,
-            labels,
-            stores,
-        ),
-        findings,
-    )
-
-
-def memory_of(spec: Spec, cards: Sequence[Card]) -> float:
-    """What a replica takes of the memory of a host with these GPUs, in MiB.
-
-    A GPU that works in the host's memory takes its part there. Of a whole one it is not known how
-    much that is: what it needs is what is written as memory.
-    """
-    shared = max((card.memory_mib for card in cards if card.shared), default=0.0)
-    return spec.request.memory_mib + _gpu_part(spec, shared)
-
-
-def _gpu_part(spec: Spec, memory_mib: float) -> float:
-    if not memory_mib:
-        return 0.0
-    return spec.gpu.memory_mib + spec.gpu.share * memory_mib
-
-
-def offered(shape: Shape, margins: Margins, storages: Sequence[Storage] = ()) -> Place:
-    """A host that could be bought, with the margins of every host taken off.
-
-    It mounts the network storages that the others mount, where it brings no disk of its own.
-
-    What the operating system and the platform's own agents use on it is not known before it is
-    there; the margins stand for it.
-    """
-    gpus = shape.gpus
-    cards: tuple[Card, ...] = ()
-    if gpus is not None:
-        key = card_of(gpus.model, gpus.memory_mib or None) if gpus.mig else ""
-        usable = gpus.memory_mib * (1 - margins.gpu_memory_reserve_percent / 100)
-        shared = has_no_memory(gpus.model, None, True)
-        cards = tuple(
-            Card(index, "", gpus.model, usable, key, shared) for index in range(gpus.count)
-        )
-    disks = {
-        f"disk {need.path}": Figures(
-            need.mib,
-            max(margins.disk_reserve_mib, need.mib * margins.disk_reserve_percent / 100),
-        )
-        for need in shape.disks
-    }
-    mounts = {need.path: f"disk {need.path}" for need in shape.disks}
-    stores = {}
-    for storage in storages:
-        for mount in storage.mounts if storage.remote else ():
-            if mount not in mounts:
-                mounts[mount] = f"disk {mount}"
-                disks[f"disk {mount}"] = storage.figures
-                stores[f"disk {mount}"] = storage.name
-    return Place(
-        shape.name,
-        Figures(shape.cpu_cores * margins.cpu_overcommit, margins.cpu_reserve_cores),
-        Figures(shape.memory_mib, margins.memory_reserve_mib),
-        disks,
-        mounts,
-        cards,
-        frozenset(shape.groups),
-        frozenset(shape.labels),
-        stores,
-        dict(shape.resources),
-    )
-
-
-# -- the question -------------------------------------------------------------------------------
 
 
 def same_model(written: str, model: str) -> bool:
@@ -417,7 +170,7 @@ def build(
         ]
         memory = spec.request.memory_mib * times
         # Where requests grow, a GPU that is asked for stays what it is.
-        both = [memory + _gpu_part(spec, size) for size in one_memory]
+        both = [memory + gpu_part(spec, size) for size in one_memory]
         each = (float(count.asked.get(spec.name, 0)) for count in counts)
         return (spec.request.cpu_cores * times, memory, *on, *both, *each)
 

@@ -16,7 +16,8 @@ from .._findings.sentence import brief
 from .host_sums import pooled_mounts, store_rows
 from .margins import Margins
 from .mounts import MOUNT_PLACES, holding
-from .question import Draws, Figures, Place, Storage, carries, tag_of
+from .places import Draws, Figures, Place, Storage
+from .question import carries, tag_of
 from .stores import Store
 
 

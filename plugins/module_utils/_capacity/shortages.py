@@ -22,20 +22,8 @@ from .._planner.model import (
 )
 from .gpu_hints import gpu_hints
 from .horizon import gpu_parts
-from .question import (
-    CPU,
-    DISK_FOR,
-    EDGE,
-    MEMORY,
-    MOUNTED,
-    NOT_EDGE,
-    ONE_MEMORY,
-    SHARED_FOR,
-    Figures,
-    Place,
-    Problem,
-    memory_of,
-)
+from .places import CPU, MEMORY, Figures, Place, memory_of
+from .question import DISK_FOR, EDGE, MOUNTED, NOT_EDGE, ONE_MEMORY, SHARED_FOR, Problem
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from .._planner.model import (
     Survival,
 )
 from .horizon import Horizon
-from .question import CPU, DISK_FOR, MEMORY, Earlier, Place, Problem, Storage, build
+from .places import CPU, MEMORY, Place, Storage
+from .question import DISK_FOR, Earlier, Problem, build
 from .shortages import Load, Shortage, tidy
 
 SCHEMA = 1

@@ -16,11 +16,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.horizon imp
     members,
     runouts,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
-    Figures,
-    Place,
-    build,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.places import Figures, Place
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import build
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.growth import Growth
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.workloads import Request, Spec
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import (

@@ -11,13 +11,15 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
-    Earlier,
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.places import (
     Place,
-    build,
-    grown,
     measured,
     offered,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.question import (
+    Earlier,
+    build,
+    grown,
     same_model,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.offers import parse_shapes
