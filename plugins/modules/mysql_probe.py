@@ -130,13 +130,15 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.gree
     ask_for_tls,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.judge import (
+    wrong_address,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.login import Login
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.server import (
     DatabaseError,
     Server,
     consumers_of,
     site_of,
-    wrong_address,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.login import Login
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 
 SECONDS = 30

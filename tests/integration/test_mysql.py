@@ -14,8 +14,8 @@ from typing import Any
 import pymysql
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql import databases
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.judge import RIGHTS
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.password import native
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.server import RIGHTS
 from ansible_collections.mlops.onprem.plugins.modules import mysql_databases, mysql_probe
 
 from .conftest import free_port

@@ -15,12 +15,12 @@ from ..._findings.finding import Finding
 from ..._findings.sentence import listing, one_line
 from ..contract import Contract
 from ..marks import Site
-from .judge import RIGHTS, Account, AccountSeen, Consumer, DatabaseError, Grant, Server
 from .login import LOCK_WAIT, Login, Refused, judge_login, password_was_refused
 from .owned import accounts_of, holds_as_stored
 from .password import native
 from .plan import Step, left_alone, plan_absent, plan_present
 from .read import read_server, whose_account
+from .server import RIGHTS, Account, AccountSeen, Consumer, DatabaseError, Grant, Server
 
 # One run at a time on one server; the lock of a killed run ends with its connection.
 LOCK = "SELECT GET_LOCK('mlops.onprem', 0)"

@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Callable
 
 from ..marks import Site
-from .judge import AccountSeen, Consumer, Server
 from .password import NATIVE, fingerprint, native
+from .server import AccountSeen, Consumer, Server
 
 Holds = Callable[[Consumer, AccountSeen], bool]
 """Whether an account has the password of this consumer."""

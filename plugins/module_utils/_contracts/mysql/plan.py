@@ -18,23 +18,12 @@ from ..._findings.finding import FAIL
 from ..._findings.sentence import count, listing
 from ..contract import Contract
 from ..marks import Site
-from .judge import (
-    MARKS,
-    RIGHTS,
-    AccountSeen,
-    Consumer,
-    DatabaseError,
-    DatabaseSeen,
-    Server,
-    beyond,
-    conflicts_of,
-    escaped,
-    judge_rights,
-    strangers_in,
-)
+from .judge import escaped, judge_rights
 from .owned import Holds, accounts_of
 from .password import native
 from .read import quoted
+from .server import MARKS, RIGHTS, AccountSeen, Consumer, DatabaseError, DatabaseSeen, Server
+from .strangers import beyond, conflicts_of, strangers_in
 
 
 @dataclass(frozen=True)

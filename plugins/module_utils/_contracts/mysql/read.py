@@ -16,7 +16,10 @@ from ..._findings.sentence import listing
 from ..contract import Contract
 from ..endpoint import judge_clock
 from ..marks import START, Site
-from .judge import (
+from .judge import escaped, judge
+from .login import Login, Refused, Whose, judge_login
+from .owned import Holds, accounts_of
+from .server import (
     MARKS,
     RIGHTS,
     Account,
@@ -26,12 +29,8 @@ from .judge import (
     Grant,
     Server,
     Thing,
-    conflicts_of,
-    escaped,
-    judge,
 )
-from .login import Login, Refused, Whose, judge_login
-from .owned import Holds, accounts_of
+from .strangers import conflicts_of
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 

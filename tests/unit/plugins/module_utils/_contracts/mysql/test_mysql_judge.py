@@ -22,20 +22,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.gree
     ask_for_tls,
     ssl_request,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.judge import (
-    RIGHTS,
-    Account,
-    AccountSeen,
-    Consumer,
-    DatabaseError,
-    DatabaseSeen,
-    Grant,
-    Server,
-    Thing,
-    judge,
-    site_of,
-    strangers_in,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.judge import judge
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.login import (
     Login,
     Refusal,
@@ -54,6 +41,21 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.pass
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.plan import (
     plan_absent,
     plan_present,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.server import (
+    RIGHTS,
+    Account,
+    AccountSeen,
+    Consumer,
+    DatabaseError,
+    DatabaseSeen,
+    Grant,
+    Server,
+    Thing,
+    site_of,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.strangers import (
+    strangers_in,
 )
 
 CONTRACT = Contract("accounting_db", "sql.example:3306", ("host", "port"))
