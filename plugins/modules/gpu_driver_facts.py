@@ -120,7 +120,8 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.facts import parse
 from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.read import read
-from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.verdict import judge, wish_of
+from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.verdict import judge
+from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.wish import wish_of
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:

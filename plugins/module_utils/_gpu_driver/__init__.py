@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drivers of GPUs on a host: what is there, what fits together, what a run would do about it.
 
-``facts`` reads texts, ``matrix`` is data with its sources, ``verdict`` judges,
+``facts`` reads texts, ``matrix`` is data with its sources, ``pairs`` says what does not fit,
+``condition`` what is wrong with what is there, ``verdict`` what follows from the ``wish``;
 ``settings`` says how the cards are to be. ``read`` alone looks at a host,
 and ``watch`` shows with it what Prometheus is told (``metrics``).
 """

@@ -12,9 +12,11 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import parse_finding
-from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver import facts, verdict
+from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver import facts
+from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.condition import guarded
 from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.facts import Facts, parse
-from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.verdict import Wish, judge
+from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.verdict import judge
+from ansible_collections.mlops.onprem.plugins.module_utils._gpu_driver.wish import Wish
 
 OLD, NEW = "6.12.107+deb13-amd64", "6.12.117+deb13-amd64"
 DEBIAN = "Debian NVIDIA Maintainers <pkg-nvidia-devel@lists.alioth.debian.org>"
@@ -608,4 +610,4 @@ def test_a_container_has_no_next_boot_and_no_headers_of_the_kernel_below() -> No
     found = judge(parse(raw), INSTALL)
     assert found.packages[0] == "nvidia-open-kernel-dkms"
     assert Facts(container=True, next=NEW, loaded="550.1").version == "550.1"
-    assert verdict.guarded(Facts(container=True, next=NEW, loaded="550.1")) is None
+    assert guarded(Facts(container=True, next=NEW, loaded="550.1")) is None
