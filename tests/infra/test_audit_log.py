@@ -64,3 +64,19 @@ def test_the_collector_reads_no_passwords_and_is_sandboxed(host: Host) -> None:
     assert "Permission denied" in tried.stderr
     assert exposure(host, "mlops-audit-collect") <= 4.0
     assert spills(host, secret("audit_log_secret")) == []
+
+
+def test_wrong_passwords_are_counted_for_prometheus(host: Host) -> None:
+    counted = "/run/mlops-audit-collect/metrics.prom"
+    host.run_expect([0], "systemctl start mlops-audit-collect")
+
+    def of(account: str) -> int:
+        line = f'mlops_logins_denied_total{{account="{account}"}} '
+        rows = host.file(counted).content_string.splitlines()
+        return next(int(row[len(line) :]) for row in rows if row.startswith(line))
+
+    before = of("admin")
+    assert Client(host, ("admin", "guessed")).ask("GET", "/site.json").status_code == 401
+    host.run_expect([0], "systemctl start mlops-audit-collect")
+    assert of("admin") == before + 1
+    host.run_expect([0], f"runuser -u mlops-nginx -- cat {counted}")

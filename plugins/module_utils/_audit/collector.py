@@ -27,8 +27,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from . import denied, syslog, witness
 from . import names as named
-from . import syslog, witness
 from .chain import ITSELF, first_of
 from .errors import AuditError
 from .event import FAILURE, Event, Thing, parse, stamp
@@ -69,6 +69,7 @@ class Collector:
     def run(self) -> None:
         """All sources, then what is too old, then the others who are told."""
         self._source("gateway", self._gateway)
+        self._source("metrics", self._metrics)
         self._source("rollouts", self._rollouts)
         self._source("runs", self._runs)
         self._source("devices", self._devices)
@@ -126,6 +127,7 @@ class Collector:
                     lines, self.names, self.config.get("addresses") or {}, self.host, memory
                 )
                 traced = [self._traced(one) for one in found]
+                denied.add(self.memory.setdefault("denied", {}), found, self.names)
                 places[path.name] = place  # kept together with what was found
                 self._add(traced)
         self._tidy(files, places)
@@ -238,6 +240,18 @@ class Collector:
         found = slurm.events(done.stdout.splitlines(), self.names, self.host, memory)
         memory.update(looked=self.now, since=self.now - 86400)
         self._add(found)
+
+    # What Prometheus reads.
+
+    def _metrics(self) -> None:
+        if not self.config.get("metrics"):
+            return
+        path = Path(self.config["metrics"])
+        draft = path.with_name(f"{path.name}.new")
+        told = denied.page(self.memory.get("denied", {}), self.names)
+        draft.write_text(told, encoding="utf-8")
+        draft.chmod(0o644)
+        draft.replace(path)
 
     # What goes, and who is told.
 

@@ -13,6 +13,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._audit.chain import r
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.collector import Collector, main
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.errors import AuditError
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.event import Event
+from ansible_collections.mlops.onprem.plugins.module_utils._audit.names import pseudonym
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.store import Store, read_whole
 
 from tests.unit.plugins.module_utils._audit.day import ONE, PEOPLE, at, gateway_day, journal, run
@@ -201,3 +202,43 @@ def test_the_program_says_what_is_wrong(
     assert main(["--config", str(file)], lambda: NOW) == 1
     assert "is damaged" in capsys.readouterr().err
     assert asked == [0o027, 0o027]
+
+
+def refused(user: str, count: int) -> list[bytes]:
+    line = {"msec": str(NOW), "addr": "10.0.0.9", "user": user, "method": "GET"}
+    said = json.dumps({**line, "path": "/sign-in", "status": "401", "digest": "", "body": ""})
+    return [said.encode()] * count
+
+
+def told(config: dict[str, Any]) -> dict[str, int]:
+    rows = Path(config["metrics"]).read_text().splitlines()
+    found = [row.rpartition(" ") for row in rows if not row.startswith("#")]
+    return {name: int(value) for name, _space, value in found}
+
+
+def test_wrong_passwords_are_counted_by_account_and_never_by_a_name_that_nobody_has(
+    config: dict[str, Any], tmp_path: Path
+) -> None:
+    config["metrics"] = str(tmp_path / "metrics.prom")
+    look(config)
+    before = told(config)
+    assert set(before.values()) == {0}
+    assert len(before) == len(PEOPLE) + 3  # push, pull, and whoever else
+    log(config, [*refused("ada", 3), *refused("push", 2)])
+    log(config, [line for number in range(50) for line in refused(f"made-up-{number}", 1)])
+    look(config)
+    log(config, refused("ada", 1))
+    look(config)
+    after = told(config)
+    assert set(after) == set(before)
+    counted = {name.split('"')[1]: count for name, count in after.items() if count}
+    assert counted == {"ada": 4, "push": 2, "unknown": 50}
+
+
+def test_who_has_a_pseudonym_is_counted_by_it(config: dict[str, Any], tmp_path: Path) -> None:
+    config.update(metrics=str(tmp_path / "metrics.prom"), pseudonym_key="k")
+    log(config, refused("ada", 3))
+    look(config)
+    counted = {name.split('"')[1]: count for name, count in told(config).items()}
+    assert counted[pseudonym("ada", b"k")] == 3
+    assert not set(counted) & set(PEOPLE)

@@ -427,6 +427,7 @@ def test_alert_rules_come_from_the_roles_that_have_some() -> None:
         "job_scheduler": "/collection/roles/job_scheduler/files/alerts.yml",
         "model_serving": "/collection/roles/model_serving/files/alerts.yml",
         "pipelines": "/collection/roles/pipelines/files/alerts.yml",
+        "audit_log": "/collection/roles/audit_log/files/alerts.yml",
     }
 
 
