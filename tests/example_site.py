@@ -54,6 +54,7 @@ def gpu(host: str, index: int) -> dict[str, Any]:
     """An idle card."""
     return {
         "index": index,
+        "minor": index,
         "model": "NVIDIA L40S",
         "uuid": f"GPU-{host}-{index}",
         "memory_mib": L40S_MIB,

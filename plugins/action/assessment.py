@@ -208,7 +208,12 @@ def assess(
     findings.extend(planned.findings)
     workloads, placement, said = workloads_of(
         args,
-        Hosts(here, {host: hostvars[host] for host in lost.hosts}, lost),
+        Hosts(
+            here,
+            {host: hostvars[host] for host in lost.hosts},
+            lost,
+            {host: hostvars[host] for host in deferred},
+        ),
         {**variables["groups"], "all": everyone},
         supply,
         demand,
@@ -252,11 +257,12 @@ def assess(
 
 @dataclass(frozen=True)
 class Hosts:
-    """The variables of the hosts that are looked at, and of those that are declared lost."""
+    """The variables of hosts that are looked at, are declared lost, and are switched off."""
 
     here: Mapping[str, Mapping[str, Any]]
     gone: Mapping[str, Mapping[str, Any]]
     lost: Lost
+    off: Mapping[str, Mapping[str, Any]]
 
 
 def workloads_of(
@@ -309,6 +315,7 @@ def workloads_of(
         from ansible_collections.mlops.onprem.plugins.module_utils._assess.lost_work import (  # noqa: PLC0415
             kept,
             told,
+            told_of_off,
         )
         from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: PLC0415
             with_verdict,
@@ -343,7 +350,10 @@ def workloads_of(
         )
         return None, rows_by_host(earlier), findings
     labels, resources = (
-        {host: entry.get(name) or {} for host, entry in {**entries, **hosts.gone}.items()}
+        {
+            host: entry.get(name) or {}
+            for host, entry in {**entries, **hosts.gone, **hosts.off}.items()
+        }
         for name in ("mlops_host_labels", "mlops_host_resources")
     )
     planned = plan_workloads(
@@ -356,6 +366,7 @@ def workloads_of(
             earlier,
             resources,
             hosts.lost.hosts,
+            tuple(hosts.off),
         ),
         list(entries),
         supply,
@@ -371,9 +382,12 @@ def workloads_of(
     if planned.plan is None:
         return None, {}, findings
     moves, lost_rows = told(hosts.lost, planned)
+    moves += told_of_off(tuple(hosts.off), planned)
     workloads = planned.plan.as_dict()
     if hosts.lost.hosts:
-        workloads.update(lost=lost_rows, waiting=kept(planned.waiting))
+        workloads["lost"] = lost_rows
+    if hosts.lost.hosts or planned.waiting:
+        workloads["waiting"] = kept(planned.waiting)
     first = next(iter(entries.values()))
     around = around_of("", first.get("mlops_teams"), groups.get("scheduler") or (), supply)
     refused = [

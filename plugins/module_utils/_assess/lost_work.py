@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the report says of the work that was on hosts that are declared lost."""
+"""What the report says of the work on hosts that are declared lost, and on devices that are off."""
 
 from __future__ import annotations
 
@@ -46,6 +46,27 @@ def told(lost: Lost, planned: Planned) -> tuple[list[Finding], list[dict[str, An
         for host in lost.hosts
     ]
     return findings, rows
+
+
+def told_of_off(off: Sequence[str], planned: Planned) -> list[Finding]:
+    """One finding for each device that is switched off and has work that waits for it."""
+    waits: dict[str, Counter[str]] = {host: Counter() for host in off}
+    for row in planned.waiting:
+        if row.host in waits:
+            waits[row.host][row.workload] += 1
+    return [
+        Finding(
+            "capacity.waiting",
+            host,
+            WARN,
+            "work waits until it answers: "
+            + listing(f"{counted(n, 'replica')} of {name}" for name, n in sorted(names.items())),
+            "a device that answers",
+            "nothing now: the next run of site.yml that reaches it goes on with this work there",
+        )
+        for host, names in waits.items()
+        if names
+    ]
 
 
 def _moved(lost: Lost, planned: Planned) -> dict[str, list[tuple[str, str]]]:

@@ -1,7 +1,11 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of the work on hosts that are declared lost finds another place, and what waits for them."""
+"""What becomes of work on hosts that a run leaves out: what finds another place, and what waits.
+
+Work on a host that is declared lost moves where it can. Nothing moves because a device is switched
+off: what is planned on one waits for it, and so does what is new and finds room nowhere else.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from .._demand.workloads import Spec
 from .._planner.model import FEASIBLE, Budget
-from .question import Earlier
+from .places import Place
+from .question import Earlier, carries, tag_of
 from .site_plan import Planning, Site
 from .staying import place
 
@@ -18,16 +24,29 @@ from .staying import place
 FIRST, EACH = 0.2, 0.15
 
 
-def strand(
-    site: Site, lost: Sequence[str], planning: Planning, budget: Budget
+def leave_out(
+    site: Site, lost: Sequence[str], off: Sequence[Place], planning: Planning, budget: Budget
 ) -> tuple[Site, tuple[Earlier, ...]]:
-    """The site with as many replicas as fit without the lost hosts, and those that wait.
+    """The site without lost hosts and devices that are off, and the replicas that wait for them."""
+    staying = _gone(site, [device.name for device in off])
+    count = Counter(row.workload for row in staying)
+    waiting = _who_waits(site, count, staying)
+    site = _reduced(site, count, staying)
+    site, more = strand(site, lost, off, planning, budget)
+    return site, (*more, *waiting)
 
-    Only what was on a lost host ever waits, and of that as little as can be found: workloads of
-    high priority are placed first. Where even without all of it the rest does not fit, the lost
-    hosts are not the reason: nothing waits then, and the plan says what is short.
+
+def strand(
+    site: Site, lost: Sequence[str], off: Sequence[Place], planning: Planning, budget: Budget
+) -> tuple[Site, tuple[Earlier, ...]]:
+    """The site with as many replicas as fit on the hosts that are there, and those that wait.
+
+    Only what was on a lost host, or is new and could run on a device that is off, ever waits, and
+    of that as little as can be found: workloads of high priority are placed first. Where even
+    without all of it the rest does not fit, these hosts are not the reason: nothing waits then, and
+    the plan says what is short.
     """
-    gone = _gone(site, lost)
+    gone = (*_gone(site, lost), *_new(site, off))
     if not gone or _fits(site, {}, gone, planning, budget.part(FIRST)):
         return site, ()
     waiting = Counter(row.workload for row in gone)
@@ -55,6 +74,26 @@ def _gone(site: Site, lost: Sequence[str]) -> tuple[Earlier, ...]:
         for row in site.earlier
         if row.host in lost and row.replica < replicas.get(row.workload, 0)
     )
+
+
+def _new(site: Site, off: Sequence[Place]) -> tuple[Earlier, ...]:
+    """The replicas that no run has placed, as far as they may run on a device that is off."""
+    known = {(row.workload, row.replica) for row in site.earlier}
+    found = []
+    for spec in site.specs:
+        able = [device.name for device in off if _may_run(spec, device)]
+        if able:
+            found += [
+                Earlier(spec.name, number, able[number % len(able)])
+                for number in range(spec.replicas)
+                if (spec.name, number) not in known
+            ]
+    return tuple(found)
+
+
+def _may_run(spec: Spec, device: Place) -> bool:
+    named = not spec.hosts or device.name in spec.hosts
+    return named and all(carries(device, tag) for tag in tag_of(spec))
 
 
 def _fits(

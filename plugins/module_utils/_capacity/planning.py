@@ -34,9 +34,9 @@ from .._planner.purchase import purchase as buy
 from .._planner.solver import solve
 from .._planner.survival import survive
 from .horizon import Horizon, last_day, lasts, runouts
-from .leaving import strand
+from .leaving import leave_out
 from .margins import Margins, check_facts
-from .places import Place, measured, offered
+from .places import Figures, Place, measured, offered
 from .question import Earlier, Problem
 from .request import Written, parse_earlier, read_request
 from .shared import draws_of, misplaced, storages_of
@@ -52,7 +52,7 @@ class Planned:
 
     plan: SitePlan | None
     findings: tuple[Finding, ...]
-    # What finds no place while the hosts are lost that it was on.
+    # What waits for hosts that are lost, and for devices that are switched off.
     waiting: tuple[Earlier, ...] = ()
 
 
@@ -113,14 +113,30 @@ def plan_workloads(
     findings += misplaced(site.places, specs)
     budget = Budget(planning.seconds, clock, cancelled, tell)
     waiting: tuple[Earlier, ...] = ()
-    if written.lost:
-        site, waiting = strand(site, written.lost, planning, budget.part(0.5))
+    if written.lost or written.off:
+        off = [_switched_off(host, written) for host in written.off]
+        site, waiting = leave_out(site, written.lost, off, planning, budget.part(0.5))
         budget = budget.part(1.0)
     change = None
     if what_if.wanted:
         change = what_if, changed_site(site, what_if, new_host)
     plan = plan_site(site, planning, budget, change)
     return Planned(plan, tuple(findings), waiting)
+
+
+def _switched_off(host: str, written: Written) -> Place:
+    """A device of which only the inventory speaks."""
+    nothing = Figures(0.0, 0.0, 0.0, 0.0)
+    labels, _wrong = parse_labels(written.labels)
+    return Place(
+        host,
+        nothing,
+        nothing,
+        {},
+        {},
+        groups=frozenset(name for name, members in written.groups.items() if host in members),
+        labels=frozenset(labels.get(host, ())),
+    )
 
 
 def site_of(

@@ -38,7 +38,7 @@ MOST_SECONDS, MOST_YEARS = 86400.0, 20.0
 class Written:
     """Plain data as people and earlier runs wrote it. ``groups`` has the hosts of each group.
 
-    ``lost`` are hosts that may be named and carry nothing.
+    ``lost`` are hosts that may be named and carry nothing, ``off`` devices that are switched off.
     """
 
     workloads: object
@@ -49,6 +49,7 @@ class Written:
     earlier: object = None
     resources: Mapping[str, object] = field(default_factory=dict)
     lost: Sequence[str] = ()
+    off: Sequence[str] = ()
 
 
 def _earlier(value: object) -> Earlier:

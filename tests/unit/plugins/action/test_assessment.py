@@ -217,7 +217,7 @@ def test_without_workloads_the_planner_is_not_even_loaded() -> None:
     program = (
         "import sys\n"
         "from ansible_collections.mlops.onprem.plugins.action import assessment\n"
-        "hosts = assessment.Hosts({'a': {}}, {}, assessment.Lost())\n"
+        "hosts = assessment.Hosts({'a': {}}, {}, assessment.Lost(), {})\n"
         "found = assessment.workloads_of("
         "{'workloads': []}, hosts, {'all': ['a']}, {}, {}, None, 0.0, print, None)\n"
         "assert found == (None, {}, []), found\n"
@@ -236,7 +236,12 @@ def test_without_workloads_the_planner_is_not_even_loaded() -> None:
 # -- a host that is lost ------------------------------------------------------------------------
 
 # Two servers as the example has them, and work of which not all finds room on one of them.
-SERVED = {"name": "chat", "kind": "serving", "requests": {"memory": "4GiB"}, "gpu": {"count": 1}}
+SERVED: dict[str, Any] = {
+    "name": "chat",
+    "kind": "serving",
+    "requests": {"memory": "4GiB"},
+    "gpu": {"count": 1},
+}
 
 
 def told(report: dict[str, Any], check: str) -> list[str]:
@@ -374,3 +379,103 @@ def test_work_that_cannot_be_started_refuses_the_site(tmp_path: Path) -> None:
     own["groups"] = {**GROUPS, "scheduler": ["mlops1"]}
     report, _placement = assess(tmp_path, own, workloads=rows)
     assert report["exit_code"] == 0
+
+
+# -- devices that are switched off --------------------------------------------------------------
+
+CAMERAS = [f"cam{number}" for number in range(1, 101)]
+
+
+def fleet(*off: str) -> dict[str, Any]:
+    """The example company with a hundred devices, of which some do not answer."""
+    variables = site()
+    measured = variables["hostvars"][GROUPS["edge"][0]]
+    hostvars = {name: variables["hostvars"][name] for name in ("mlops1", "gpu1", "gpu2")}
+    for name in CAMERAS:
+        supply = {**measured["ansible_facts"]["mlops_supply"], "host": name, "host_id": name}
+        hostvars[name] = {
+            **measured,
+            "mlops_host_labels": {"line": "1" if name in CAMERAS[:50] else "2"},
+            "ansible_facts": {**measured["ansible_facts"], "mlops_supply": supply},
+        }
+    for name in off:
+        said = "ssh: connect to host 10.20.0.9 port 22: No route to host"
+        hostvars[name]["ansible_facts"] = {"mlops_supply": {"host": name, "unreachable": said}}
+    groups = {"all": list(hostvars), "control": ["mlops1"], "gpu": ["gpu1", "gpu2"]}
+    return {"hostvars": hostvars, "groups": {**groups, "edge": CAMERAS}}
+
+
+def assess_fleet(directory: Path, work: list[dict[str, Any]], *off: str) -> tuple[Any, Any]:
+    hosts = ["mlops1", "gpu1", "gpu2", *CAMERAS]
+    return assess(directory, fleet(*off), hosts=hosts, workloads=work, deferred_max=20.0)
+
+
+EVERYWHERE: dict[str, Any] = {
+    "name": "watch",
+    "kind": "serving",
+    "replicas": 100,
+    "anti_affinity": True,
+    "requests": {"memory": "100MiB"},
+    "hosts": {"groups": ["edge"]},
+}
+ONE_LINE: dict[str, Any] = {
+    "name": "count",
+    "kind": "serving",
+    "requests": {"memory": "100MiB"},
+    "hosts": {"groups": ["edge"], "labels": {"line": "1"}},
+}
+
+
+def test_a_hundred_devices_with_three_off_are_planned_and_caught_up(tmp_path: Path) -> None:
+    off = ("cam7", "cam8", "cam90")
+    pinned = {**ONE_LINE, "name": "pinned", "hosts": {"names": ["cam7"]}}
+    work = [EVERYWHERE, ONE_LINE, pinned, {**SERVED, "hosts": {"groups": ["gpu"]}}]
+    first, _placement = assess_fleet(tmp_path, work)
+    assert first["exit_code"] == 0
+    report, placement = assess_fleet(tmp_path, work, *off)
+    assert (report["verdict"], report["deferred"]) == ("go", list(off))
+    assert [row["host"] for row in report["findings"] if row["id"] == "assess.deferred"] == [*off]
+    assert told(report, "capacity.waiting") == [
+        "cam7: work waits until it answers: 1 replica of pinned and 1 replica of watch",
+        "cam8: work waits until it answers: 1 replica of watch",
+        "cam90: work waits until it answers: 1 replica of watch",
+    ]
+    assert not set(off) & set(placement)
+    # Nothing has moved because of them; replicas of a workload are alike, whatever their number.
+    stayed = sorted((name, host) for name, _number, host in on(first) if host not in off)
+    assert sorted((name, host) for name, _number, host in on(report)) == stayed
+    page = as_text(report)
+    assert "cam90: cannot be reached" in page
+    assert "Workloads: FEASIBLE" in page
+    jsonschema.validate(report["workloads"], SCHEMA)
+    back, _placement = assess_fleet(tmp_path, work)
+    assert back["exit_code"] == 0
+    assert sorted(row[::2] for row in on(back)) == sorted(row[::2] for row in on(first))
+    assert told(back, "capacity.waiting") == []
+
+
+def test_new_work_for_a_device_that_is_off_waits_and_the_site_goes_on(tmp_path: Path) -> None:
+    work = [EVERYWHERE, {**ONE_LINE, "hosts": {"names": ["cam3"]}}]
+    report, _placement = assess_fleet(tmp_path, work, "cam3")
+    assert report["exit_code"] == 0
+    assert len(on(report)) == 99
+    assert told(report, "capacity.waiting") == [
+        "cam3: work waits until it answers: 1 replica of count and 1 replica of watch"
+    ]
+    back, _placement = assess_fleet(tmp_path, work)
+    assert ("count", 0, "cam3") in on(back)
+    assert len(on(back)) == 101
+
+
+def test_work_that_finds_room_elsewhere_does_not_wait_for_a_device(tmp_path: Path) -> None:
+    report, _placement = assess_fleet(tmp_path, [ONE_LINE], "cam1", "cam2")
+    assert report["exit_code"] == 0
+    assert len(on(report)) == 1
+    assert told(report, "capacity.waiting") == []
+
+
+def test_a_device_that_is_off_excuses_nothing_else(tmp_path: Path) -> None:
+    giant = {**SERVED, "name": "giant", "gpu": {"count": 8}, "hosts": {"groups": ["gpu"]}}
+    report, _placement = assess_fleet(tmp_path, [EVERYWHERE, giant], "cam3")
+    assert report["exit_code"] == 1
+    assert stopping(report)[0].startswith("the workloads do not fit: ")
