@@ -15,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class Mistake:
     name: str
     findings: tuple[str, ...]
     spoil: Any = None
-    # Shell lines run on a host around the case.
+    # Shell lines run on a host around the case; {control}, {store} and {edge} are addresses there.
     before: str = ""
     after: str = ""
     on: str = "control"
@@ -222,6 +223,31 @@ CASES = [
                 after=f"rm {NO_WAY}; rm -r /var/lib/apt/lists; "
                 "mv /var/lib/apt/lists.company /var/lib/apt/lists",
                 on="store",
+            ),
+            Mistake(
+                "a firewall that refuses what a device asks the gateway",
+                (
+                    r"^FAIL {edge}: {control} \([\d.]+:443/tcp\), for gateway, is not to be "
+                    r"reached: a firewall or a router on the way refuses wanted: a free way from "
+                    r"{edge} to {control} \([\d.]+:443/tcp\) remedy: allow 443/tcp from {edge} to "
+                    r"{control} ",
+                ),
+                before="ip rule add to {control} ipproto tcp dport 443 unreachable",
+                after="ip rule del to {control} ipproto tcp dport 443 unreachable",
+                on="edge",
+            ),
+            Mistake(
+                "a firewall that drops what the control host asks the object store",
+                (
+                    r"^FAIL {control}: {store} \([\d.]+:9443/tcp\), for metrics, gives no answer "
+                    r"wanted: a free way from {control} to {store} ",
+                    r"^FAIL {control}: {store} \([\d.]+:443/tcp\), for object store, gives no "
+                    r"answer .* remedy: allow 443/tcp from {control} to {store} \([\d.]+:443/tcp\) "
+                    r"in every firewall on the way, that of the other host included",
+                ),
+                # Packets go to a network card that nobody has.
+                before="ip neigh replace {store} lladdr 02:00:00:00:00:99 nud permanent dev eth0",
+                after="ip neigh del {store} dev eth0",
             ),
         ),
     ),
@@ -465,9 +491,21 @@ class Hosts:
             self.known = None
             subprocess.run(["ssh", "-F", self.ssh_config, host, line], check=True)
 
+    def answer(self, host: str, line: str) -> str:
+        command = ["ssh", "-F", str(self.ssh_config), host, line]
+        done = subprocess.run(command, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
     def read(self, host: str, path: str) -> str:
-        command = ["ssh", "-F", str(self.ssh_config), host, "cat", path]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return self.answer(host, f"cat {path}")
+
+    def wait(self, host: str, seconds: float = 120) -> None:
+        """Until a host that was switched on answers."""
+        end = time.monotonic() + seconds
+        command = ["ssh", "-F", str(self.ssh_config), "-o", "ConnectTimeout=5", host, "true"]
+        while subprocess.run(command, check=False, capture_output=True).returncode != 0:
+            assert time.monotonic() < end, f"{host} does not answer after {seconds} s"
+            time.sleep(0.5)
 
     def snapshot(self) -> dict[str, Snapshot]:
         names = sorted(self.addresses)
@@ -560,15 +598,17 @@ def test_refuses_and_changes_nothing(case: Case, hosts: Hosts, tmp_path: Path) -
     site = hosts.site()
     names = {"control": hosts.control, "store": hosts.store, "edge": hosts.edge}
 
-    def filled(pattern: str) -> str:
-        return re.sub(r"\{(control|store|edge)\}", lambda found: names[found[1]], pattern)
+    addresses = {role: hosts.addresses[name] for role, name in names.items()}
+
+    def filled(pattern: str, with_what: dict[str, str] = names) -> str:
+        return re.sub(r"\{(control|store|edge)\}", lambda found: with_what[found[1]], pattern)
 
     with ExitStack() as cleanup:
         for mistake in case.mistakes:
             if mistake.spoil:
                 mistake.spoil(site)
-            cleanup.callback(hosts.shell, names[mistake.on], mistake.after)
-            hosts.shell(names[mistake.on], mistake.before)
+            cleanup.callback(hosts.shell, names[mistake.on], filled(mistake.after, addresses))
+            hosts.shell(names[mistake.on], filled(mistake.before, addresses))
         before = hosts.as_they_are()
         code, said = run(site, tmp_path)
         changed = changes(hosts, before)
@@ -637,6 +677,49 @@ def test_work_goes_where_the_plan_says_and_stays_there(hosts: Hosts, tmp_path: P
     more = {"name": "nightly", "kind": "training", "requests": little}
     second = attempt({**more, "hosts": {"names": [hosts.control]}})
     assert second == {**first, hosts.control: first[hosts.control] | {("nightly", 0)}}
+
+
+def podman(word: str, host: str) -> None:
+    """Switch a host of the scenario off or on."""
+    topology = SITE.parent / "topology.toml"
+    project = re.search(r'^project = "(.+)"', topology.read_text(), re.MULTILINE)
+    assert project
+    command = [sys.executable, "extensions/lab/lab.py", "podman", "--topology", str(topology)]
+    subprocess.run(
+        [*command, word, f"mlops-{project[1]}-{host}"], cwd=ROOT, check=True, capture_output=True
+    )
+
+
+def test_a_device_that_is_switched_off_is_left_out_and_caught_up(
+    hosts: Hosts, tmp_path: Path
+) -> None:
+    site = hosts.site()
+    away = hosts.store
+    site.data["all"]["children"]["object_store"] = {"hosts": {site.control: {}}}
+    site.data["all"]["children"]["ring_fleet"] = {"hosts": {away: {}}}
+    hosts.known = None
+    marked = f"test ! -e {MARK} || echo marked"
+    podman("stop", away)
+    try:
+        off, said = run(copy.deepcopy(site), tmp_path)
+    finally:
+        podman("start", away)
+        hosts.wait(away)
+    try:
+        left_out = hosts.answer(away, marked)
+        report = json.loads((tmp_path / "state" / "assessment.json").read_text())
+        on, said_later = run(site, tmp_path)
+        caught_up = {host: hosts.answer(host, marked) for host in hosts.addresses}
+    finally:
+        for name in hosts.addresses:
+            hosts.shell(name, f"rm -f {MARK}")
+    assert off == 0, said
+    assert "this run leaves the device out" in said
+    assert report["deferred"] == [away]
+    assert left_out == ""
+    assert on == 0, said_later
+    assert "leaves the device out" not in said_later
+    assert caught_up == dict.fromkeys(hosts.addresses, "marked")
 
 
 def test_check_mode_assesses_and_writes_no_report(hosts: Hosts, tmp_path: Path) -> None:
