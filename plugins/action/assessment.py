@@ -42,8 +42,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
     host_row,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.systems import is_device
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_sums import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.lost import Lost, lost_hosts
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     ERROR,

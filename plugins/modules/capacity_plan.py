@@ -351,17 +351,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_report import plan_text
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import (
-    FEASIBLE,
-    INFEASIBLE,
-    UNDECIDED,
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_sums import (
     Plan,
     plan,
+    verdict_of,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
-    ERROR,
-    FAIL,
     Demand,
     parse_demand,
 )
@@ -384,13 +380,7 @@ def main() -> None:
                 "type": "dict",
                 "default": {},
                 "options": {
-                    "memory_reserve_mib": {"type": "float", "default": 512},
-                    "cpu_reserve_cores": {"type": "float", "default": 0.25},
-                    "cpu_overcommit": {"type": "float", "default": 1},
-                    "disk_reserve_percent": {"type": "float", "default": 5},
-                    "disk_reserve_mib": {"type": "float", "default": 1024},
-                    "inode_reserve_percent": {"type": "float", "default": 5},
-                    "gpu_memory_reserve_percent": {"type": "float", "default": 5},
+                    name: {"type": "float", "default": value} for name, value in MARGINS.items()
                 },
             },
             "max_age": {"type": "float", "default": 3600},
@@ -489,14 +479,9 @@ def _workloads(
         module.fail_json(msg="The planning was cancelled; nothing has been changed.")
     planned = with_verdict(planned)
     findings = [*found.findings, *planned.findings]
-    severities = {finding.severity for finding in findings}
     data = None if planned.plan is None else planned.plan.as_dict()
     return {
-        "verdict": INFEASIBLE
-        if FAIL in severities
-        else UNDECIDED
-        if ERROR in severities
-        else FEASIBLE,
+        "verdict": verdict_of(findings),
         "findings": [finding.as_dict() for finding in findings],
         "workloads": data,
         "text": [] if data is None else plan_text(data),

@@ -36,7 +36,7 @@ sys.path.insert(0, str(ROOT / ".collections"))
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: E402
     with_verdict,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity import site_sums  # noqa: E402
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import (  # noqa: E402
     Margins,
 )
@@ -293,7 +293,7 @@ def one(outcome: Outcome, data: dict[str, Any], plan: bool, case: str) -> None:
             return
         demand = {"gpu1": [Demand("Prometheus", memory_mib=500, disks=(DiskNeed("/var", 100.0),))]}
         margins = Margins()
-        sums = host_sums.plan(supply, demand, margins, NOW)
+        sums = site_sums.plan(supply, demand, margins, NOW)
         answer = with_verdict(
             plan_workloads(written, hosts, supply, demand, margins, planning, time.monotonic, NOW)
         )

@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether what is asked of each host fits on it, by sums that a person can redo.
+"""Whether what is asked of a host fits on it, by sums that a person can redo.
 
 For every host and resource: ``free = total - reserved - foreign - demanded``, where
 
@@ -11,36 +11,20 @@ For every host and resource: ``free = total - reserved - foreign - demanded``, w
 * ``demanded`` is the sum over all services placed on the host.
 
 Paths are mapped to the file system that holds them; several paths on one file system add up. What
-several file systems or hosts take their room from (see `stores`) is one sum over all of them.
+several file systems or hosts take their room from is one sum over all of them (`store_sums`).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from .._findings.finding import (
-    ANY_ADDRESS,
-    ANY_MOUNT,
-    ERROR,
-    FAIL,
-    PASS,
-    SITE,
-    WARN,
-    Demand,
-    Finding,
-    PortNeed,
-)
+from .._findings.finding import ANY_MOUNT, ERROR, FAIL, WARN, Demand, Finding
 from .._findings.sentence import amount, brief
 from .gpu_state import unsound
-from .margins import Margins, check_facts
+from .margins import Margins
 from .mounts import MOUNT_PLACES, by_device, holding, uncounted
-from .stores import NEAR, Store, by_host, stores_of
-
-FEASIBLE, INFEASIBLE, UNDECIDED = "FEASIBLE", "INFEASIBLE", "UNDECIDED"
-EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
 
 
 @dataclass(frozen=True)
@@ -76,31 +60,12 @@ class Row:
         return data
 
 
-@dataclass(frozen=True)
-class Plan:
-    """The verdict on the whole site, with everything it rests on."""
-
-    verdict: str
-    hosts: Mapping[str, str]
-    rows: tuple[Row, ...]
-    findings: tuple[Finding, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "verdict": self.verdict,
-            "hosts": dict(self.hosts),
-            "table": [row.as_dict() for row in self.rows],
-            "findings": [finding.as_dict() for finding in self.findings],
-        }
-
-
 # Which variables of a role change which need: role -> resource kind -> names.
 Hints = Mapping[str, Mapping[str, Sequence[str]]]
 
 
 @dataclass
-class _Host:
+class Host:
     """The work on one host."""
 
     name: str
@@ -439,280 +404,13 @@ class _Host:
         row = self.sum_up("GPU", "GPUs", float(len(usable)), 0.0, 0.0, 0.0, parts)
         self.judge(row, "gpu", "gpu", "add")
 
-    def ports(self) -> None:
-        wanted: list[tuple[Demand, PortNeed]] = [
-            (demand, port) for demand in self.demand for port in demand.ports
-        ]
-        listeners = self.facts.get("listeners") or []
-        blind = any(
-            str(row.get("what", "")).startswith("listeners")
-            for row in self.facts.get("unknown") or []
-        )
-        seen: set[tuple[str, int, str]] = set()
-        for demand, need in wanted:
-            for listener in listeners:
-                if listener.get("ours") or not clashes(
-                    need, str(listener["protocol"]), int(listener["port"]), str(listener["address"])
-                ):
-                    continue
-                if (demand.service, need.port, need.protocol) in seen:
-                    continue
-                seen.add((demand.service, need.port, need.protocol))
-                process = listener.get("process")
-                unit = listener.get("unit")
-                holder = (
-                    f"{process} (process {listener.get('pid')}"
-                    + (f", {unit})" if unit and unit != process else ")")
-                    if process
-                    else "a process that could not be identified"
-                    + ("; assess with become: true" if blind else "")
-                )
-                other_port = self.other_port(need, (demand.role,))
-                command = listener.get("command")
-                if command and command != process and not listener.get("main"):
-                    holder += f": {command}"
-                self.add(
-                    "port",
-                    FAIL,
-                    f"port {need.port}/{need.protocol} on {listener['address']} "
-                    f"is held by {holder}",
-                    f"port {need.port} free for {demand.service}",
-                    how_to_free(listener) + (f", or {other_port}" if other_port else ""),
-                )
-        for index, (demand, need) in enumerate(wanted):
-            for other, rival in wanted[:index]:
-                if (demand.unit and demand.unit == other.unit) or (
-                    demand.service == other.service and demand.role == other.role
-                ):
-                    continue
-                if clashes(need, rival.protocol, rival.port, rival.address):
-                    other_port = self.other_port(need, (other.role, demand.role))
-                    self.add(
-                        "port",
-                        FAIL,
-                        f"port {need.port}/{need.protocol} is asked for by {other.service} and by "
-                        f"{demand.service}",
-                        "one service a port",
-                        "place them on different hosts"
-                        + (f", or {other_port}" if other_port else ""),
-                    )
-
-    def other_port(self, need: PortNeed, roles: tuple[str, ...]) -> str:
-        """What gives a service another port, as far as a variable does."""
-        names = self.variables(roles, "port")
-        return need.remedy or (f"choose another port by {names}" if names else "")
-
-
-# Units that carry logins, containers, other people's jobs or the host itself: whoever stops one to
-# free a port may lose the host, or everything that runs in it.
-NEVER_STOPPED = re.compile(
-    r"(ssh|sshd|dropbear|docker|containerd|podman|crio|kubelet|k3s|lxc|lxd|libvirtd|cron|crond|atd|"
-    r"user@|user-|session-|init|dbus|systemd-|getty|serial-getty|networkd|networking|NetworkManager|"
-    r"networkd-dispatcher|ifup|wpa_supplicant|openvpn|wg-quick|strongswan|tailscaled|cloud-|"
-    r"qemu-guest-agent|open-vm-tools|cockpit|teleport|salt-minion|puppet|chef-client|polkit|rsyslog|"
-    r"supervisor|pve|snapd)"
-)
-
-
-def how_to_free(listener: Mapping[str, Any]) -> str:
-    """What a person can do about a listener on our port, never more than that program's own end.
-
-    A unit is named for stopping only if the listener is its main process: what a login or a job
-    started lies in the unit of the login or of the jobs.
-    """
-    unit, pid = str(listener.get("unit") or ""), listener.get("pid")
-    process = str(listener.get("process") or "")
-    port = listener.get("port")
-    if not pid:
-        return f"find it with: ss -lntup 'sport = :{port}'"
-    if pid == 1:
-        return f"find the socket that systemd holds with: systemctl list-sockets '*:{port}'"
-    if process in ("docker-proxy", "rootlessport", "rootlesskit"):
-        program = "docker" if process == "docker-proxy" else "podman"
-        return f"find its container with: {program} ps --filter publish={port}"
-    if listener.get("main") and unit.endswith(".service") and not NEVER_STOPPED.match(unit):
-        return f"stop it with: systemctl disable --now {unit}"
-    return f"end it where it was started (see it with: ps -o pid,ppid,user,args -p {pid})"
-
-
-def clashes(need: PortNeed, protocol: str, port: int, address: str) -> bool:
-    """Whether two sockets cannot both listen."""
-    if need.protocol != protocol or need.port != port:
-        return False
-    mine = "127.0.0.1" if need.address == "localhost" else need.address
-    return mine == address or mine in EVERYWHERE or address in EVERYWHERE
-
 
 def sums(
     name: str, facts: Mapping[str, Any], demand: Sequence[Demand], margins: Margins
 ) -> tuple[Row, ...]:
     """The rows of one host, not judged. A resource that could not be measured has none."""
-    work = _Host(name, facts, demand, margins, {})
+    work = Host(name, facts, demand, margins, {})
     work.cpu()
     work.memory()
     work.disks()
     return tuple(work.rows)
-
-
-def pooled_mounts(name: str, facts: Mapping[str, Any], stores: Sequence[Store]) -> dict[str, Store]:
-    """The mounts of a host whose room is that of a storage, and not less by a limit of their own.
-
-    A limit of its own is a quota of a data set: it is summed up besides.
-    """
-    systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
-    return {
-        mount: store
-        for store in stores
-        for mount in store.mounts(name)
-        if mount in systems
-        and float(systems[mount]["available_mib"]) >= store.available_mib * (1 - NEAR)
-    }
-
-
-def store_rows(
-    stores: Sequence[Store],
-    supply: Mapping[str, Mapping[str, Any]],
-    demand: Mapping[str, Sequence[Demand]],
-    margins: Mapping[str, Margins] | Margins,
-) -> dict[str, tuple[Store, Row, tuple[str, ...]]]:
-    """One row for each storage that is asked for something, by its name, and the hosts that ask.
-
-    What is in use is counted once, and what all hosts ask for adds up.
-    """
-    found = {}
-    for store in stores:
-        parts: list[Part] = []
-        asking: list[str] = []
-        kept: dict[object, float] = {}
-        for name in store.hosts:
-            facts = supply[name]
-            own = margins if isinstance(margins, Margins) else margins[name]
-            work = _Host(name, facts, demand.get(name) or (), own, {})
-            systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
-            space, _inodes = work.asked_of(systems)
-            mounts = store.mounts(name)
-            devices = {str(systems[mount].get("device") or mount) for mount in mounts}
-            here = [part for device in sorted(devices) for part in space.get(device, ())]
-            asking += [name] * bool(here)
-            parts += [
-                replace(part, service=f"{part.service} on {name}") if len(store.hosts) > 1 else part
-                for part in here
-            ]
-            for key, mib in work.kept_in(mounts, systems):
-                kept[key] = max(kept.get(key, 0.0), mib)
-        if not parts:
-            continue
-        first = store.hosts[0]
-        own = margins if isinstance(margins, Margins) else margins[first]
-        reserve = max(own.disk_reserve_mib, store.size_mib * own.disk_reserve_percent / 100)
-        among = first if len(store.hosts) == 1 else ", ".join(store.hosts[:3])
-        if len(store.hosts) > 3:
-            among += f" and {len(store.hosts) - 3} more"
-        row = _Host(among, {}, (), own, {}).sum_up(
-            store.name,
-            "MiB",
-            store.size_mib,
-            reserve,
-            store.size_mib - store.available_mib,
-            sum(kept.values()),
-            parts,
-        )
-        found[store.name] = (store, row, tuple(asking))
-    return found
-
-
-def _judge_stores(
-    found: Mapping[str, tuple[Store, Row, tuple[str, ...]]],
-    margins: Mapping[str, Margins] | Margins,
-    hints: Hints,
-) -> tuple[list[Finding], set[str]]:
-    """Findings of the storages, and the hosts that ask more of one than it has."""
-    findings: list[Finding] = []
-    short: set[str] = set()
-    for store, row, asking in found.values():
-        first = store.hosts[0]
-        own = margins if isinstance(margins, Margins) else margins[first]
-        work = _Host(first if len(store.hosts) == 1 else SITE, {}, (), own, hints)
-        work.judge(row, "disk", "disk", "free or add")
-        if row.short > 0:
-            short.update(asking)
-        if len(store.members) > 1:
-            work.add(
-                "one_storage",
-                PASS,
-                f"{store.name} is one storage, counted once: {brief(store.seen_as, 200)}",
-            )
-        findings += work.findings
-    return findings, short
-
-
-def plan(
-    supply: Mapping[str, Mapping[str, Any]],
-    demand: Mapping[str, Sequence[Demand]],
-    margins: Mapping[str, Margins] | Margins,
-    now: float,
-    hints: Hints | None = None,
-) -> Plan:
-    """Judge every host that has facts or is asked for something."""
-    hosts: dict[str, str] = {}
-    rows: list[Row] = []
-    findings: list[Finding] = []
-    usable = {
-        name: facts
-        for name, facts in supply.items()
-        if check_facts(name, facts, margins if isinstance(margins, Margins) else margins[name], now)
-        is None
-    }
-    stores = stores_of(usable)
-    on_host = by_host(stores)
-    shared = store_rows(stores, usable, demand, margins)
-    told, too_much = _judge_stores(shared, margins, hints or {})
-    for name in sorted(set(supply) | set(demand)):
-        needs = demand.get(name) or ()
-        own = margins if isinstance(margins, Margins) else margins[name]
-        facts = supply.get(name)
-        if facts is None:
-            findings.append(
-                Finding(
-                    "capacity.no_facts",
-                    name,
-                    ERROR,
-                    "no facts were measured",
-                    "facts of this host",
-                    "measure it with: ansible-playbook playbooks/assess.yml",
-                )
-            )
-            hosts[name] = UNDECIDED
-            continue
-        refused = check_facts(name, facts, own, now)
-        if refused is not None:
-            findings.append(refused)
-            hosts[name] = UNDECIDED
-            continue
-        pooled = frozenset(pooled_mounts(name, facts, on_host.get(name, ())))
-        work = _Host(name, facts, needs, own, hints or {}, pooled)
-        work.cpu()
-        work.memory()
-        work.disks()
-        work.gpus()
-        work.ports()
-        severities = {finding.severity for finding in work.findings}
-        hosts[name] = (
-            INFEASIBLE
-            if FAIL in severities or name in too_much
-            else UNDECIDED
-            if ERROR in severities
-            else FEASIBLE
-        )
-        if hosts[name] == FEASIBLE:
-            count = len(needs)
-            work.add("fits", PASS, f"{count} service{'' if count == 1 else 's'} fit on this host")
-        rows.extend(work.rows)
-        findings.extend(work.findings)
-    rows += [row for _store, row, _asking in shared.values()]
-    findings += told
-    verdicts = set(hosts.values())
-    verdict = (
-        INFEASIBLE if INFEASIBLE in verdicts else UNDECIDED if UNDECIDED in verdicts else FEASIBLE
-    )
-    return Plan(verdict, hosts, tuple(rows), tuple(findings))

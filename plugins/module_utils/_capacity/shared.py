@@ -13,11 +13,11 @@ from typing import Any
 from .._demand.workloads import Spec
 from .._findings.finding import SITE, WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import brief
-from .host_sums import pooled_mounts, store_rows
 from .margins import Margins
 from .mounts import MOUNT_PLACES, holding
 from .places import Draws, Figures, Place, Storage
 from .question import carries, tag_of
+from .store_sums import pooled_mounts, store_rows
 from .stores import Store
 
 

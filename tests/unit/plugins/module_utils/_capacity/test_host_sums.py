@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.host_sums import (
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.mounts import holding
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.ports import clashes
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_sums import (
     FEASIBLE,
     INFEASIBLE,
     UNDECIDED,
     Plan,
-    clashes,
     plan,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.mounts import holding
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     Demand,
     DiskNeed,

@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity import site_sums
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.places import (
     Place,
@@ -213,7 +213,7 @@ def test_a_broken_gpu_is_none_for_roles_either() -> None:
     facts = host()
     for card in facts["gpus"]["gpus"]:
         card["lost"] = True
-    found = host_sums.plan({"h1": facts}, {"h1": [Demand("llm", gpus=1)]}, NONE, example_site.NOW)
+    found = site_sums.plan({"h1": facts}, {"h1": [Demand("llm", gpus=1)]}, NONE, example_site.NOW)
     assert found.verdict == "INFEASIBLE"
 
 

@@ -10,7 +10,7 @@ import random
 from typing import Any
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity import host_sums
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity import site_sums
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (
     Planned,
@@ -299,7 +299,7 @@ def test_file_systems_of_one_pool_have_its_room_once(case: str) -> None:
     assert verdict(supply, *works) == "INFEASIBLE"
     assert verdict(supply, works[0]) == "FEASIBLE"
     demand = {"h1": [Demand("A", disks=(DiskNeed("/srv/a", 7 * TIB), DiskNeed("/srv/b", 7 * TIB)))]}
-    assert host_sums.plan(supply, demand, NONE, example_site.NOW).verdict == "INFEASIBLE"
+    assert site_sums.plan(supply, demand, NONE, example_site.NOW).verdict == "INFEASIBLE"
 
 
 def test_a_quota_of_a_data_set_binds_besides_its_pool() -> None:
@@ -334,10 +334,10 @@ def test_a_thin_pool_gives_no_more_than_it_has(left: float | None, fits: bool) -
 def test_services_of_all_hosts_add_up_on_one_storage() -> None:
     supply = site(*(host(name, nas("/var/lib/mlops", 100.0)) for name in ("h1", "h2", "h3")))
     need = Demand("store", "object_store", disks=(DiskNeed("/var/lib/mlops/x", 40.0),))
-    two = host_sums.plan(supply, {"h1": [need], "h2": [need]}, NONE, example_site.NOW)
+    two = site_sums.plan(supply, {"h1": [need], "h2": [need]}, NONE, example_site.NOW)
     assert two.verdict == "FEASIBLE"
     demand = {name: [need] for name in supply}
-    found = host_sums.plan(supply, demand, NONE, example_site.NOW)
+    found = site_sums.plan(supply, demand, NONE, example_site.NOW)
     assert found.verdict == "INFEASIBLE"
     assert set(found.hosts.values()) == {"INFEASIBLE"}
     [row] = [row for row in found.rows if row.resource == "storage nas:/export"]
@@ -352,7 +352,7 @@ def test_what_is_ours_on_one_storage_is_ours_once_and_foreign_use_counts_once() 
     mount = nas("/var/lib/mlops", 100.0, available_mib=50.0)
     supply = site(*(host(name, mount, ours=kept) for name in ("h1", "h2")))
     need = Demand("store", "object_store", disks=(DiskNeed("/var/lib/mlops/x", 40.0),))
-    found = host_sums.plan(supply, {"h1": [need], "h2": [need]}, NONE, example_site.NOW)
+    found = site_sums.plan(supply, {"h1": [need], "h2": [need]}, NONE, example_site.NOW)
     [row] = [row for row in found.rows if row.resource == "storage nas:/export"]
     assert (row.ours_now, row.foreign, row.short) == (30.0, 20.0, 0.0)
 
@@ -464,7 +464,7 @@ def test_a_path_where_mounts_are_made_is_told(path: str) -> None:
 
 def test_a_mistyped_path_of_a_service_is_told() -> None:
     need = Demand("store", "r", disks=(DiskNeed("/mnt/nass/x", 1.0),))
-    found = host_sums.plan(site(host("h1", nas())), {"h1": [need]}, NONE, example_site.NOW)
+    found = site_sums.plan(site(host("h1", nas())), {"h1": [need]}, NONE, example_site.NOW)
     assert found.verdict == "FEASIBLE"
     [told] = [row for row in found.findings if row.id == "capacity.unmounted_path"]
     assert told.found == "/mnt/nass/x of store lies on the root's file system"
@@ -473,9 +473,9 @@ def test_a_mistyped_path_of_a_service_is_told() -> None:
 @pytest.mark.parametrize(("mount", "verdict_"), [("true", "INFEASIBLE"), ("", "FEASIBLE")])
 def test_a_service_can_ask_for_a_mount_of_its_own(mount: str, verdict_: str) -> None:
     need = Demand("store", "r", disks=(DiskNeed("/srv/x", 1.0, mount=mount),))
-    found = host_sums.plan(site(host("h1", nas())), {"h1": [need]}, NONE, example_site.NOW)
+    found = site_sums.plan(site(host("h1", nas())), {"h1": [need]}, NONE, example_site.NOW)
     assert found.verdict == verdict_
-    there = host_sums.plan(site(host("h1", nas("/srv"))), {"h1": [need]}, NONE, example_site.NOW)
+    there = site_sums.plan(site(host("h1", nas("/srv"))), {"h1": [need]}, NONE, example_site.NOW)
     assert there.verdict == "FEASIBLE"
 
 
@@ -557,7 +557,7 @@ def test_a_path_that_is_not_counted_is_a_finding_and_not_booked_on_the_root(kind
     aside = [{"mount": "/var/lib/mlops", "type": kind, "source": kind, "reason": "it is memory"}]
     supply = site(host("h1", uncounted=aside))
     need = Demand("store", "r", disks=(DiskNeed("/var/lib/mlops/x", 40.0),))
-    found = host_sums.plan(supply, {"h1": [need]}, NONE, example_site.NOW)
+    found = site_sums.plan(supply, {"h1": [need]}, NONE, example_site.NOW)
     assert found.verdict == "INFEASIBLE"
     [told] = [one for one in found.findings if one.severity == "fail"]
     assert told.found == (
