@@ -12,9 +12,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from .arrays import Floats, Ints, np
-from .bounds.certificate import listed, number
+from .bounds.certificate import listed, names_of, number
 from .bounds.relaxation import LARGEST, Program
-from .bounds.sums import names_of, places
+from .bounds.sums import places
 from .grouped import Problem, group
 from .model import (
     FEASIBLE,

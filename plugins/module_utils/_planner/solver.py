@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 from .arrays import Floats, np
+from .bounds.certificate import names_of
 from .bounds.relaxation import Relaxed, relax
-from .bounds.sums import Places, certificates, names_of, places
+from .bounds.sums import Places, certificates, places
 from .grouped import Problem, group
 from .model import (
     FEASIBLE,

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 
+from ..arrays import Bools, np
+from ..grouped import Problem
 from ..model import Workload
 
 
@@ -58,3 +60,23 @@ def gpu_text(workload: Workload) -> str:
     if what and need.models:
         what += f" ({' or '.join(sorted(need.models))})"
     return what
+
+
+def names_of(problem: Problem, shapes: Iterable[int]) -> tuple[str, ...]:
+    """The workloads that have these shapes."""
+    return tuple(
+        name
+        for shape in shapes
+        for stream in problem.streams_of[shape]
+        for name, _count in problem.streams[stream].members
+    )
+
+
+def hosts_of(problem: Problem, groups: Bools) -> list[int]:
+    """The hosts of the chosen groups."""
+    return [host for group in np.flatnonzero(groups) for host in problem.groups[group].hosts]
+
+
+def plural(count: int, noun: str = "replica") -> str:
+    """The noun as it follows a number."""
+    return noun if count == 1 else f"{noun}s"

@@ -1,21 +1,21 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What can be said before anything is placed: sums, places, types of host, spread, cutting up."""
+"""What can be said before anything is placed: sums, places, types of host, spread."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
 from ..arrays import Bools, Ints, np
-from ..grouped import NEVER, Problem
+from ..grouped import Problem
 from ..model import Certificate
-from ..whole_numbers import TOLERANCE, whole_shares
-from .certificate import gpu_text, left_out, listed, number
-from .cutting import Cut, Stock, cut
+from ..whole_numbers import TOLERANCE
+from .certificate import gpu_text, hosts_of, left_out, listed, names_of, number, plural
+from .pools import fragmented, pools_of
 
 TABLE = 4_000_000  # shapes x groups for which a table of "how many fit" is made
 MOST_SETS = 64  # sets of allowed hosts that are summed one by one
@@ -72,27 +72,13 @@ def certificates(problem: Problem, where: Places) -> tuple[list[Certificate], bo
         and bool((asked <= have * (1 + float(TOLERANCE))).all())
     )
     found += sums
-    found += _cut_up(problem, rest, all_groups)
+    found += fragmented(problem, rest, all_groups)
     for shapes, groups in _sets(problem, where, rest):
         found += _sums(problem, shapes, groups, "types")
-        found += _cut_up(problem, shapes, groups)
+        found += fragmented(problem, shapes, groups)
     found += _spread(problem, where)
     drawn = list(_drawn(problem, where))
     return found + drawn, fit and not drawn
-
-
-def names_of(problem: Problem, shapes: Iterable[int]) -> tuple[str, ...]:
-    """The workloads that have these shapes."""
-    return tuple(
-        name
-        for shape in shapes
-        for stream in problem.streams_of[shape]
-        for name, _count in problem.streams[stream].members
-    )
-
-
-def _hosts(problem: Problem, groups: Bools) -> list[int]:
-    return [host for group in np.flatnonzero(groups) for host in problem.groups[group].hosts]
 
 
 def _sets(problem: Problem, where: Places, shapes: Bools) -> Iterator[tuple[Bools, Bools]]:
@@ -124,7 +110,7 @@ def _nowhere(problem: Problem, shape: int) -> Certificate:
     firsts = [problem.groups[group].hosts[0] for group in groups]
     count = sum(len(problem.groups[group].hosts) for group in groups)
     cause, resource, unit, demand, supply = "nowhere", "all together", "replicas", 1.0, 0.0
-    allowed = f"{count:,} {_noun(count, 'host')} {'is' if count == 1 else 'are'} allowed"
+    allowed = f"{count:,} {plural(count, 'host')} {'is' if count == 1 else 'are'} allowed"
     steps = [f"{listed(names)}: {allowed} by tags and names"]
     lacking = [
         at
@@ -175,10 +161,6 @@ def _nowhere(problem: Problem, shape: int) -> Certificate:
     )  # fmt: skip
 
 
-def _noun(count: int, noun: str = "replica") -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
 def _which(problem: Problem, hosts: list[int]) -> str:
     if len(hosts) == len(problem.instance.hosts):
         return "all hosts"
@@ -190,7 +172,7 @@ def _which(problem: Problem, hosts: list[int]) -> str:
 
 def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterator[Certificate]:
     """Where the shapes need more of a resource, or of devices, than the hosts have."""
-    chosen, hosts = np.flatnonzero(shapes), _hosts(problem, groups)
+    chosen, hosts = np.flatnonzero(shapes), hosts_of(problem, groups)
     counts = problem.count[chosen].tolist()
     what = _which(problem, hosts)
     for at, (resource, unit) in enumerate(zip(problem.instance.resources, problem.instance.units)):
@@ -207,14 +189,14 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
         yield Certificate(
             cause, resource, unit, asked, have, asked - have, out, names_of(problem, needing),
             (
-                f"{sum(counts):,} {_noun(sum(counts))} that may run on {what} ask for"
+                f"{sum(counts):,} {plural(sum(counts))} that may run on {what} ask for"
                 f" {number(asked)} {unit} of {resource}",
                 f"{what} together: {number(have)} {unit}, {number(asked - have)} {unit} short",
                 *_counted_once(problem, hosts, at),
-                f"at least {out} {_noun(out)} must be left out, even if the largest are",
+                f"at least {out} {plural(out)} must be left out, even if the largest are",
             ),
         )  # fmt: skip
-    for pool in _pools(problem, shapes, groups):
+    for pool in pools_of(problem, shapes, groups):
         demand_ = pool.needed_by_sum()
         if demand_ > pool.devices * (1 + Fraction(1, 10**9)):
             out = left_out(pool.sizes_and_counts(), demand_ - pool.devices)
@@ -223,10 +205,11 @@ def _sums(problem: Problem, shapes: Bools, groups: Bools, cause: str) -> Iterato
                 cause, pool.resource, pool.unit, asked, float(pool.devices),
                 asked - pool.devices, out, names_of(problem, pool.shapes),
                 (
-                    f"{pool.replicas:,} {_noun(pool.replicas)} ask for {number(asked)} {pool.unit}",
+                    f"{pool.replicas:,} {plural(pool.replicas)} ask for {number(asked)}"
+                    f" {pool.unit}",
                     f"{what} together: {pool.devices} {pool.unit},"
                     f" {number(asked - pool.devices)} {pool.unit} short",
-                    f"at least {out} {_noun(out)} must be left out, even if the largest are",
+                    f"at least {out} {plural(out)} must be left out, even if the largest are",
                 ),
             )  # fmt: skip
 
@@ -278,197 +261,9 @@ def _drawn(problem: Problem, where: Places) -> Iterator[Certificate]:
                 f" {pool.unit} of {pool.name}, wherever they run",
                 f"it is one storage, however many hosts reach it, and has"
                 f" {number(pool.real_supply)}: {number(asked - pool.real_supply)} short",
-                f"at least {out} {_noun(out)} must be left out, even if the largest are",
+                f"at least {out} {plural(out)} must be left out, even if the largest are",
             ),
         )  # fmt: skip
-
-
-@dataclass
-class Pool:
-    """Devices that are cut up alike, and what may be cut from them.
-
-    ``parts`` are the distinct sizes with the number of replicas of each; ``whole`` the numbers of
-    whole devices with theirs.
-    """
-
-    resource: str
-    unit: str
-    devices: int
-    full: tuple[int, int]
-    parts: dict[tuple[int, int], int]
-    whole: dict[int, int]
-    words: dict[tuple[int, int], str]
-    shapes: list[int]
-
-    @property
-    def replicas(self) -> int:
-        """All replicas that need such devices."""
-        return sum(self.parts.values()) + sum(self.whole.values())
-
-    def sizes_and_counts(self) -> list[tuple[Fraction, int]]:
-        """By how much of a device each replica takes."""
-        rows = [
-            (
-                Fraction(second, self.full[1]) if self.full[1] else Fraction(size, self.full[0]),
-                count,
-            )
-            for (size, second), count in self.parts.items()
-        ]
-        return rows + [(Fraction(size), count) for size, count in self.whole.items()]
-
-    def needed_by_sum(self) -> Fraction:
-        """How many devices are needed if they could be cut up without waste."""
-        # For MIG the sum is that of compute slices, as people count; memory slices are geometry.
-        column, full = (1, self.full[1]) if self.full[1] else (0, self.full[0])
-        most = Fraction(sum(size[column] * count for size, count in self.parts.items()), full)
-        return most + sum(size * count for size, count in self.whole.items())
-
-
-def _pools(problem: Problem, shapes: Bools, groups: Bools) -> Iterator[Pool]:
-    """The devices that the shapes may use on the hosts: those without MIG, and each MIG card."""
-    chosen = np.flatnonzero(shapes & problem.gpu)
-    hosts = _hosts(problem, groups)
-    if not len(chosen) or not hosts:
-        return
-    kinds_there = Counter(problem.device_kind[hosts].reshape(-1).tolist())
-    cards: dict[str, list[int]] = defaultdict(list)
-    for kind, device in enumerate(problem.kinds):
-        cards[device.mig].append(kind)
-    for card, kinds in cards.items():
-        can = problem.usable[chosen][:, kinds] | (problem.part[chosen][:, kinds] < NEVER)
-        # A MIG instance that also fits another card is not bound to this one.
-        others = [kind for kind in range(len(problem.kinds)) if kind not in kinds]
-        elsewhere = problem.usable[chosen][:, others] | (problem.part[chosen][:, others] < NEVER)
-        here = chosen[can.any(axis=1) & ~elsewhere.any(axis=1)]
-        if not len(here):
-            continue
-        used = [kind for at, kind in enumerate(kinds) if can[np.isin(chosen, here), at].any()]
-        devices = sum(kinds_there.get(kind, 0) for kind in used)
-        yield _pool(problem, card, used, here.tolist(), devices)
-
-
-def _pool(problem: Problem, card: str, kinds: list[int], shapes: list[int], devices: int) -> Pool:
-    parts: Counter[tuple[int, int]] = Counter()
-    whole: Counter[int] = Counter()
-    words: dict[tuple[int, int], str] = {}
-    if card:
-        full = (int(problem.full[kinds[0]]), int(problem.full2[kinds[0]]))
-        sizes = {
-            shape: (int(problem.part[shape, kinds].min()), int(problem.part2[shape, kinds].max()))
-            for shape in shapes
-        }
-    else:
-        cut_up = [shape for shape in shapes if not problem.whole[shape]]
-        shares = [
-            min(Fraction(int(problem.part[shape, k]), int(problem.full[k])) for k in kinds)
-            for shape in cut_up
-        ]
-        units, unit = whole_shares(shares)
-        full, sizes = (unit, 0), {shape: (size, 0) for shape, size in zip(cut_up, units)}
-    for shape in shapes:
-        count = int(problem.count[shape])
-        if problem.whole[shape]:
-            whole[int(problem.whole[shape])] += count
-        else:
-            parts[sizes[shape]] += count
-            words[sizes[shape]] = (
-                problem.shapes[shape].gpu.profile or f"{number(sizes[shape][0] / full[0])} GPU"
-            )
-    models = sorted({problem.kinds[kind].model for kind in kinds})
-    all_models = {device.model for device in problem.kinds if device.mig == card}
-    resource = "gpu" if set(models) == all_models else f"gpu {'/'.join(models)}"
-    return Pool(
-        f"mig {card}" if card else resource, "GPUs", devices, full, dict(sorted(parts.items())),
-        dict(sorted(whole.items())), words, shapes,
-    )  # fmt: skip
-
-
-def _cut_up(problem: Problem, shapes: Bools, groups: Bools) -> Iterator[Certificate]:
-    """Where the devices would suffice by their sum, but no way to cut them up does."""
-    for pool in _pools(problem, shapes, groups):
-        if not pool.parts or pool.needed_by_sum() > pool.devices:
-            continue
-        sizes, counts = tuple(pool.parts), list(pool.parts.values())
-        if any(size > pool.full[0] for size, _second in sizes):
-            continue
-        prices = cut(Stock(pool.full, sizes), counts)
-        whole = sum(size * count for size, count in pool.whole.items())
-        exact = prices.devices(counts)
-        needed = -int(-exact // 1) + whole
-        if needed <= pool.devices:
-            continue
-        excess = exact + whole - pool.devices
-        weights: list[tuple[Fraction, int]] = list(zip(prices.prices, counts))
-        weights += [(Fraction(size), count) for size, count in pool.whole.items()]
-        out = left_out(weights, excess)
-        yield Certificate(
-            "geometry" if pool.full[1] else "fragmentation", pool.resource, pool.unit,
-            float(needed), float(pool.devices), float(needed - pool.devices), out,
-            names_of(problem, pool.shapes), tuple(_cut_steps(pool, prices, needed, out)),
-        )  # fmt: skip
-
-
-def _cut_steps(pool: Pool, prices: Cut, needed: int, out: int) -> Iterator[str]:
-    sizes, counts = list(pool.parts), list(pool.parts.values())
-    yield (
-        f"by their sum {pool.replicas} replicas need {number(float(pool.needed_by_sum()))}"
-        f" {pool.unit}, and there are {pool.devices}: a check of sums says yes"
-    )
-    if not pool.full[1]:
-        yield from _rests(pool, prices)
-    yield (
-        "count each part as below; however a GPU is filled, what is on it counts as at most 1"
-        " (for example " + "; ".join(_fullest(pool, prices)) + ")"
-    )
-    priced = [(p, s, n) for p, s, n in zip(prices.prices, sizes, counts) if p]
-    for price in sorted({p for p, _s, _n in priced}, reverse=True):
-        same = [(s, n) for p, s, n in priced if p == price]
-        times = sum(n for _s, n in same)
-        yield (
-            f"{times:,} workloads of {' or '.join(pool.words[s] for s, _n in same)} count as"
-            f" {price} each: {number(float(price * times))}"
-        )
-    free = [s for p, s in zip(prices.prices, sizes) if not p]
-    if free:
-        yield f"those of {', '.join(pool.words[s] for s in free)} count as nothing"
-    whole = sum(size * count for size, count in pool.whole.items())
-    if whole:
-        yield f"{sum(pool.whole.values()):,} workloads with whole GPUs take {whole:,}"
-    yield (
-        f"needs at least {needed:,} GPUs, there are {pool.devices:,}:"
-        f" {needed - pool.devices:,} missing"
-    )
-    yield f"at least {out} {_noun(out)} must be left out, even if those that count most are"
-
-
-def _rests(pool: Pool, prices: Cut) -> Iterator[str]:
-    """Say which large part leaves a rest that few others fit into."""
-    for size, count in sorted(pool.parts.items(), key=lambda row: -row[0][0] * row[1]):
-        rest = pool.full[0] - size[0]
-        price = dict(zip(pool.parts, prices.prices))[size]
-        into = sum(n for other, n in pool.parts.items() if other[0] <= rest)
-        if price * pool.full[0] > size[0] and into < count:
-            left = number(rest / pool.full[0])
-            yield (
-                f"{count:,} workloads of {pool.words[size]} leave {left} of a GPU each;"
-                f" only {into:,} workloads fit into such a rest"
-            )
-            return
-
-
-def _fullest(pool: Pool, prices: Cut) -> list[str]:
-    """Some fillings that count as 1, to see how tight the counting is."""
-    found: list[str] = []
-    for pattern in reversed(prices.patterns):
-        worth = sum(price * times for price, times in zip(prices.prices, pattern))
-        if worth == 1 and len(found) < 4:
-            parts = [
-                f"{times} x {pool.words[size]}" if times > 1 else pool.words[size]
-                for size, times in zip(pool.parts, pattern)
-                if times
-            ]
-            found.append(" + ".join(parts))
-    return found
 
 
 def _spread(problem: Problem, where: Places) -> Iterator[Certificate]:
