@@ -8,22 +8,17 @@ from __future__ import annotations
 import base64
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
-from ansible_collections.mlops.onprem.plugins.action.host_files import Contents
 from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
     archive_of,
     folder_of,
-    locks_beside,
     resolve,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call, calls
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import judged, lasting
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import PlatformError
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
@@ -35,10 +30,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, count
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
-from ansible_collections.mlops.onprem.plugins.module_utils._host import app, args
+from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import digest
+from ansible_collections.mlops.onprem.plugins.plugin_utils.role_tasks import RoleTasks
 
-ROLES = Path(__file__).resolve().parents[2] / "roles"
 RENEW_DAYS = 60.0
 WHO = "host_ask"  # by which the findings are replaced when the host is asked again
 # What a finding wanted, by the module that would refuse.
@@ -90,79 +85,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Turn the tasks of a role into questions."""
         kind = "preflight"
         try:
-            view = self._view(role, variables)
-            entry = view.get(f"__{role}_ask_tasks", "main.yml")
-            for call in calls(lambda name: self._page(role, f"tasks/{name}"), entry):
+            tasks = self._tasks(role, variables)
+            for call in tasks.calls(tasks.variables.get(f"__{role}_ask_tasks", "main.yml")):
                 kind = call.module
-                for one in self._expanded(call, view):
-                    self._questions.append(self._question(role, call, one))
+                for templar, scope in tasks.rounds(call):
+                    params = tasks.params(call, templar, scope, self._digested)
+                    owner = str(params.get("role") or role)
+                    self._questions.append({"role": owner, "module": kind, "params": params})
+            self._locks |= tasks.locks
         except (AnsibleError, PlatformError, ShapeError) as error:
             self._found(role, kind, ERROR, f"{_said(error)}; correct the variable it speaks of")
 
-    def _page(self, role: str, name: str) -> Any:
-        path = ROLES / role / name
-        if not path.exists():
-            return None
-        return self._loader.load_from_file(str(path), trusted_as_template=True)
+    def _tasks(self, role: str, variables: Mapping[str, Any]) -> RoleTasks:
+        # A secret that does not exist yet is made up, and not kept.
+        more = {"ansible_check_mode": True}
+        return RoleTasks(self._loader, self._templar, role, variables, more, asked=True)
 
-    def _view(self, role: str, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The variables as the role's tasks would see them."""
-        folder = str(ROLES / role)
-        defaults = self._page(role, "defaults/main.yml") or {}
-        return {
-            **defaults,
-            **variables,
-            **(self._page(role, "vars/main.yml") or {}),
-            **(self._page(role, "vars/ask.yml") or {}),
-            "role_name": role,
-            "ansible_role_name": f"mlops.onprem.{role}",
-            "role_path": folder,
-            "ansible_search_path": [folder, *variables.get("ansible_search_path", [])],
-            # A secret that does not exist yet is made up, and not kept.
-            "ansible_check_mode": True,
-        }
-
-    def _expanded(self, call: Call, view: Mapping[str, Any]) -> Iterator[Any]:
-        """The templar and the variables of each time that the task would run."""
-        here = dict(view)
-        for more in call.variables:
-            here.update(more)
-        rounds: Sequence[dict[str, Any]] = [{}]
-        if call.loop is not None:
-            rows = self._templar.copy_with_new_env(available_variables=here).template(call.loop)
-            rounds = [{call.loop_var: row, call.index_var: at} for at, row in enumerate(rows)]
-        for more in rounds:
-            scope = {**here, **more}
-            templar = self._templar.copy_with_new_env(available_variables=scope)
-            if all(templar.evaluate_conditional(condition) for condition in call.when):
-                yield templar, scope
-
-    def _question(self, role: str, call: Call, one: Any) -> dict[str, Any]:
-        templar, scope = one
-        if call.module == "host_certificate":
-            return {"role": role, "module": call.module, "params": {}}
-        given = dict(templar.template(call.args))
-        folder = ROLES / role
-
-        def find(where: str, name: str) -> Any:
-            return self._loader.path_dwim_relative_stack([str(folder)], where, name)
-
-        if call.module == "host_files":
-            contents = Contents(self._loader, templar, scope, find)
-            given["files"] = [self._digested(contents, row) for row in given.get("files") or []]
-        if call.module == "host_python_app":
-            name = str(given["requirements"])
-            locks = locks_beside(Path(find("files", name)))
-            given["digests"] = {python: app.digest(text) for python, text in locks.items()}
-            self._locks |= {app.digest(text): text for text in locks.values()}
-        checked = ArgumentSpecValidator(dict(args.MODULES[call.module])).validate(given)
-        if checked.error_messages:
-            raise AnsibleActionFail(f"{call.name}: {', '.join(checked.error_messages)}")
-        params = {**checked.validated_parameters}
-        return {"role": str(params["role"]), "module": call.module, "params": params}
-
-    def _digested(self, contents: Contents, row: Any) -> dict[str, Any]:
-        sent, content = contents.of(row)
+    def _digested(self, sent: dict[str, Any], content: bytes | None, _row: Any) -> dict[str, Any]:
         if content is not None:
             sent["payload"] = base64.b64encode(digest(content, self._key)).decode("ascii")
         return sent
@@ -202,7 +141,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _renew_days(self, variables: Mapping[str, Any]) -> float:
         """When a run renews the certificate; what is wrong with the variable is told elsewhere."""
-        view = self._view("trust", variables)
+        view = self._tasks("trust", variables).variables
         templar = self._templar.copy_with_new_env(available_variables=view)
         try:
             return float(templar.template(view["trust_renew_days"]))

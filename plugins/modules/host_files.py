@@ -204,21 +204,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import args, files, files_apply
-from ansible_collections.mlops.onprem.plugins.module_utils._host.files_plan import plan_and_owners
-from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
+from ansible_collections.mlops.onprem.plugins.module_utils._host import args, files_apply
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    role = args.role_of(module.params)
-    wanted = files.wanted_of(module.params)
-    with Book(module.check_mode) as book:
-        before = files_apply.read(wanted)
-        steps, owners = plan_and_owners(before, wanted, book.ledger, role, trial=module.check_mode)
-        if not module.check_mode:
-            files_apply.apply(steps, book)
-    return {**report(steps), "owners": owners}
+    return files_apply.converge(module.params, module.check_mode)
 
 
 def main() -> None:

@@ -112,47 +112,14 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import app, app_apply, args
+from ansible_collections.mlops.onprem.plugins.module_utils._host import app_apply, args
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    params, check, role = module.params, module.check_mode, args.role_of(module.params)
-    if not params["digests"]:
+    if not module.params["digests"]:
         raise HostError("host_python_app works only together with its action plugin.")
-    target = app_apply.target_of(params["python"])
-    digest = app.digest_for(params["digests"], target.version)
-    wanted = app.Environment(params["name"], digest, params["python"], target)
-    found = app_apply.damaged(wanted) if app_apply.installed(wanted) else "not installed"
-    answer: dict[str, Any] = {
-        "directory": wanted.final,
-        "marker": wanted.marker,
-        "python_version": target.version,
-        "machine": target.machine,
-        "libc": target.libc,
-        "digest": digest,
-        "changed": bool(found),
-        "archive_wanted": bool(found),
-    }
-    if found:
-        answer["diff"] = wanted.diff("" if found == "not installed" else found)
-    with Book(check) as book:
-        ledger = app_apply.claimed(book.ledger, role, wanted)
-        # Until the archive is here, this is only the question whether it is needed.
-        if found and (check or not params["archive"]):
-            return answer
-        book.write(ledger)
-        if found:
-            answer["seconds"] = app_apply.install(wanted, params["archive"])
-        misfits = app_apply.misfits(wanted, book.ledger)
-        if misfits:
-            some = next(iter(misfits))
-            answer["changed"] = True
-            answer["diff"] = wanted.diff(f"{len(misfits)} wrong owners or modes, such as {some}")
-            if not check:
-                app_apply.mend(wanted, misfits)
-    return answer
+    return app_apply.converge(module.params, module.check_mode)
 
 
 def main() -> None:

@@ -75,8 +75,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors impo
 from ansible_collections.mlops.onprem.plugins.module_utils._host import remove_apply
 from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.files import absolute
-from ansible_collections.mlops.onprem.plugins.module_utils._host.remove_plan import plan
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
@@ -86,28 +84,10 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         if found:
             return {"changed": False, "removed": [], "kept": [f"all: {found[0]} is still there"]}
     keep = [absolute(path, "keep") for path in module.params["keep"]]
-    with Book(module.check_mode) as book:
-        count = len(book.ledger.of(role))
-        if not module.check_mode:
-            remove_apply.finish_pending(book, role)
-        steps = plan(remove_apply.read(book.ledger, role, keep), book.ledger, role, keep)
-        if not module.check_mode:
-            steps = remove_apply.apply(steps, book, role)
-    removed = [said for step in steps for said in step.said]
-    kept = [said for step in steps for said in step.kept]
-    for said in kept:
+    done = remove_apply.converge(role, keep, module.check_mode)
+    for said in done["kept"]:
         module.warn(f"Kept: {said}")
-    return {
-        "changed": bool(removed),
-        "removed": removed,
-        "kept": kept,
-        "diff": {
-            "before_header": f"things of {role} ({count})",
-            "after_header": f"things of {role}",
-            "before": "".join(line + "\n" for line in removed),
-            "after": "",
-        },
-    }
+    return done
 
 
 def main() -> None:

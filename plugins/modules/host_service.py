@@ -215,45 +215,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._host import (
-    args,
-    probe,
-    service_apply,
-    unit,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._host.service_plan import plan
-from ansible_collections.mlops.onprem.plugins.module_utils._host.steps import report
-from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
+from ansible_collections.mlops.onprem.plugins.module_utils._host import args, service_apply
 
 
 def work(module: AnsibleModule) -> dict[str, Any]:
-    params, role = module.params, args.role_of(module.params)
-    service = unit.service_of(params)
-    if params["health"]:
-        probe.question_of(params["health"])
-    follows = service_apply.Follows(
-        params["restart_on"], params["reload_on"], params["restore"], params["health"]
-    )
-    with Book(module.check_mode) as book:
-        if params["only_if_present"]:
-            there = book.ledger.get("unit", service.unit)
-            if there is None:
-                nothing = {"changed": False, "action": "nothing", "changes": []}
-                return {**nothing, "waited": 0.0, "owners": None}
-            role = there.owners[0]
-        before = service_apply.read(service, follows)
-        planned = plan(before, service, book.ledger, role, trial=module.check_mode)
-        waited = 0.0
-        if not module.check_mode:
-            waited = service_apply.apply(planned, before, service, follows, book, role)
-        keys = [("unit", name) for name in (unit.SLICE, service.unit, service.job) if name]
-        owners = planned.steps[-1].ledger.owners_of_all(keys)
-    return {
-        **report(planned.steps),
-        "action": planned.action,
-        "waited": round(waited, 2),
-        "owners": owners,
-    }
+    return service_apply.converge(module.params, module.check_mode)
 
 
 def main() -> None:

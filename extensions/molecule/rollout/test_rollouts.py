@@ -432,6 +432,67 @@ def test_a_device_without_a_certificate_is_let_in_by_a_bundle_and_a_person() -> 
     assert "not invited" in said
 
 
+TREE = (
+    "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root "
+    "-o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/systemd "
+    "-o -path /var/lib/dpkg \\) -prune -o -printf '%p %m %u %g\\n' | sort"
+)
+PACKAGED = "nginx prometheus-nginx-exporter victoria-metrics"
+
+
+@pytest.mark.soak
+def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> None:
+    """Like one of an image with the packages: nothing of the platform is on it before."""
+    owners = ["model_serving_sender", "model_serving_agent", "model_serving", "trust"]
+    for owner in owners:
+        command = [str(Path(sys.executable).parent / "ansible"), "rdev8"]
+        command += ["--inventory", str(HERE / "inventory"), "--become"]
+        command += ["--module-name", "mlops.onprem.host_remove", "--args", f"role={owner}"]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=LONGEST, capture_output=True)
+    on("rdev8", "rm -rf /etc/mlops /var/lib/mlops")
+    code, said = playbook(
+        "enrol", enrol_device="rdev8", enrol_system="debian 13", enrol_machine="x86_64"
+    )
+    assert code == 0, said[-3000:]
+    digest = said.partition("echo '")[2].split()[0]
+    bundle = STATE / "enrol-rdev8.tar"
+    command = ["scp", "-q", "-F", str(STATE / "ssh" / "config"), str(bundle), "rdev8:/root/"]
+    subprocess.run(command, check=True, timeout=LONGEST)
+    on("rdev8", f"cd /root && echo '{digest}  enrol-rdev8.tar' | sha256sum -c")
+    on("rdev8", "cd /root && tar -xf enrol-rdev8.tar")
+
+    # What is missing is said, and nothing done.
+    before = on("rdev8", TREE)
+    refused = on("rdev8", "/root/enrol-rdev8/install.py 2>&1 || echo ended $?")
+    assert "Found no package" in refused
+    assert all(name in refused for name in PACKAGED.split())
+    assert refused.endswith("ended 1\n")
+    assert on("rdev8", TREE) == before
+
+    on(
+        "rdev8",
+        f"apt-get install -qq -y --no-install-recommends {PACKAGED} >/dev/null 2>&1; "
+        f"systemctl disable -q --now {PACKAGED}",
+    )
+    before = on("rdev8", TREE)
+    run = "systemd-run --unit=install --collect -p StandardOutput=file:/root/install.out"
+    on("rdev8", f"{run} /root/enrol-rdev8/install.py")
+    wait_until(lambda: "handed in" in on("rdev8", "cat /root/install.out"), "asked")
+    shown = on("rdev8", "cat /root/install.out").partition("of its key: ")[2].split()[0]
+    code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
+    assert code == 0, said[-3000:]
+    wait_until(lambda: "rdev8 is installed" in on("rdev8", "cat /root/install.out"), "installed")
+    again = on("rdev8", "/root/enrol-rdev8/install.py")
+    assert again == "rdev8 is as it has to be.\n"
+    # It fetches what its ring is on, by itself.
+    all_serve("better")
+
+    removed = on("rdev8", "/root/enrol-rdev8/install.py --remove")
+    assert "kept" not in removed
+    assert on("rdev8", TREE) == before
+    on("rdev8", "/root/enrol-rdev8/install.py --remove | grep 'Nothing of the platform'")
+
+
 @pytest.mark.soak
 def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> None:
     code, said = start("stranger").end()

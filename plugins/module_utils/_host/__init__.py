@@ -11,6 +11,7 @@ Thinking: values in, values out, no look at a host.
     app                     Python applications
     remove_plan             what goes with a role, and what stays
     ledger, steps           what is noted, and what plans are made of
+    kit                     what a device installs itself from
     args, errors            arguments that modules share; the package's error
 
 Hands: they look at a host and change it.
@@ -22,5 +23,6 @@ Hands: they look at a host and change it.
     ask, packages_ask       what would be refused (they change nothing)
     inputs, probe           what a service reads, and whether it answers (they change nothing)
     quadlet                 containers as services, and whether podman is there (no change)
+    kit_apply               the command with which a device installs itself
     ways                    whether the places a host will talk to are reached (it changes nothing)
 """

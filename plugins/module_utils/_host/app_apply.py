@@ -12,11 +12,13 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from . import app
+from .args import role_of
 from .errors import HostError
 from .ledger import Ledger, inside
-from .system import must, nearest, noexec, remove_tree, run, shut, sync_directory, write_whole
+from .system import Book, must, nearest, noexec, remove_tree, run, shut, sync_directory, write_whole
 
 ASK = (
     "import json, os, platform, sys;"
@@ -27,6 +29,42 @@ ASK = (
 )
 EXECUTABLE = 0o755
 ANY = "any content"
+
+
+def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """What a task with these parameters asks for; without an archive only whether one is needed."""
+    role, target = role_of(params), target_of(params["python"])
+    digest = app.digest_for(params["digests"], target.version)
+    wanted = app.Environment(params["name"], digest, params["python"], target)
+    found = damaged(wanted) if installed(wanted) else "not installed"
+    answer: dict[str, Any] = {
+        "directory": wanted.final,
+        "marker": wanted.marker,
+        "python_version": target.version,
+        "machine": target.machine,
+        "libc": target.libc,
+        "digest": digest,
+        "changed": bool(found),
+        "archive_wanted": bool(found),
+    }
+    if found:
+        answer["diff"] = wanted.diff("" if found == "not installed" else found)
+    with Book(check) as book:
+        ledger = claimed(book.ledger, role, wanted)
+        # Until the archive is here, this is only the question whether it is needed.
+        if found and (check or not params["archive"]):
+            return answer
+        book.write(ledger)
+        if found:
+            answer["seconds"] = install(wanted, params["archive"])
+        wrong = misfits(wanted, book.ledger)
+        if wrong:
+            some = next(iter(wrong))
+            answer["changed"] = True
+            answer["diff"] = wanted.diff(f"{len(wrong)} wrong owners or modes, such as {some}")
+            if not check:
+                mend(wanted, wrong)
+    return answer
 
 
 def target_of(python: str) -> app.Target:

@@ -10,6 +10,7 @@ module makes; what an earlier task of the list would have made counts as there.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,7 @@ from .ledger import Ledger
 from .system import Book, nearest, properties, shut
 
 FILES, PACKAGES, APP = "host_files", "host_packages", "host_python_app"
+CONTENTS = ("payload", "secret_payload", "content")
 SERVICE, QUADLET, CERTIFICATE = "host_service", "host_quadlet", "host_certificate"
 
 
@@ -67,6 +69,22 @@ class Answer:
 def digest(content: bytes, key: str) -> bytes:
     """What stands for a file's content in a question."""
     return hmac.new(key.encode(), content, "sha256").hexdigest().encode()
+
+
+def digested(module: str, params: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Parameters of a task as a question has them: digests in place of what files contain."""
+    if module != FILES:
+        return params
+
+    def one(row: Mapping[str, Any]) -> dict[str, Any]:
+        content = files.content_of(row)
+        left = {name: value for name, value in row.items() if name not in CONTENTS}
+        if content is None:
+            return left
+        payload = base64.b64encode(digest(content, key)).decode("ascii")
+        return {**left, "payload": payload}
+
+    return {**params, "files": [one(row) for row in params["files"]]}
 
 
 def ask(questions: Sequence[Question], key: str) -> Answer:

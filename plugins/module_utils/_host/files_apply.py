@@ -10,11 +10,12 @@ import grp
 import os
 import pwd
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from .args import role_of
 from .errors import HostError
-from .files import Directory, File, Wanted, masked
+from .files import Directory, File, Wanted, masked, wanted_of
 from .files_plan import (
     Account,
     Before,
@@ -25,11 +26,22 @@ from .files_plan import (
     SetAttributes,
     Unlink,
     above,
+    plan_and_owners,
 )
-from .steps import Run, Step
+from .steps import Run, Step, report
 from .system import Book, fresh_name, must, noexec, put, run, shut, sync_directory
 
 ACCOUNT_FILES = ("/etc", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
+
+
+def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """What a task with these parameters asks for; in check mode only what would be done."""
+    role, wanted = role_of(params), wanted_of(params)
+    with Book(check) as book:
+        steps, owners = plan_and_owners(read(wanted), wanted, book.ledger, role, trial=check)
+        if not check:
+            apply(steps, book)
+    return {**report(steps), "owners": owners}
 
 
 def read(wanted: Wanted) -> Before:

@@ -11,7 +11,7 @@ import glob
 import grp
 import os
 import pwd
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,10 +28,34 @@ from .remove_plan import (
     Trees,
     Unhold,
     Units,
+    plan,
 )
 from .system import Book, fresh_name, must, properties, remove_tree, run, write_whole
 
 STATUS = "/var/lib/dpkg/status"
+
+
+def converge(role: str, keep: Sequence[str], check: bool) -> dict[str, Any]:
+    """Take away what only this role wants; in check mode only what would go."""
+    with Book(check) as book:
+        count = len(book.ledger.of(role))
+        if not check:
+            finish_pending(book, role)
+        steps = plan(read(book.ledger, role, keep), book.ledger, role, keep)
+        if not check:
+            steps = apply(steps, book, role)
+    removed = [said for step in steps for said in step.said]
+    return {
+        "changed": bool(removed),
+        "removed": removed,
+        "kept": [said for step in steps for said in step.kept],
+        "diff": {
+            "before_header": f"things of {role} ({count})",
+            "after_header": f"things of {role}",
+            "before": "".join(line + "\n" for line in removed),
+            "after": "",
+        },
+    }
 
 
 def finish_pending(book: Book, role: str) -> None:

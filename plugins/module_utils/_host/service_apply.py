@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import probe, unit
+from .args import role_of
 from .errors import HostError
 from .inputs import Planned, fingerprint
-from .service_plan import SLICE_PATH, Before, Plan, WriteUnit, noted, put_back, unsteady
-from .steps import Run
+from .service_plan import SLICE_PATH, Before, Plan, WriteUnit, noted, plan, put_back, unsteady
+from .steps import Run, report
 from .system import Book, must, nearest, properties, run, shut, write_whole
 
 STEADY_SECONDS = 1.5  # longer than RestartSec
@@ -44,6 +45,34 @@ class Follows:
     reload_on: Sequence[str] = ()
     restore: Sequence[str] = ()
     health: Mapping[str, Any] | None = None
+
+
+def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+    """What a task with these parameters asks for; in check mode only what would be done."""
+    role, service = role_of(params), unit.service_of(params)
+    if params["health"]:
+        probe.question_of(params["health"])
+    follows = Follows(
+        params["restart_on"], params["reload_on"], params["restore"], params["health"]
+    )
+    with Book(check) as book:
+        if params["only_if_present"]:
+            there = book.ledger.get("unit", service.unit)
+            if there is None:
+                nothing = {"changed": False, "action": "nothing", "changes": []}
+                return {**nothing, "waited": 0.0, "owners": None}
+            role = there.owners[0]
+        before = read(service, follows)
+        planned = plan(before, service, book.ledger, role, trial=check)
+        waited = 0.0 if check else apply(planned, before, service, follows, book, role)
+        keys = [("unit", name) for name in (unit.SLICE, service.unit, service.job) if name]
+        owners = planned.steps[-1].ledger.owners_of_all(keys)
+    return {
+        **report(planned.steps),
+        "action": planned.action,
+        "waited": round(waited, 2),
+        "owners": owners,
+    }
 
 
 def read(service: unit.Service, follows: Follows) -> Before:

@@ -28,7 +28,7 @@ TABLE = yaml.safe_load((ROOT / "playbooks/vars/site.yml").read_text())["site_rol
 ROLES = [row["role"] for row in TABLE]
 # Modules for hosts that take nothing that somebody else may have, and the tasks that are no part
 # of the run: what they do is a matter of their own preflight.
-TAKE_NOTHING = {"host_ask", "host_check", "host_identity", "host_remove"}
+TAKE_NOTHING = {"host_ask", "host_check", "host_identity", "host_kit", "host_remove"}
 APART = {"preflight.yml", "selfcheck.yml", "remove.yml", "nginx_remove.yml"}
 # What is placed on another host than the one that is asked.
 APART |= {"existing.yml", "witness.yml", "witness_remove.yml"}
