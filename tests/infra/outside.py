@@ -13,6 +13,9 @@ from testinfra.host import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / os.environ.get("MLOPS_TEST_SITE", "extensions/molecule/inventory")
+# Seconds until a test no longer waits for a service to be back. What does come back is back long
+# before, also on a machine that is busy with something else.
+PATIENCE = 120
 
 
 def address_of(name: str) -> str:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 import testinfra
 
-from tests.infra.outside import ROOT, SITE, address_of
+from tests.infra.outside import PATIENCE, ROOT, SITE, address_of
 
 STATE = SITE / ".state"
 MANAGED, COMPANY = address_of("mol1"), address_of("moldb")
@@ -108,7 +108,7 @@ def test_no_secret_in_the_journal(managed: Any, secret: str) -> None:
 
 def test_it_is_back_after_its_process_was_killed(managed: Any) -> None:
     managed.check_output("systemctl kill --kill-whom=main --signal=KILL mlops-postgresql")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:
         time.sleep(0.5)
         try:

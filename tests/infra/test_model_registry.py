@@ -5,16 +5,27 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
-from tests.infra.outside import SITE, Client, address, exposure, open_ports, secret, spills
+from tests.infra.outside import (
+    PATIENCE,
+    SITE,
+    Client,
+    address,
+    exposure,
+    open_ports,
+    secret,
+    spills,
+)
 
 API = "/mlflow/api/2.0/mlflow"
 UNITS = ["mlops-mlflow", "mlops-mlflow-2"]
+TRIES = 10  # of an address at each of them, unless model_registry_wrong_passwords says otherwise
 
 
 @pytest.fixture
@@ -87,21 +98,29 @@ def batch(client: Client, run: str, numbers: list[int], **more: object) -> int:
     return client.ask("POST", f"{API}/runs/log-batch", json=body).status_code
 
 
+def search(client: Client) -> None:
+    answer = client.ask("GET", f"{API}/experiments/search?max_results=1")
+    assert answer.status_code == 200, answer.text
+
+
+def seconds(action: Callable[[], None]) -> float:
+    begun = time.monotonic()
+    action()
+    return time.monotonic() - begun
+
+
 def searching(client: Client, until: threading.Event) -> list[float]:
-    """How long another client waits, again and again."""
-    waited = []
-    while not until.is_set():
-        begun = time.monotonic()
-        answer = client.ask("GET", f"{API}/experiments/search?max_results=1")
-        assert answer.status_code == 200, answer.text
-        waited.append(time.monotonic() - begun)
-        time.sleep(0.1)
+    """How long another client waits, again and again, at least once."""
+    waited = [seconds(lambda: search(client))]
+    while not until.wait(0.1):
+        waited.append(seconds(lambda: search(client)))
     return waited
 
 
 def test_parallel_batches_lose_nothing_and_hold_nobody_up(host: Host, admin: Client) -> None:
     """Each batch opens several sessions: more callers than connections once stood still here."""
     run, done, own = new_run(admin), threading.Event(), clients(host, 16)
+    alone = max(seconds(lambda: search(admin)) for _time in range(5))
 
     def log(number: int) -> int:
         named = {"key": "mlflow.runName", "value": f"run {number}"}
@@ -109,17 +128,16 @@ def test_parallel_batches_lose_nothing_and_hold_nobody_up(host: Host, admin: Cli
 
     with ThreadPoolExecutor(17) as threads:
         other = threads.submit(searching, admin, done)
-        begun = time.monotonic()
         try:
             codes = list(threads.map(log, range(16)))
         finally:
             done.set()
-        took = time.monotonic() - begun
         waited = other.result()
     assert codes == [200] * 16
     found = admin.ask("GET", f"{API}/runs/get?run_id={run}").json()["run"]["data"]["metrics"]
     assert {metric["key"] for metric in found} == {f"m{number}" for number in range(80)}
-    assert max(waited) <= 1, f"another client waited {max(waited):.1f} s ({took:.1f} s in all)"
+    # Who got no connection stood still for the 30 s that the pool waits for one.
+    assert max(waited) <= max(1, 20 * alone) < 30, (max(waited), alone)
 
 
 def test_two_hundred_metrics_sent_asynchronously_are_all_there(host: Host, admin: Client) -> None:
@@ -228,12 +246,12 @@ def test_metrics_are_not_for_everybody(host: Host, admin: Client) -> None:
 @pytest.mark.parametrize("unit", UNITS)
 def test_a_killed_worker_is_not_missed(host: Host, admin: Client, unit: str) -> None:
     for other in UNITS:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while over_socket(host, f"/run/{other}/mlflow.sock", "/mlflow/health").failed:
             assert time.monotonic() < deadline
             time.sleep(1)
     host.check_output(f"systemctl kill --signal=KILL {unit}.service")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while admin.ask("GET", f"{API}/experiments/search?max_results=1").status_code != 200:
         assert time.monotonic() < deadline
         time.sleep(0.2)
@@ -319,11 +337,18 @@ def test_passwords_cannot_be_guessed_and_nobody_else_is_held_up(host: Host, admi
     """The last one: this address has no tries left for a while."""
     path = f"{API}/experiments/search?max_results=1"
     assert admin.ask("GET", path).status_code == 200
-    guesses = [Client(host, ("admin", f"guess-{number:06}")) for number in range(40)]
-    codes = [guess.ask("GET", path).status_code for guess in guesses]
+    codes: list[int] = []
+    begun = time.monotonic()
+    while True:  # a try comes back while one guesses
+        refused = Client(host, ("admin", f"guess-{len(codes):06}")).ask("GET", path)
+        codes.append(refused.status_code)
+        if len(codes) >= 40 and refused.status_code == 429:
+            break
+        assert time.monotonic() < begun + PATIENCE, codes
     assert set(codes) == {401, 429}
-    assert codes.count(429) >= 15
-    refused = guesses[-1].ask("GET", path)
+    # Each worker allows so many, and one more every six seconds (guard.py).
+    allowed = len(UNITS) * (TRIES + 1 + (time.monotonic() - begun) / 6)
+    assert codes.count(401) <= allowed
     assert int(refused.headers["Retry-After"]) in range(1, 7)
     assert "Too many wrong passwords" in refused.text
     assert [admin.ask("GET", path).status_code for _time in range(20)] == [200] * 20

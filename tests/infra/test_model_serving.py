@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from tests.infra.outside import SITE, address_of
+from tests.infra.outside import PATIENCE, SITE, address_of
 
 STATE = SITE / ".state"
 DEVICE = f"https://{address_of('mol2')}"
@@ -122,7 +122,7 @@ def test_what_nginx_refuses_is_counted_by_the_server(host: Host) -> None:
 
     before = refused()
     assert ask("/nothing")[0] == 404
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE
     while refused() < before + 1 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert refused() >= before + 1
@@ -212,11 +212,11 @@ def test_the_command_on_the_device_says_what_is_served(host: Host) -> None:
     assert refusal.stderr.startswith("Found latest, wanted a digest")
 
 
-def test_a_killed_server_is_back_with_its_model_within_ten_seconds(host: Host) -> None:
+def test_a_killed_server_is_back_with_its_model(host: Host) -> None:
     host.check_output(f"systemctl kill -s KILL {UNIT}")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if ask("/v2/models/iris/ready")[0] == 200:
             return
         time.sleep(0.2)
-    pytest.fail("the model did not come back within 10 s")
+    pytest.fail("the model did not come back")

@@ -16,7 +16,7 @@ import botocore.exceptions
 import pytest
 import testinfra
 
-from tests.infra.outside import SITE, address_of
+from tests.infra.outside import PATIENCE, SITE, address_of
 
 CA_FILE = SITE / ".state/ca-bundle.crt"
 ADDRESS = address_of("mol3")
@@ -185,7 +185,7 @@ def test_packaged_units_do_not_run(store: Any) -> None:
 @pytest.mark.parametrize("unit", ["osd-1", "rgw", "mon"])
 def test_it_is_back_after_a_process_was_killed(store: Any, unit: str) -> None:
     store.check_output(f"systemctl kill --kill-whom=main --signal=KILL mlops-ceph-{unit}")
-    give_up = time.monotonic() + 20
+    give_up = time.monotonic() + PATIENCE
     while True:
         try:
             s3 = client(PIPELINE)

@@ -153,7 +153,7 @@ def nginx_of(place: Path, port: int, text: str) -> Iterator[subprocess.Popen[byt
             stderr=errors,
         )
     try:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with socket.socket() as one:
                 if one.connect_ex(("127.0.0.1", port)) == 0:

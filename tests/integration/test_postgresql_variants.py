@@ -570,7 +570,7 @@ def pooler(
         [program, "-q", place / "ini"], stderr=subprocess.DEVNULL, cwd="/", **as_somebody()
     ) as process:
         try:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while not answers(port):
                 assert time.monotonic() < deadline
             yield port
