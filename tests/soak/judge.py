@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,17 +20,22 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 @dataclass(frozen=True)
 class Release:
-    """A version of the collection and the commit that it is."""
+    """A version of the collection and the commit that it is.
+
+    ``reissued`` says why devices no longer take what this release signed, so that an upgrade trains
+    and releases the sample anew; empty if they take it.
+    """
 
     version: str
     commit: str
+    reissued: str = ""
 
 
 def releases(text: str) -> list[Release]:
     """Read the table of releases; oldest first."""
     found = []
     for number, row in enumerate(tomllib.loads(text).get("release", []), 1):
-        if set(row) != {"version", "commit"}:
+        if set(row) - {"reissued"} != {"version", "commit"}:
             raise ValueError(f"release {number}: wants version and commit, found {sorted(row)}")
         release = Release(**row)
         if not VERSION.fullmatch(release.version):
@@ -51,10 +57,18 @@ EQUAL = ("secrets", "served", "predictions")
 KEPT = ("runs", "models", "artifacts")
 
 
-def losses(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What the later record of a site lacks or has otherwise, one sentence each."""
-    found = []
-    for part in EQUAL:
+# Two trainings on the same data may differ as much as two machines' answers of one model may.
+TOLERANCE = 1e-4
+
+
+def losses(before: Mapping[str, Any], after: Mapping[str, Any], *, anew: bool = False) -> list[str]:
+    """What the later record of a site lacks or has otherwise, one sentence each.
+
+    ``anew``: the sample was trained and released again. Then all devices are to serve one and the
+    same release, which was not there before, and to answer the golden case as they did.
+    """
+    found = _reissued(before, after) if anew else []
+    for part in ("secrets",) if anew else EQUAL:
         old, new = before[part], after[part]
         for name in sorted(old):
             if name not in new:
@@ -70,6 +84,35 @@ def losses(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     if later > 60:
         found.append(f"metrics: the oldest sample is {later:.0f} s younger than before")
     return found
+
+
+def _reissued(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    found = []
+    served = after["served"]
+    for name in sorted(before["served"]):
+        if name not in served:
+            found.append(f"served: {name} is gone")
+        elif not served[name] or served[name] == before["served"][name]:
+            found.append(f"served: {name} has nothing new")
+    if len(set(served.values())) > 1:
+        found.append("served: the devices do not agree")
+    for name, answer in sorted(before["predictions"].items()):
+        if not _agree(_values(answer), _values(after["predictions"].get(name, []))):
+            found.append(f"predictions: {name} has changed")
+    return found
+
+
+def _values(outputs: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Name of an output -> its values, whatever else the protocol says of it."""
+    return {str(output["name"]): list(output["data"]) for output in outputs}
+
+
+def _agree(old: Mapping[str, list[Any]], new: Mapping[str, list[Any]]) -> bool:
+    return set(old) == set(new) and all(
+        len(values) == len(new[name])
+        and all(math.isclose(*pair, abs_tol=TOLERANCE) for pair in zip(values, new[name]))
+        for name, values in old.items()
+    )
 
 
 def vanished(before: Mapping[str, list[str]], after: Mapping[str, list[str]]) -> list[str]:

@@ -90,6 +90,38 @@ def test_a_loss_is_named(part: str, value: Any, sentence: str) -> None:
     assert losses(SITE, {**SITE, part: value}) == [sentence]
 
 
+def answer(value: float, **more: object) -> list[dict[str, object]]:
+    return [{"name": "probabilities", "data": [0.1, value], **more}]
+
+
+OLD = {**SITE, "predictions": {"edge1": answer(0.9), "edge2": answer(0.9)}}
+OLD["served"] = {"edge1": "sha256:1", "edge2": "sha256:1"}
+ANEW = {**OLD, "served": {"edge1": "sha256:2", "edge2": "sha256:2"}}
+
+
+def test_a_release_made_anew_answers_as_the_old_one_did() -> None:
+    now = {"edge1": answer(0.90001, parameters={}), "edge2": answer(0.9, shape=[1, 2])}
+    assert losses(OLD, {**ANEW, "predictions": now}, anew=True) == []
+    assert losses(OLD, ANEW) == ["served: edge1 has changed", "served: edge2 has changed"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "sentence"),
+    [
+        ("served", OLD["served"], "served: edge1 has nothing new"),
+        ("served", {"edge1": "sha256:2", "edge2": None}, "served: edge2 has nothing new"),
+        ("served", {"edge1": "sha256:2"}, "served: edge2 is gone"),
+        ("served", {"edge1": "sha256:2", "edge2": "sha256:3"}, "served: the devices do not agree"),
+        ("predictions", {"edge1": answer(0.8)}, "predictions: edge1 has changed"),
+        ("predictions", {"edge1": answer(0.9)}, "predictions: edge2 has changed"),
+        ("secrets", {"password": "2e"}, "secrets: password has changed"),
+        ("models", ["iris 2"], "models: iris 1 is gone"),
+    ],
+)
+def test_a_loss_beside_a_release_made_anew_is_named(part: str, value: Any, sentence: str) -> None:
+    assert sentence in losses(OLD, {**ANEW, part: value}, anew=True)
+
+
 def test_what_left_the_ledgers_is_named_by_host() -> None:
     before = {"ctl1": ["unit a", "unit b"], "edge1": ["file c"]}
     assert vanished(before, {"ctl1": ["unit b", "unit d"]}) == ["ctl1: unit a", "edge1: file c"]
