@@ -4,15 +4,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._release import (
+    oci,
+    signature,
+    statement,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import write_pairs
 
+from tests import releases
 from tests.benchmarks import serving
 
 from .test_model_server import series
@@ -43,6 +53,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]
         "broken": {"profile.json": broken},
     }.items():
         serving.put_release(root, name, "1", model, golden, more)
+    for name, metrics in {"evaluated": {"accuracy": 0.95, "auc": 0.9}, "changed": {}}.items():
+        put_evaluated(root, name, model, golden, metrics)
     options = (
         "--drift-window-seconds=0",
         f"--drift-window-requests={WINDOW}",
@@ -54,6 +66,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]
             yield running
     except serving.CannotServe as reason:
         pytest.skip(str(reason))
+
+
+def put_evaluated(
+    root: Path, name: str, model: Path, golden: bytes, metrics: dict[str, float]
+) -> None:
+    """A release with its evaluation, which its signature names; without metrics it was changed."""
+    digest = serving.put_release(root, name, "1", model, golden)
+    figures = dataclasses.replace(releases.EVALUATION, metrics=metrics or {"accuracy": 0.5})
+    said = statement.build_statement("registry/models", digest, {}, figures)
+    claims = signature.Claims("site", name, "1", "onnx", 1, "0" * 16, oci.digest_of(said))
+    payload = signature.build_payload("registry/models", digest, claims)
+    place = root / "releases" / digest.partition(":")[2]
+    (place / "signature.json").write_bytes(write_pairs([(payload, b"mark")]))
+    (place / "evaluation.json").write_bytes(said if metrics else said.replace(b"0.5", b"0.9"))
 
 
 def ask(server: serving.Server, model: str, values: np.ndarray, kind: str = "") -> None:
@@ -82,6 +108,8 @@ def test_a_window_is_judged_when_it_is_full_and_bounded_series_say_so(
     features = series(server, "mlops_model_drift_features")
     assert {name.split('"')[1]: value for name, value in features.items()} == {
         "broken": 0.0,
+        "changed": 0.0,
+        "evaluated": 0.0,
         "foreign": 0.0,
         "plain": 0.0,
         "watched": 4.0,
@@ -142,6 +170,43 @@ def test_the_truth_that_comes_late_gives_the_quality(server: serving.Server) -> 
     ordered = {name: value for name, value in found.items() if '"plain"' in name}
     assert ordered[_named(label % "accuracy", ordered)] == 0.75
     assert ordered[_named(label % "judged", ordered)] == 80
+
+
+def test_the_truth_comes_as_a_table_and_stands_beside_the_signed_evaluation(
+    server: serving.Server,
+) -> None:
+    row = rows(1)[0].tolist()
+    table = ["id,value"]
+    for number in range(60):
+        tensor = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": row}
+        body = json.dumps({"id": f"t{number}", "inputs": [tensor]}).encode()
+        answer = json.loads(server.ask("POST", "/v2/models/evaluated/infer", body)[2])
+        table.append(f"t{number},{label_of(answer) if number % 3 else 'never'}")
+    path = "/v2/models/evaluated/truth"
+    kind = "text/csv; charset=utf-8"
+    status, _headers, said = server.ask("POST", path, b"id,truth\n", content_type=kind)
+    assert (status, b"columns id and value" in said) == (400, True)
+    answer = server.ask("POST", path, "\n".join(table).encode(), content_type=kind)
+    assert (answer[0], json.loads(answer[2])) == (200, {"known": 60, "unknown": 0})
+    label = re.compile(r'(measure|source)="([a-z_0-9]+)"')
+    found = {
+        tuple(value for _name, value in sorted(label.findall(name))): value
+        for name, value in series(server, "mlops_model_quality").items()
+        if 'model_name="evaluated"' in name
+    }
+    assert found[("accuracy", "window")] == pytest.approx(2 / 3)
+    # What nobody measures here is not shown, and what no signature names does not count.
+    assert {key: value for key, value in found.items() if key[1] == "evaluation"} == {
+        ("accuracy", "evaluation"): 0.95
+    }
+    others = series(server, "mlops_model_quality")
+    assert not [n for n in others if "changed" in n and "evaluation" in n]
+
+
+def label_of(answer: dict[str, Any]) -> object:
+    """What the model said, as the truth is told."""
+    first = answer["outputs"][0]
+    return first["data"][0] if first["datatype"] != "FP32" else int(np.argmax(first["data"]))
 
 
 def _named(wanted: str, found: dict[str, float]) -> str:

@@ -352,7 +352,7 @@ def test_the_description_is_complete_and_says_no_more(server: serving.Server) ->
     codes = described["paths"]["/v2/models/{model_name}/infer"]["post"]["responses"]
     assert sorted(codes) == ["200", "400", "401", "404", "413", "415", "429", "503"]
     truth = described["paths"]["/v2/models/{model_name}/truth"]["post"]
-    assert list(truth["requestBody"]["content"]) == ["application/json"]
+    assert list(truth["requestBody"]["content"]) == ["application/json", "text/csv"]
     sentence = told(server.ask("POST", "/v2/models/iris/truth", b"{}"), 404)
     assert "set model_serving_truth_requests" in sentence
 

@@ -91,3 +91,27 @@ def test_the_error_of_numbers() -> None:
 def test_what_tells_no_truth_is_refused(document: Any) -> None:
     with pytest.raises(truth.TruthError):
         truth.entries_of(document)
+
+
+def test_a_table_tells_the_truth_by_id() -> None:
+    data = b'\xef\xbb\xbfid,when,value\r\nq1,monday,good\r\n\r\n"q,2",tuesday,2.5\r\n'
+    assert truth.entries_of_csv(data) == [("q1", "good"), ("q,2", "2.5")]
+    truths = truth.Truths(10)
+    truths.remember("q1", "bad")
+    truths.remember("q,2", 2.0)
+    assert truths.learn(truth.entries_of_csv(data)) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (b"", "found nothing"),
+        (b"id;value\nq1;1\n", "found id;value"),
+        (b"id,value\nq1\n", "Line 2 has 1 of 2 columns"),
+        (b"id,value\n\xff,1\n", "not CSV in UTF-8"),
+        (b'id,value\n"q1,1\n', "not CSV in UTF-8"),
+    ],
+)
+def test_a_table_that_tells_no_truth_is_refused(data: bytes, said: str) -> None:
+    with pytest.raises(truth.TruthError, match=said):
+        truth.entries_of_csv(data)

@@ -19,10 +19,10 @@ from ..signature import Verdict, check_counter
 from .memory import with_failed, without
 from .serving import Answers, HttpServing, Served, Serving
 from .settings import Settings, read_text
-from .source import Pairs, Source, check_model, read_pairs
+from .source import Pairs, Source, check_model, evaluation_of, read_pairs
 from .store import CURRENT, PREVIOUS, REFUSED, PartialFile, ReleaseStore, digest_of_file
 
-SIGNATURE_FILE = "signature.json"
+SIGNATURE_FILE, EVALUATION_FILE = "signature.json", "evaluation.json"
 PAUSE_SECONDS = 0.5
 
 
@@ -320,6 +320,10 @@ class Device:
         (place / MANIFEST_FILE).write_bytes(found.manifest)
         (place / SIGNATURE_FILE).write_bytes(found.signature)
         names = [*release.files, MANIFEST_FILE, SIGNATURE_FILE]
+        evaluation = evaluation_of(found)
+        if evaluation and EVALUATION_FILE not in release.files:
+            (place / EVALUATION_FILE).write_bytes(evaluation)
+            names.append(EVALUATION_FILE)
         if self.store.has(digest):
             self.store.replace(digest, names)
         else:

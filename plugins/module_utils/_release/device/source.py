@@ -13,9 +13,18 @@ from typing import Callable
 
 from ..client import RegistryClient
 from ..errors import MistakenError, RegistryError, UntrustedError
-from ..oci import canonical, check_digest
+from ..oci import canonical, check_digest, digest_of
 from ..release import Release, parse_release
-from ..signature import ONNX, Expected, Ring, Verdict, judge, read_signatures
+from ..signature import (
+    MAX_SIGNATURE_MANIFEST_BYTES,
+    ONNX,
+    Expected,
+    Ring,
+    Verdict,
+    judge,
+    read_signatures,
+)
+from ..statement import MAX_ENVELOPE_BYTES, attestation_tag, attestations, parse_envelope
 
 Pairs = Sequence[tuple[bytes, bytes]]
 
@@ -146,3 +155,23 @@ def check_model(release: Release, model: str, verdict: Verdict | None = None) ->
             f"{release.model_version}; it was signed as {claims.model_name} "
             f"{claims.model_version}."
         )
+
+
+def evaluation_of(found: Found) -> bytes:
+    """The statement that the release's signature names, which needs no signature of its own then.
+
+    Nothing where there is none, or the registry does not give it: it is served all the same.
+    """
+    claims = found.verdict.claims
+    if claims is None or not claims.statement:
+        return b""
+    try:
+        tag = attestation_tag(found.release.digest)
+        stored = found.client.manifest(tag, MAX_SIGNATURE_MANIFEST_BYTES)
+        for layer in attestations(stored) if stored is not None else []:
+            payload = parse_envelope(found.client.small_blob(layer, MAX_ENVELOPE_BYTES)).payload
+            if digest_of(payload) == claims.statement:
+                return payload
+    except RegistryError:
+        return b""
+    return b""

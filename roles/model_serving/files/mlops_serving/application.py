@@ -348,7 +348,12 @@ class Service:
             )
         async with self._body(request) as body:
             try:
-                entries = truth.entries_of(orjson.loads(body.data))
+                table = request.headers.get("content-type", "").startswith(truth.CSV)
+                entries = (
+                    truth.entries_of_csv(body.data)
+                    if table
+                    else truth.entries_of(orjson.loads(body.data))
+                )
             except truth.TruthError as error:
                 raise ProtocolError(400, str(error)) from None
             except ValueError as error:
@@ -546,7 +551,10 @@ def add_routes(app: FastAPI, service: Service) -> None:
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {"application/json": {"schema": truth.SCHEMA}},
+                "content": {
+                    "application/json": {"schema": truth.SCHEMA},
+                    truth.CSV: {"schema": {"type": "string"}},
+                },
             }
         },
     )

@@ -13,7 +13,7 @@ from typing import Any
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 
-from . import drift
+from . import drift, truth
 
 LABELS = ["model_name", "model_version"]
 OUTCOMES = ("ok", "invalid", "error")
@@ -138,7 +138,7 @@ class Drift:
         return []
 
     def collect(self) -> Iterator[Any]:
-        """At most ``2 * (3 * shown + 2) + 6`` series for each model, whatever clients send."""
+        """At most ``2 * (3 * shown + 2) + 9`` series for each model, whatever clients send."""
         watched = GaugeMetricFamily(
             "mlops_model_drift_features",
             "Features that are compared with the profile of the release; 0 where it has none.",
@@ -165,13 +165,18 @@ class Drift:
         )
         quality = GaugeMetricFamily(
             "mlops_model_quality",
-            "How right the last answers were of which the truth was told.",
+            "How right the last answers were of which the truth was told (window), and those of "
+            "the evaluation before the model was signed (evaluation).",
             labels=[*LABELS, "measure", "source"],
         )
         for model in self._models():
             names = [model.name, model.version]
             for measure, found in (model.truths.quality() if model.truths else {}).items():
                 quality.add_metric([*names, measure, "window"], found)
+            for measure in truth.MEASURES:
+                if measure in model.release.evaluation:
+                    evaluated = model.release.evaluation[measure]
+                    quality.add_metric([*names, measure, "evaluation"], evaluated)
             watch = model.watch
             watched.add_metric(names, len(watch.profile.features) if watch else 0)
             verdict = watch.current(self._now()) if watch else None

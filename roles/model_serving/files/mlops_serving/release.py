@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +32,8 @@ class Release:
     run_id: str
     tolerance: float
     config: Mapping[str, Any] = field(default_factory=dict)
+    evaluation: Mapping[str, float] = field(default_factory=dict)
+    """What was measured of the model before it was signed."""
 
     @property
     def size(self) -> int:
@@ -44,6 +48,27 @@ def sha256_of(path: Path) -> str:
         while block := stream.read(1 << 20):
             found.update(block)
     return found.hexdigest()
+
+
+def evaluation_in(directory: Path) -> dict[str, float]:
+    """The figures of the signed evaluation, if it lies beside the release.
+
+    Whether the signature is to be trusted is judged by who has fetched both; here it is only seen
+    that it names this evaluation. What cannot be read is as if it were not there.
+    """
+    try:
+        statement = (directory / "evaluation.json").read_bytes()
+        named = [
+            json.loads(base64.b64decode(pair["payload"]))["optional"].get("org.mlops.statement")
+            for pair in json.loads((directory / "signature.json").read_bytes())
+        ]
+        if "sha256:" + hashlib.sha256(statement).hexdigest() not in named:
+            return {}
+        figures = json.loads(statement)["predicate"]["metrics"].items()
+        told = {name: float(value) for name, value in figures}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: value for name, value in told.items() if math.isfinite(value)}
 
 
 def read_release(directory: Path) -> Release:
@@ -74,6 +99,7 @@ def read_release(directory: Path) -> Release:
             run_id=notes.get("org.mlops.mlflow.run_id", ""),
             tolerance=float(config.get("tolerance", 1e-5)),
             config=config,
+            evaluation=evaluation_in(directory),
         )
     except ReleaseError:
         raise

@@ -9,6 +9,8 @@ oldest are forgotten first, so that what is kept is bounded whatever clients sen
 
 from __future__ import annotations
 
+import csv
+import io
 import math
 import threading
 from collections import OrderedDict, deque
@@ -20,6 +22,8 @@ import numpy as np
 LEAST = 50
 """Fewer answers that were judged say nothing of quality."""
 WINDOW = 500
+MEASURES = ("accuracy", "f1_macro", "rmse")
+CSV = "text/csv"
 ID_LENGTH = 128
 LABEL_LENGTH = 100
 SCHEMA = {
@@ -84,6 +88,31 @@ def entries_of(document: Any) -> list[tuple[str, Any]]:
             )
         found.append((identifier, value))
     return found
+
+
+def entries_of_csv(data: bytes) -> list[tuple[str, Any]]:
+    """Read a table with the columns id and value, and whatever others."""
+    try:
+        rows = csv.reader(io.StringIO(data.decode("utf-8-sig"), newline=""), strict=True)
+        head = [name.strip() for name in next(rows, [])]
+        if not {"id", "value"} <= set(head):
+            raise TruthError(f"Wanted CSV with the columns id and value, found {shown(head)}.")
+        found = []
+        places = head.index("id"), head.index("value")
+        for row in rows:
+            if not row:
+                continue
+            if len(row) <= max(places):
+                raise TruthError(f"Line {rows.line_num} has {len(row)} of {len(head)} columns.")
+            found.append((row[places[0]], row[places[1]]))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TruthError(f"The body is not CSV in UTF-8: {error}.") from None
+    return found
+
+
+def shown(names: Sequence[str]) -> str:
+    """The beginning of what was found."""
+    return ", ".join(names)[:200] or "nothing"
 
 
 class Truths:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, statement
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device import (
     store as store_module,
 )
@@ -20,6 +21,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.devic
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.settings import Settings
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+
+from tests.releases import EVALUATION
 
 from .conftest import KEY, MODEL, OTHER_KEY, Bench
 
@@ -47,6 +50,38 @@ def test_a_release_is_fetched_verified_and_served(bench: Bench) -> None:
     assert (bench.store.root / "models/demo/current").readlink() == (
         Path("../../releases") / place.name
     )
+
+
+def evaluated(bench: Bench, changed: bytes = b"") -> tuple[str, bytes]:
+    """A release whose signature names its evaluation; another one may be stored in its place."""
+    digest = bench.publish(signed=False)
+    said = statement.build_statement("registry/models/demo", digest, {}, EVALUATION)
+    bench.sign_release(digest, digest, statement=oci.digest_of(said))
+    envelope = statement.build_envelope(changed or said, [])
+    bench.registry.blobs[oci.digest_of(envelope)] = envelope
+    stored = statement.build_attestation_manifest(envelope)
+    bench.client().push_manifest(stored.to_bytes(), statement.attestation_tag(digest))
+    return digest, said
+
+
+def test_the_evaluation_that_the_signature_names_is_kept_beside_the_release(bench: Bench) -> None:
+    digest, said = evaluated(bench)
+    bench.release(digest)
+    assert (bench.store.path(digest) / "evaluation.json").read_bytes() == said
+    assert not bench.release(digest).done.needed
+
+
+@pytest.mark.parametrize("broken", ["another", "gone", "damaged"])
+def test_a_release_is_served_without_an_evaluation_that_is_not_its_own(
+    bench: Bench, broken: str
+) -> None:
+    digest, said = evaluated(bench, b"{}" if broken == "another" else b"")
+    if broken == "gone":
+        del bench.registry.manifests[statement.attestation_tag(digest)]
+    if broken == "damaged":
+        bench.registry.blobs[oci.digest_of(statement.build_envelope(said, []))] = b"x"
+    assert bench.release(digest).after.served.digest == digest
+    assert not (bench.store.path(digest) / "evaluation.json").exists()
 
 
 def test_a_second_time_nothing_changes(bench: Bench) -> None:
