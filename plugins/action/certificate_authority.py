@@ -42,6 +42,7 @@ SPEC: dict[str, Any] = {
     "host_address": {"type": "str", "default": ""},
     "host_days": {"type": "int", "default": 397},
     "host_renew_days": {"type": "int", "default": 60},
+    "host_renews": {"type": "bool", "default": False},
 }
 
 
@@ -249,13 +250,21 @@ def _given(args: dict[str, Any], now: datetime) -> list[dict[str, str]]:
     remedy = "correct trust_host_certificate_file and trust_host_key_file"
     try:
         chain, key = read(args["host_certificate_file"]), read(args["host_key_file"] or "")
+        renews = args["host_renews"]
         wrong = trust.check_given(
-            chain, key, names, now, args["host_renew_days"], args["host_address"]
+            chain,
+            key,
+            names,
+            now,
+            None if renews else args["host_renew_days"],
+            args["host_address"],
         )
         findings = [
             _finding("certificate", severity, found, wanted, remedy) for severity, found in wrong
         ]
-        if all(severity != "fail" for severity, _found in wrong):
+        ended = trust.parse_certificates(chain, "")[0].not_valid_after_utc <= now
+        # The one that took its place is on the host, and was judged there.
+        if all(severity != "fail" for severity, _found in wrong) and not (renews and ended):
             findings += _refused(bundle_of(args, settle(args, now)[0]), chain, key, wanted)
     except trust.TrustError as error:
         return [_finding("certificate", "fail", str(error), wanted, remedy)]

@@ -80,6 +80,11 @@ options:
     description: With O(probe), days that a certificate should be valid for.
     type: int
     default: 60
+  host_renews:
+    description: With O(probe), whether the host renews the certificate that it was given by itself.
+    type: bool
+    default: false
+    version_added: 0.3.0
 attributes:
   check_mode:
     support: full

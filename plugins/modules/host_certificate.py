@@ -56,6 +56,13 @@ options:
     description: A certificate that is valid for fewer days than this is issued anew.
     type: int
     default: 60
+  keep_later:
+    description:
+      - Keep a certificate on the host that ends later than O(certificate), if it is for O(key). The
+        host has renewed it by itself.
+    type: bool
+    default: false
+    version_added: 0.3.0
 attributes:
   check_mode:
     support: full
@@ -84,6 +91,10 @@ request:
   description: A certificate request for the key of the host, in PEM. Empty if there is no key yet.
   returned: success
   type: str
+renews:
+  description: Whether a timer of the host renews the certificate by itself.
+  returned: success
+  type: bool
 reasons:
   description: Why the certificate was issued anew.
   returned: success
@@ -101,6 +112,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host import args
 from ansible_collections.mlops.onprem.plugins.module_utils._host.certificate import (
     CERTIFICATE,
     KEY,
+    TIMER,
+    end_of,
     refuse_foreign,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
@@ -137,6 +150,12 @@ def request(common_name: str) -> str:
     ).out
 
 
+def later(ours: str, given: str) -> bool:
+    """Say whether our certificate ends after the one that is given."""
+    ends = end_of(ours), end_of(given)
+    return None not in ends and ends[0] > ends[1]  # type: ignore[operator]
+
+
 def group_id(name: str, check: bool) -> int:
     """The number of the group; check mode may come before the group."""
     try:
@@ -170,6 +189,8 @@ def work(module: AnsibleModule) -> dict[str, object]:
         key, certificate = read(KEY), read(CERTIFICATE)
         wanted_key = params["key"] or key
         wanted = params["certificate"] or certificate
+        if params["keep_later"] and key == wanted_key and later(certificate, wanted):
+            wanted = certificate
         changes = [
             path
             for path, old, new, mode in (
@@ -188,6 +209,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
             "changed": bool(changes),
             "certificate": certificate if check else wanted,
             "request": request(params["common_name"]) if os.path.exists(KEY) else "",
+            "renews": os.path.exists(TIMER),
             "reasons": [],
         }
 

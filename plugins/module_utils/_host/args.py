@@ -122,6 +122,7 @@ CERTIFICATE: Mapping[str, Any] = {
     "key": {"type": "str", "no_log": True},
     "days": {"type": "int", "default": 397},
     "renew_days": {"type": "int", "default": 60},
+    "keep_later": {"type": "bool", "default": False},
 }
 QUADLET: Mapping[str, Any] = {
     "role": {"type": "str", "required": True},

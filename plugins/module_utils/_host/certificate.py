@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import calendar
 import os.path
+import tempfile
 import time
 
 from .errors import HostError
@@ -16,6 +17,7 @@ from .system import run
 DIRECTORY = "/etc/mlops/tls"
 KEY = DIRECTORY + "/host.key"
 CERTIFICATE = DIRECTORY + "/host.crt"
+TIMER = "/etc/systemd/system/mlops-certificate.timer"
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -28,13 +30,24 @@ def refuse_foreign(ledger: Ledger) -> None:
             )
 
 
+def end_of(certificate: str) -> float | None:
+    """When the certificate in a text ends, in seconds since 1970; None if it cannot be read."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8") as stream:
+        stream.write(certificate)
+        stream.flush()
+        return _end(stream.name)
+
+
 def days_left(path: str = CERTIFICATE, now: float | None = None) -> float | None:
     """Days until the certificate ends, fewer than none after that; None if none can be read.
 
     OpenSSL is installed with the certificate, so without it there is none of ours.
     """
-    if not os.path.isfile(path):
-        return None
+    end = _end(path) if os.path.isfile(path) else None
+    return None if end is None else (end - (time.time() if now is None else now)) / 86400
+
+
+def _end(path: str) -> float | None:
     ran = run(["openssl", "x509", "-in", path, "-noout", "-enddate"], timeout=10)
     _name, sign, end = ran.out.strip().partition("=")
     if ran.rc != 0 or not sign:
@@ -43,7 +56,6 @@ def days_left(path: str = CERTIFICATE, now: float | None = None) -> float | None
         # Written in English, whatever the host speaks, and in UTC.
         month, *rest = end.split()
         text = " ".join([str(MONTHS.index(month) + 1), *rest])
-        parts = time.strptime(text, "%m %d %H:%M:%S %Y GMT")
+        return calendar.timegm(time.strptime(text, "%m %d %H:%M:%S %Y GMT"))
     except ValueError:
         return None
-    return (calendar.timegm(parts) - (time.time() if now is None else now)) / 86400

@@ -384,11 +384,17 @@ def up_to_the_root(chain: Sequence[Any], others: Iterable[Any]) -> tuple[Any, ..
 
 
 def check_given(
-    certificate: str, key: str, names: Names, now: datetime, renew_days: int, address: str = ""
+    certificate: str,
+    key: str,
+    names: Names,
+    now: datetime,
+    renew_days: int | None,
+    address: str = "",
 ) -> tuple[tuple[str, str], ...]:
     """What is wrong with a certificate that was issued elsewhere, as (severity, found).
 
-    Others reach the host by ``address``, so that one has to be in it.
+    Without ``renew_days`` its end does not matter, as the host renews it by itself. Others reach
+    the host by ``address``, so that one has to be in it.
     """
     leaf = parse_certificates(certificate, "the certificate of the host")[0]
     private = parse_key(key, "the key of the host")
@@ -405,6 +411,8 @@ def check_given(
         wrong.append(("fail", f"a certificate that lacks {address}, by which others reach it"))
     elif missing:
         wrong.append(("warn", f"a certificate that lacks {', '.join(missing)}"))
+    if renew_days is None:
+        return tuple(wrong)
     left = (leaf.not_valid_after_utc - now).total_seconds() / 86400
     if left <= 0:
         wrong.append(("fail", f"a certificate that ended on {leaf.not_valid_after_utc:%Y-%m-%d}"))

@@ -143,3 +143,18 @@ def test_the_issuer_of_a_given_certificate_vouches_alone(tmp_path: Path) -> None
         tmp_path, authority("Site CA"), extra_files=[extra], client_certificate_file=given
     )
     assert found == ["CN=Issuing", "CN=Company root"]
+
+
+def test_a_given_certificate_may_end_where_the_host_renews_it(tmp_path: Path) -> None:
+    given = leaf(ISSUING, ["edge1", "10.0.0.5"], begin=-400, end=-1)
+    told = {
+        **of_company(tmp_path, ISSUING, ROOT),
+        "host_certificate_file": written(tmp_path, "host.pem", given.pem, ISSUING.pem),
+        "host_key_file": written(tmp_path, "host.key", given.key),
+    }
+    assert looked(tmp_path, **told)["certificate"]["severity"] == "fail"
+    assert looked(tmp_path, **told, host_renews=True)["certificate"]["severity"] == "pass"
+    # Whom it is for matters all the same.
+    told["host_names"] = ["edge2", "10.0.0.6"]
+    told["host_address"] = "10.0.0.6"
+    assert looked(tmp_path, **told, host_renews=True)["certificate"]["severity"] == "fail"

@@ -10,7 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._host.certificate import days_left
+from ansible_collections.mlops.onprem.plugins.module_utils._host.certificate import (
+    days_left,
+    end_of,
+)
 
 
 @pytest.fixture
@@ -33,3 +36,10 @@ def test_what_is_no_certificate_has_no_end(tmp_path: Path) -> None:
     (tmp_path / "host.crt").write_text("damaged")
     assert days_left(str(tmp_path / "host.crt")) is None
     assert days_left(str(tmp_path / "none.crt")) is None
+
+
+def test_the_end_of_a_text_is_that_of_its_file(certificate: str) -> None:
+    end = end_of(Path(certificate).read_text())
+    assert end is not None
+    assert end - time.time() == pytest.approx(100 * 86400, abs=0.1 * 86400)
+    assert end_of("damaged") is None
