@@ -57,6 +57,13 @@ options:
         O(state=absent), before anything else is done. An empty list removes all of them.
     type: list
     elements: str
+  releases:
+    description:
+      - Digests of several releases by the names of their models, which are brought here one after
+        the other. One that does not work does not keep the others from their turn; the task fails
+        in the end. It stands in the place of O(digest), O(model) and O(models).
+    type: dict
+    version_added: 0.3.0
   rollback:
     description: Accept a release that is older than the newest one of its model that was here.
     type: bool
@@ -89,6 +96,12 @@ EXAMPLES = r"""
   mlops.onprem.model_release:
     model: breast-cancer
     digest: sha256:29dee44eca6eb59f5165a13483c3d57dffbaf6a8e144ef2566cf02c77d075a80
+
+- name: Release all models of the device
+  mlops.onprem.model_release:
+    releases:
+      breast-cancer: sha256:29dee44eca6eb59f5165a13483c3d57dffbaf6a8e144ef2566cf02c77d075a80
+      iris: sha256:1f0f1a9b4b7f9f2b5a2f0a5b6a3ad7c51f0f1a9b4b7f9f2b5a2f0a5b6a3ad7c5
 
 - name: Go back to the release before
   mlops.onprem.model_release:
@@ -158,6 +171,13 @@ models:
   returned: success
   type: dict
   sample: {breast-cancer: "sha256:29dee44eca6eb59f5165a13483c3d57dffbaf6a8e144ef2566cf02c77d075a80"}
+outcomes:
+  description:
+    - By model of O(releases), what bringing it here came to. Has C(failed) and C(msg), or the
+      values above, and C(seconds).
+  returned: with O(releases)
+  type: dict
+  sample: {breast-cancer: {changed: true, failed: false, seconds: 0.9}}
 removed:
   description: Names of the models that were removed.
   returned: success
@@ -201,6 +221,7 @@ ARGUMENTS = {
     "model": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "models": {"type": "list", "elements": "str"},
+    "releases": {"type": "dict"},
     "rollback": {"type": "bool", "default": False},
     "activate": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 60},
@@ -298,6 +319,20 @@ def mend(
     return found, problems
 
 
+def each(device: Device, params: dict[str, Any], check_mode: bool) -> dict[str, dict[str, Any]]:
+    """Bring one model after the other to its release; what fails is told of that model alone."""
+    outcomes: dict[str, dict[str, Any]] = {}
+    for model, digest in params["releases"].items():
+        started = time.monotonic()
+        try:
+            work = predict if check_mode else apply
+            row = {**work(device, str(digest), {**params, "model": model}), "failed": False}
+        except (RegistryError, OSError, Interrupted) as error:
+            row = {**NOTHING, "failed": True, "msg": str(error)}
+        outcomes[model] = {**row, "seconds": round(time.monotonic() - started, 3)}
+    return outcomes
+
+
 def together(found: dict[str, dict[str, Any]], removed: list[str]) -> dict[str, Any]:
     """One answer about several models."""
     rows = list(found.values())
@@ -318,6 +353,10 @@ def run(device: Device, params: dict[str, Any], check_mode: bool) -> dict[str, A
     """Do what was asked for; raises RegistryError with what did not work."""
     removed = remove(device, params, check_mode)
     found: dict[str, dict[str, Any]] = {}
+    if params["releases"] is not None:
+        outcomes = each(device, params, check_mode)
+        found = {model: row for model, row in outcomes.items() if not row["failed"]}
+        return {**together(found, removed), "outcomes": outcomes}
     if params["digest"]:
         row = (predict if check_mode else apply)(device, params["digest"], params)
         found = {row["model_name"]: row}
@@ -349,6 +388,7 @@ def main() -> None:
         argument_spec=ARGUMENTS,
         supports_check_mode=True,
         required_if=[("state", "absent", ("model",))],
+        mutually_exclusive=[("releases", other) for other in ("digest", "model", "models")],
     )
     params = module.params
     started = time.monotonic()
@@ -356,8 +396,9 @@ def main() -> None:
     def seconds() -> float:
         return round(time.monotonic() - started, 3)
 
-    if params["state"] == "absent" and (params["digest"] or params["models"] is not None):
-        module.fail_json(msg="Give state: absent a model, and neither digest nor models.")
+    several = params["models"] is not None or params["releases"] is not None
+    if params["state"] == "absent" and (params["digest"] or several):
+        module.fail_json(msg="Give state: absent a model, and no digest, models or releases.")
     path = Path(params["settings"])
     if not path.exists():
         if module.check_mode or params["state"] == "absent":
@@ -388,6 +429,9 @@ def main() -> None:
         )
     for sentence in unverified:
         module.warn(sentence)
+    failures = [row["msg"] for row in result.get("outcomes", {}).values() if row["failed"]]
+    if failures:
+        module.fail_json(msg=" ".join(failures), seconds=seconds(), unverified=unverified, **result)
     module.exit_json(seconds=seconds(), unverified=unverified, **result)
 
 

@@ -111,12 +111,9 @@ def releases(site: Site, model: str) -> dict[str, Any]:
         if host in deferred(site) or host not in outcomes(site)[model]["hosts"]:
             continue
         said = site.value(host, "__pipeline_release") or {"skipped": True}
-        rows = [
-            row
-            for row in said.get("results") or ()
-            if (row.get("__pipeline_one") or {}).get("name") == model
-        ]
-        found[host] = rows[0] if rows else said
+        by_model = said.get("outcomes")
+        # Without outcomes nothing was tried: the device was gone, or the task could not begin.
+        found[host] = said if by_model is None else by_model.get(model) or {"skipped": True}
     return found
 
 

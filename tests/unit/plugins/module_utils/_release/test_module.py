@@ -22,6 +22,7 @@ def run(bench: Bench, check_mode: bool = False, **params: Any) -> dict[str, Any]
         "model": None,
         "state": "present",
         "models": None,
+        "releases": None,
         "rollback": False,
         "activate": True,
     }
@@ -67,6 +68,30 @@ def test_one_model_is_removed_by_its_name(bench: Bench) -> None:
     assert run(bench, model=OTHER, state="absent")["changed"]
     assert not run(bench, model=OTHER, state="absent")["changed"]
     assert not run(bench, True, model=OTHER, state="absent")["changed"]
+
+
+def test_all_models_of_a_device_are_released_at_once(bench: Bench) -> None:
+    wanted = {MODEL: bench.publish("1"), OTHER: bench.publish("1", model=OTHER)}
+    foretold = run(bench, True, releases=wanted)
+    assert bench.serving.loaded == {}
+    done = run(bench, releases=wanted)
+    assert bench.serving.loaded == wanted == done["models"]
+    for model in wanted:
+        row, said = done["outcomes"][model], foretold["outcomes"][model]
+        assert {key: row[key] for key in SAME[:6]} == {key: said[key] for key in SAME[:6]}
+        assert (row["failed"], row["changed"], row["model_name"]) == (False, True, model)
+    assert not run(bench, releases=wanted)["changed"]
+    assert run(bench, releases={})["outcomes"] == {}
+
+
+def test_one_release_that_fails_does_not_hold_up_the_others(bench: Bench) -> None:
+    wanted = {MODEL: "sha256:" + "0" * 64, OTHER: bench.publish("1", model=OTHER)}
+    done = run(bench, releases=wanted)
+    assert bench.serving.loaded == {OTHER: wanted[OTHER]} == done["models"]
+    assert done["changed"]
+    assert done["outcomes"][MODEL]["failed"]
+    assert wanted[MODEL] in done["outcomes"][MODEL]["msg"]
+    assert not done["outcomes"][OTHER]["failed"]
 
 
 def test_without_a_digest_every_model_is_looked_at(bench: Bench) -> None:

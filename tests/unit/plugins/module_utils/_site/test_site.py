@@ -353,9 +353,8 @@ def found_of(name: str, hosts: list[str], digest: str = "sha256:1") -> dict[str,
 
 
 def released(**by_model: dict[str, Any]) -> dict[str, Any]:
-    """What a device's loop over its models registers."""
-    rows = [{"__pipeline_one": {"name": name}, **row} for name, row in by_model.items()]
-    return {"results": rows}
+    """What a device registers of the releases of its models."""
+    return {"outcomes": by_model}
 
 
 def test_what_came_by_a_rollout_before_is_not_rolled_out_again() -> None:
@@ -378,9 +377,12 @@ def test_devices_that_did_not_take_a_release_are_not_asked() -> None:
     (one,) = asked("pipeline_judged", told(released(m={"changed": True})))
     assert one["releases"]["edge2"] == {"skipped": True}
     assert one["release_bytes"] == 5
+    # One whose rollout did not go well is not tried.
+    (one,) = asked("pipeline_judged", told(released(another={"changed": True})))
+    assert one["releases"]["edge1"] == {"skipped": True}
     for word in ("failed", "unreachable"):
         assert asked("pipeline_asked", told(released(m={word: True}))) == []
-        # All of the loop, where the device was gone before its first turn.
+        # All of them, where the device was gone before.
         assert asked("pipeline_asked", told({word: True})) == []
 
 
