@@ -33,22 +33,9 @@ HOSTS = ["ctl1", "store1"]
 MODELS = {"breast-cancer": "3", "digits": "1"}
 PLAN = {
     "verdict": "FEASIBLE",
-    "horizon": {
-        "until": "2029-11-27",
-        "fits_until": "2028-03-01",
+    "days": {
         "ends": "2028-03-02",
-        "proven": True,
-        "resources": [
-            {
-                "group": "all",
-                "resource": "memory",
-                "unit": "MiB",
-                "supply": 90000.0,
-                "placed": 40000.0,
-                "at_horizon": 99000.0,
-                "runs_out": "2028-06-14",
-            }
-        ],
+        "resources": [{"group": "all", "resource": "memory", "runs_out": "2028-06-14"}],
     },
 }
 DEVICES = [{"name": name, "ring": ring} for name, ring in RINGS.items()]

@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.days import told_days
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.deferred import defer
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.folding import fold
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
@@ -59,7 +60,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape impor
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
 from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
 
-PLACEMENT = "placement.json"
+PLACEMENT, REPORT = "placement.json", "assessment.json"
 TELL_SECONDS = 5.0
 ARGUMENTS = {
     "hosts": {"type": "list", "elements": "str", "required": True},
@@ -384,6 +385,8 @@ def workloads_of(
     moves, lost_rows = told(hosts.lost, planned)
     moves += told_of_off(tuple(hosts.off), planned)
     workloads = planned.plan.as_dict()
+    today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
+    workloads["days"] = told_days(workloads["horizon"], read_days(Path(args["directory"])), today)
     if hosts.lost.hosts:
         workloads["lost"] = lost_rows
     if hosts.lost.hosts or planned.waiting:
@@ -413,6 +416,16 @@ def read_placement(directory: Path) -> Any:
         return None
     except (OSError, ValueError, RecursionError) as error:
         return f"unreadable: {error}"
+
+
+def read_days(directory: Path) -> Any:
+    """The days that an earlier run told; None where there is none that can be read."""
+    try:
+        report = json.loads((directory / REPORT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    workloads = report.get("workloads") if isinstance(report, Mapping) else None
+    return workloads.get("days") if isinstance(workloads, Mapping) else None
 
 
 def rows_by_host(earlier: Any) -> dict[str, list[Any]]:
@@ -456,7 +469,7 @@ def write_report(directory: Path, report: Mapping[str, Any]) -> str:
     """Both forms of the report, replaced atomically; only the owner may read them."""
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     for name, text in (
-        ("assessment.json", json.dumps(report, indent=1, sort_keys=True) + "\n"),
+        (REPORT, json.dumps(report, indent=1, sort_keys=True) + "\n"),
         ("assessment.html", as_html(report)),
     ):
         replace_file(directory / name, text)

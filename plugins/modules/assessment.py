@@ -157,6 +157,8 @@ table:
 workloads:
   description:
     - C(workloads) of M(mlops.onprem.capacity_plan); null without workloads.
+    - C(days) are those on which something runs out, as the run before told them while they are
+      near.
   returned: always
   type: dict
 placement:

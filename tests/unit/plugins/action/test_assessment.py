@@ -213,6 +213,23 @@ def test_without_workloads_nothing_is_planned_and_an_old_placement_goes(tmp_path
     assert not (tmp_path / "placement.json").exists()
 
 
+@pytest.mark.parametrize("written", ["{", "[]", '{"workloads": []}', '{"workloads": {"days": 1}}'])
+def test_a_report_that_cannot_be_read_keeps_no_days(tmp_path: Path, written: str) -> None:
+    (tmp_path / "assessment.json").write_text(written)
+    report, _placement = assess(tmp_path)
+    assert report["workloads"]["days"]["ends"] == report["workloads"]["horizon"]["ends"]
+
+
+def test_a_report_tells_the_days_of_the_one_before_while_they_are_near(tmp_path: Path) -> None:
+    report, _placement = assess(tmp_path)
+    found = report["workloads"]["days"]
+    assert [(row["group"], row["resource"]) for row in found["resources"]] == [
+        (row["group"], row["resource"]) for row in report["workloads"]["horizon"]["resources"]
+    ]
+    again, _placement = assess(tmp_path)
+    assert again["workloads"]["days"] == found
+
+
 def test_without_workloads_the_planner_is_not_even_loaded() -> None:
     program = (
         "import sys\n"
