@@ -70,9 +70,9 @@ LONG = {
     "gateway": 110,
     "model_registry_refuses": 110,
 }
-# Run by name only, as by `make soak SOAK=compute`: a quarter of what CI may take in all. CI runs
-# `compute_light` instead.
-BY_NAME = frozenset({"compute", "compute_light"})
+# Run by name only, as by `make soak SOAK=compute`: a quarter of what CI may take in all. Of it CI
+# runs the scheduler alone (`job_scheduler`).
+BY_NAME = frozenset({"compute"})
 WITH_OWN_HOSTS = 300  # of a scenario that makes and destroys hosts only for itself
 
 

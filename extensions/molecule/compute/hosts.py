@@ -22,7 +22,7 @@ import yaml
 
 COMPUTE = Path(__file__).resolve().parent
 ROOT = COMPUTE.parents[2]
-# The scenario whose hosts are meant: this one, or the light sample of it.
+# The scenario whose hosts are meant: this one, or that of the scheduler alone.
 HERE = COMPUTE.with_name(os.environ.get("MLOPS_COMPUTE_SITE", COMPUTE.name))
 INVENTORY = HERE / "inventory"
 STATE = INVENTORY / ".state"
