@@ -37,7 +37,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.gates import
     judge,
     verdict_of,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import Look  # noqa: E402
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import (  # noqa: E402
+    LEFT_OUT,
+    PASS,
+    Look,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.states import (  # noqa: E402
     Collected,
     collect,
@@ -240,14 +244,18 @@ class Bench:
         states = read_all(self.gateway.written / "state", hosts)
         return collect(states, hosts, MODEL, rollout, 1, digest, step)
 
-    def judged(self, ring: str, rollout: str, digest: str) -> tuple[str, Collected]:
-        """What the gates say of a ring beside devices that have the release before."""
+    def judged(self, ring: str, rollout: str, digest: str) -> tuple[str, dict[str, str], Collected]:
+        """What the gates say of a ring beside devices that have the release before.
+
+        With the sentences of those that did not pass: they are why a rollout ended there.
+        """
         told = self.collected(self.rings[ring], "activate", rollout, digest)
         order = list(self.rings)
         later = [host for name in order[order.index(ring) + 1 :] for host in self.rings[name]]
         control = self.collected(later[:CONTROL_DEVICES], "look", rollout, OLD).seen
         gates, _memory = judge(Look(told.seen, control, 0, 60.0), SETTINGS, {})
-        return verdict_of(gates), told
+        why = {one.name: one.said for one in gates if one.verdict not in (PASS, LEFT_OUT)}
+        return verdict_of(gates), why, told
 
     # -- measuring --------------------------------------------------------------------------
 
@@ -277,10 +285,11 @@ class Bench:
         verdicts: dict[str, str] = {}
         deferred: list[str] = []
         said: dict[str, Any] = {}
+        why: dict[str, str] = {}
         for ring in self.rings:
             self._spent(used, lambda r=ring: self.order(r, "activate", name, digest, counter))
             self.poll(used, [ring])
-            verdict, told = self._spent(used, lambda r=ring: self.judged(r, name, digest))
+            verdict, why, told = self._spent(used, lambda r=ring: self.judged(r, name, digest))
             verdicts[ring] = verdict
             reached += [host for host in self.rings[ring] if host not in told.silent]
             deferred += told.silent
@@ -295,6 +304,7 @@ class Bench:
                 break
         return {
             "verdicts": verdicts,
+            "why": why,
             "completed": len(verdicts) == len(self.rings) and set(verdicts.values()) == {"PASS"},
             "devices": len(reached),
             "share_exposed": round(said["ever"].get(digest, 0) / len(self.hosts), 4),

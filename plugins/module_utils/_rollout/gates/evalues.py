@@ -147,6 +147,20 @@ def over_all(part: Part, threshold: float) -> float:
     return heap[0][0]
 
 
+# Of two bets that are multiplied each holds this share of its money back. A mixture that loses goes
+# to nothing, the faster the more was counted, and would take with it what the other bet has won: a
+# ring of thousands of devices was never told from a control group of a hundred.
+HELD = 0.01
+
+
+def held(log: float) -> float:
+    """A bet of which a part was not bet; fair as before, and never worth less than that part."""
+    most = max(log, 0.0)
+    if math.isinf(most):
+        return most
+    return most + math.log(HELD * math.exp(-most) + (1 - HELD) * math.exp(log - most))
+
+
 def grew(ring: tuple[int, int], control: tuple[int, int], margin: float, threshold: float) -> float:
     """Evidence against "the ring's share is at most the control's plus ``margin``".
 
@@ -157,7 +171,10 @@ def grew(ring: tuple[int, int], control: tuple[int, int], margin: float, thresho
     """
     if ring[0] / ring[1] <= control[0] / control[1] + margin:
         return NONE
-    return over_all(lambda low, high: above(*ring, high + margin) + below(*control, low), threshold)
+    return over_all(
+        lambda low, high: held(above(*ring, high + margin)) + held(below(*control, low)),
+        threshold,
+    )
 
 
 def grew_less(
@@ -171,7 +188,7 @@ def grew_less(
     def part(low: float, high: float) -> float:
         if low + margin > 1:
             return NEVER
-        return below(*ring, low + margin) + above(*control, high)
+        return held(below(*ring, low + margin)) + held(above(*control, high))
 
     if ring[0] / ring[1] >= control[0] / control[1] + margin:
         return NONE

@@ -106,7 +106,7 @@ def moved(ring: Pair, control: Pair, limit: float, threshold: float) -> float:
             evalues.below(*ring, reach(low, limit, False)),
         )
         of_control = _log_half(evalues.above(*control, high), evalues.below(*control, low))
-        return of_ring + of_control
+        return evalues.held(of_ring) + evalues.held(of_control)
 
     return evalues.over_all(part, threshold)
 
@@ -118,10 +118,12 @@ def stayed(ring: Pair, control: Pair, limit: float, threshold: float) -> bool:
         return False
 
     def high_side(low: float, high: float) -> float:
-        return evalues.below(*ring, reach(low, limit, True)) + evalues.above(*control, high)
+        of_ring = evalues.below(*ring, reach(low, limit, True))
+        return evalues.held(of_ring) + evalues.held(evalues.above(*control, high))
 
     def low_side(low: float, high: float) -> float:
-        return evalues.above(*ring, reach(high, limit, False)) + evalues.below(*control, low)
+        of_ring = evalues.above(*ring, reach(high, limit, False))
+        return evalues.held(of_ring) + evalues.held(evalues.below(*control, low))
 
     sides = (high_side, low_side)
     return all(evalues.over_all(side, threshold) >= threshold for side in sides)

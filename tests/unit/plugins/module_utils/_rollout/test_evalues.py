@@ -66,11 +66,13 @@ def test_of_two_groups_no_share_of_the_control_makes_the_evidence_smaller(
     ring: tuple[int, int], control: tuple[int, int], margin: float, share: float, threshold: float
 ) -> None:
     told = evalues.grew(ring, control, margin, threshold)
-    bet = evalues.above(*ring, share + margin) + evalues.below(*control, share)
+    bets = evalues.above(*ring, share + margin), evalues.below(*control, share)
+    bet = sum(map(evalues.held, bets))
     assert told <= max(bet, evalues.NONE) + 1e-6
     assume(share + margin < 1)
     less = evalues.grew_less(ring, control, margin, threshold)
-    both = evalues.below(*ring, share + margin) + evalues.above(*control, share)
+    bets = evalues.below(*ring, share + margin), evalues.above(*control, share)
+    both = sum(map(evalues.held, bets))
     alone = evalues.below(*ring, margin)
     most = max(alone, both, evalues.NONE)
     assert less <= most + 1e-6
@@ -85,7 +87,7 @@ def test_no_shares_within_the_limit_make_the_evidence_of_a_shift_smaller(
     for moved in (shift.reach(share, 0.25, True), share, shift.reach(share, 0.25, False)):
         of_ring = [evalues.above(*ring, moved), evalues.below(*ring, moved)]
         of_control = [evalues.above(*control, share), evalues.below(*control, share)]
-        bet = evalues.average(of_ring) + evalues.average(of_control)
+        bet = evalues.held(evalues.average(of_ring)) + evalues.held(evalues.average(of_control))
         assert told <= max(bet, evalues.NONE) + 1e-6
 
 
@@ -125,3 +127,39 @@ def test_the_index_is_the_usual_one() -> None:
     # Two halves that become 60 to 40: (0.6 - 0.5) ln(0.6 / 0.5) + (0.4 - 0.5) ln(0.4 / 0.5).
     assert shift.psi([60000, 40000], [50000, 50000]) == pytest.approx(0.040547, abs=1e-4)
     assert shift.by_chance([50, 50, 0], [100, 100, 0]) == pytest.approx(0.015)
+
+
+@pytest.mark.parametrize("times", [1, 10, 100])
+def test_a_ring_much_larger_than_its_control_is_still_compared(times: int) -> None:
+    """What the bet on the ring loses at one share does not eat what the bet on the control won."""
+    control, margin, threshold = (4312, 9800), 0.05, 3.0
+    ring = (55807 * times, 146860 * times)
+    assert evalues.grew_less(ring, control, margin, threshold) >= threshold
+    worse = (90000 * times, 146860 * times)
+    assert evalues.grew(worse, control, margin, threshold) >= threshold
+    assert evalues.grew_less(worse, control, margin, threshold) < 0
+
+
+def test_a_control_much_larger_than_its_ring_is_still_compared() -> None:
+    control = (440_000, 1_000_000)
+    assert evalues.grew_less((380, 1000), control, 0.05, 3.0) >= 3.0
+    assert evalues.grew((600, 1000), control, 0.05, 3.0) >= 3.0
+
+
+def test_what_is_held_back_is_paid_for_by_the_rest() -> None:
+    """The whole is one unit of money before anything was seen, as it has to be."""
+    assert evalues.held(0.0) == pytest.approx(0.0)
+    assert evalues.held(-1000.0) == pytest.approx(math.log(evalues.HELD))
+    assert evalues.held(50.0) == pytest.approx(50.0 + math.log(1 - evalues.HELD))
+    assert evalues.held(math.inf) == math.inf
+
+
+@pytest.mark.parametrize("ring", [(55_000, 100_000), (550, 1000)])
+@pytest.mark.parametrize("control", [(50_000, 100_000), (500, 1000)])
+def test_a_distribution_is_compared_however_unlike_the_numbers_are(
+    ring: tuple[int, int], control: tuple[int, int]
+) -> None:
+    assert shift.stayed(ring, control, 0.25, 3.0)
+    moved = (ring[1] * 9 // 10, ring[1])
+    assert shift.moved(moved, control, 0.25, 3.0) >= 3.0
+    assert not shift.stayed(moved, control, 0.25, 3.0)
