@@ -179,7 +179,9 @@ def lint() -> Iterator[Step]:
     yield Step("lint", "ruff format", [str(BIN / "ruff"), "format", "--check", *python])
     yield Step("lint", "mypy", [str(BIN / "mypy"), f"{COLLECTION}/plugins", "tests"])
     yield Step("lint", "yamllint", [str(BIN / "yamllint"), "--strict", "."])
-    yield Step("lint", "ansible-lint", [str(BIN / "ansible-lint"), "--offline", "-q"])
+    yield Step(
+        "lint", "ansible-lint", [sys.executable, "-m", "tests.ansible_lint", "--offline", "-q"]
+    )
     yield Step("lint", "changelog", [str(BIN / "antsibull-changelog"), "lint"])
     yield Step("lint", "readme", [sys.executable, "docs/generate.py", "--check"])
     docs = [str(BIN / "antsibull-docs"), "lint-collection-docs", "--plugin-docs", COLLECTION]
