@@ -39,11 +39,13 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import printable
+from ansible_collections.mlops.onprem.plugins.plugin_utils import payloads
 from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import (
     keep_variables,
     preload,
@@ -123,6 +125,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         self._terminal = sys.stdout.isatty()
         self._transient = False
         self._begun = 0
+        self._packs: Path | None = None
 
     # -- printing ---------------------------------------------------------------------------
 
@@ -203,6 +206,10 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
                 self._task.changed.append(host)
 
     # -- events -----------------------------------------------------------------------------
+
+    def v2_playbook_on_start(self, playbook: Any) -> None:
+        self._packs = payloads.bring()
+        super().v2_playbook_on_start(playbook)
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         keep_variables(play.get_loader(), play.get_search_path(), play.get_vars_files())
@@ -329,6 +336,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         total = time.monotonic() - self._started
         self._print_stage_times(total)
         self._write_timings(total)
+        payloads.keep(self._packs)
         super().v2_playbook_on_stats(stats)
 
     def _print_stage_times(self, total: float) -> None:
