@@ -12,7 +12,17 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-__all__ = ("MISSING", "Bools", "Floats", "Ints", "coo_array", "csr_array", "linprog", "np")
+__all__ = (
+    "MISSING",
+    "Bools",
+    "Floats",
+    "Ints",
+    "Shorts",
+    "coo_array",
+    "csr_array",
+    "linprog",
+    "np",
+)
 
 MISSING: str | None = None
 
@@ -23,6 +33,7 @@ try:
     from scipy.sparse import coo_array, csr_array
 
     Ints = npt.NDArray[np.int64]
+    Shorts = npt.NDArray[np.int16]
     Bools = npt.NDArray[np.bool_]
     Floats = npt.NDArray[np.float64]
 except ImportError:

@@ -10,7 +10,8 @@ Protocol Buffers (https://protobuf.dev/programming-guides/encoding/).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from ..._findings.shape import ShapeError, shown
@@ -51,6 +52,19 @@ ONNX_TYPES = {
 VARINT, EIGHT, BYTES, FOUR = 0, 1, 2, 5
 # Read at once: headers of fields lie close together, data between them are skipped.
 WINDOW = 4096
+
+
+@dataclass
+class _Tensor:
+    """What the fields of a tensor say: ``raw`` is the length of its data, where they are inside."""
+
+    name: str = ""
+    kind: int = 0
+    shape: list[int] = field(default_factory=list)
+    texts: int = 0
+    raw: int | None = None
+    outside: bool = False
+    said: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -236,52 +250,59 @@ class _Walk:
             if part.number in (1, 2) and part.wire == BYTES:
                 self.tensor(part)
 
-    def tensor(self, tensor: _Part) -> None:
+    def tensor(self, part: _Part) -> None:
+        """Count a TensorProto, once its fields agree with each other."""
+        tensor = self._fields_of(part)
+        if tensor.kind not in ONNX_TYPES:
+            raise ShapeError(
+                f"gives the tensor {shown(tensor.name)} the unknown type {tensor.kind}"
+            )
+        word, bits = ONNX_TYPES[tensor.kind]
+        elements = elements_of(tensor.name, tensor.shape)
+        size = -(-elements * bits // 8) or tensor.texts
+        if tensor.raw is not None and not tensor.outside and bits and tensor.raw != size:
+            raise ShapeError(
+                f"gives the tensor {shown(tensor.name)} {tensor.raw} bytes, but its shape needs "
+                f"{size}"
+            )
+        if tensor.outside:
+            self.external.append(_external(tensor.name, tensor.said, size))
+        self.add(word, elements, size)
+
+    def _fields_of(self, tensor: _Part) -> _Tensor:
         """TensorProto: dims = 1, data_type = 2, string_data = 6, name = 8, raw_data = 9.
 
         external_data = 13 gives location, offset and length by name; data_location = 14.
         """
-        reader = self.reader
-        shape: list[int] = []
-        kind = texts = 0
-        raw: int | None = None
-        name, outside = "", False
-        said: dict[str, str] = {}
+        reader, found = self.reader, _Tensor()
         for part in reader.fields(tensor.start, tensor.end):
             if part.number == 1:
-                for length in reader.numbers(part):
-                    shape.append(length)
-                    if len(shape) > MOST_DIMENSIONS:
-                        break
+                room = max(1, MOST_DIMENSIONS + 1 - len(found.shape))
+                found.shape.extend(islice(reader.numbers(part), room))
             elif part.number == 2 and part.wire == VARINT:
-                kind = part.value
+                found.kind = part.value
             elif part.number == 6:
-                texts += part.end - part.start
+                found.texts += part.end - part.start
             elif part.number == 8 and part.wire == BYTES:
-                name = reader.text(part)
+                found.name = reader.text(part)
             elif part.number == 9 and part.wire == BYTES:
-                raw = part.end - part.start
+                found.raw = part.end - part.start
             elif part.number == 13 and part.wire == BYTES:
-                entry = {
-                    inner.number: reader.text(inner)
-                    for inner in reader.fields(part.start, part.end)
-                    if inner.wire == BYTES
-                }
-                said[entry.get(1, "")] = entry.get(2, "")
+                key, value = self._entry(part)
+                found.said[key] = value
             elif part.number == 14:
-                outside = part.value == 1
-        if kind not in ONNX_TYPES:
-            raise ShapeError(f"gives the tensor {shown(name)} the unknown type {kind}")
-        word, bits = ONNX_TYPES[kind]
-        elements = elements_of(name, shape)
-        size = -(-elements * bits // 8) or texts
-        if raw is not None and not outside and bits and raw != size:
-            raise ShapeError(
-                f"gives the tensor {shown(name)} {raw} bytes, but its shape needs {size}"
-            )
-        if outside:
-            self.external.append(_external(name, said, size))
-        self.add(word, elements, size)
+                found.outside = part.value == 1
+        return found
+
+    def _entry(self, part: _Part) -> tuple[str, str]:
+        """StringStringEntryProto: key = 1, value = 2."""
+        reader = self.reader
+        texts = {
+            inner.number: reader.text(inner)
+            for inner in reader.fields(part.start, part.end)
+            if inner.wire == BYTES
+        }
+        return texts.get(1, ""), texts.get(2, "")
 
 
 def _external(name: str, said: dict[str, str], size: int) -> External:

@@ -191,6 +191,31 @@ def prometheus(name: str, data: Mapping[str, Any]) -> Estimate:
     return Estimate(name, "prometheus", (found, *parts), _disk(data, total))
 
 
+def _failure_domains(data: Mapping[str, Any]) -> Sequence[float]:
+    """Bytes of each failure domain: listed, or so many of one size."""
+    if data.get("domains_tib") is None:
+        number = field(data, "failure_domains", fields.up_to(10_000))
+        return [fields.size(data, "raw_per_domain")] * number
+    if data.get("failure_domains") is not None:
+        raise ShapeError("gives domains_tib and failure_domains; give one of them")
+    tib = field(data, "domains_tib", lambda value: each(value, fields.above_zero))
+    if len(tib) > 10_000:
+        raise ShapeError(f"has {len(tib)} entries, more than 10000", "domains_tib")
+    return [one * 2**40 for one in tib]
+
+
+def _pieces(data: Mapping[str, Any]) -> tuple[int, int, str]:
+    """How many pieces of an object hold data, how many there are, and the share in words."""
+    if data.get("replicas") is None:
+        data_pieces = field(data, "data_chunks", fields.up_to(100))
+        coding = field(data, "coding_chunks", fields.up_to(100))
+        return data_pieces, data_pieces + coding, f"{data_pieces} / ({data_pieces} + {coding})"
+    if data.get("data_chunks") is not None or data.get("coding_chunks") is not None:
+        raise ShapeError("gives replicas and chunks; give one of them")
+    pieces = field(data, "replicas", fields.up_to(100))
+    return 1, pieces, f"1 / {pieces}"
+
+
 def ceph(name: str, data: Mapping[str, Any]) -> Estimate:
     """What a Ceph cluster can hold for its users, in bytes.
 
@@ -201,26 +226,8 @@ def ceph(name: str, data: Mapping[str, Any]) -> Estimate:
     sum(min(domain, x)) >= pieces * x for each of the pieces.
     """
     known_keys(data, CEPH_KEYS)
-    if data.get("domains_tib") is not None:
-        if data.get("failure_domains") is not None:
-            raise ShapeError("gives domains_tib and failure_domains; give one of them")
-        tib = field(data, "domains_tib", lambda value: each(value, fields.above_zero))
-        sizes: Sequence[float] = [one * 2**40 for one in tib]
-        if len(sizes) > 10_000:
-            raise ShapeError(f"has {len(sizes)} entries, more than 10000", "domains_tib")
-    else:
-        number = field(data, "failure_domains", fields.up_to(10_000))
-        sizes = [fields.size(data, "raw_per_domain")] * number
-    if data.get("replicas") is not None:
-        if data.get("data_chunks") is not None or data.get("coding_chunks") is not None:
-            raise ShapeError("gives replicas and chunks; give one of them")
-        data_pieces, pieces = 1, field(data, "replicas", fields.up_to(100))
-        efficiency = f"1 / {pieces}"
-    else:
-        data_pieces = field(data, "data_chunks", fields.up_to(100))
-        coding = field(data, "coding_chunks", fields.up_to(100))
-        pieces = data_pieces + coding
-        efficiency = f"{data_pieces} / ({data_pieces} + {coding})"
+    sizes = _failure_domains(data)
+    data_pieces, pieces, efficiency = _pieces(data)
     full = optional(data, "full_ratio", fields.within(0.01, 1), NEARFULL)
     lost = optional(data, "domains_lost", fields.up_to(100, 0), 1)
     if len(sizes) < pieces:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..arrays import Floats, Ints, np
+from ..arrays import Bools, Floats, Ints, np
 from ..grouped import NEVER, Problem
 from ..model import Budget
 from .state import Packing
@@ -61,8 +61,25 @@ class _Open:
     """A host that is being filled: what is free, and how much that counts."""
 
     host: int
+    group: int
     free: list[int]
     score: float
+
+
+def _fullest(opened: list[_Open], demand: list[int], groups: Bools | None) -> _Open | None:
+    """The open host with least free that has room; ``groups`` says which may be used, if not all.
+
+    Plain loops: it is asked for every replica, about lists of a few numbers.
+    """
+    best, least = None, math.inf
+    for one in opened:
+        if one.score < least and (groups is None or groups[one.group]):
+            for have, want in zip(one.free, demand):
+                if have < want:
+                    break
+            else:
+                best, least = one, one.score
+    return best
 
 
 class BestFit:
@@ -187,21 +204,13 @@ class BestFit:
         # Hosts without devices first.
         devices = (problem.device_kind >= 0).sum(axis=1)
         waiting = np.argsort(devices, kind="stable")[::-1].tolist()
-        groups = problem.group_of.tolist()
         opened: list[_Open] = []
         for number, shape in enumerate(mixed.tolist()):
             demand, left = demands[number], int(packing.todo[shape])
             if number % 256 == 0 and not self.budget.left:
                 return
             while left:
-                best, least = None, math.inf
-                for one in opened:
-                    if one.score < least and (every or allowed[number, groups[one.host]]):
-                        for have, want in zip(one.free, demand):
-                            if have < want:
-                                break
-                        else:
-                            best, least = one, one.score
+                best = _fullest(opened, demand, None if every else allowed[number])
                 if best is None:
                     if not waiting:
                         break
@@ -220,4 +229,5 @@ class BestFit:
         if len(opened) >= OPEN:
             opened.remove(min(opened, key=lambda one: one.score))
         free = self.packing.free[host].tolist()
-        opened.append(_Open(host, free, sum(h * w for h, w in zip(free, weight))))
+        group = int(self.packing.problem.group_of[host])
+        opened.append(_Open(host, group, free, sum(h * w for h, w in zip(free, weight))))

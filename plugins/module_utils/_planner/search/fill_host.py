@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..arrays import Floats, Ints, linprog, np
+from ..arrays import Bools, Floats, Ints, Shorts, linprog, np
 from ..grouped import Problem
 
 Filling = tuple[tuple[int, int], ...]  # shapes and how many replicas of each, in order
@@ -107,80 +107,151 @@ class Filler:
         With ``even`` (see `evenly`) partial fillings are judged by how evenly they use up the host,
         not by losses.
         """
-        problem = self.problem
-        count = len(shapes)
-        demand = problem.demand[shapes]
-        whole = problem.whole[shapes]
-        kinds = bin_.kinds
-        part = problem.part[np.ix_(shapes, kinds)]
-        part2 = problem.part2[np.ix_(shapes, kinds)]
-        usable = problem.usable[np.ix_(shapes, kinds)]
-        cut_up = problem.gpu[shapes] & (whole == 0)
-        uniform = len(set(kinds.tolist())) <= 1 and not part2.any()
-        needed = np.where(cut_up, part[:, 0], 0) if uniform and len(kinds) else None
-        free, dev, dev2 = bin_.free[None], bin_.dev[None], bin_.dev2[None]
-        counts = np.zeros((1, count), dtype=np.int16)
-        value, loss, last = np.zeros(1), np.zeros(1), np.zeros(1, dtype=np.int64)
-        index = np.arange(count)
-        takes = np.where(whole > 0, whole, 0.0)
-        if len(kinds):
-            takes = np.where(cut_up, (part / bin_.full).min(axis=1), takes)
+        asked, beam = _Asked(self.problem, bin_, shapes), _empty_beam(bin_, len(shapes))
+        index = np.arange(len(shapes))
         best: list[tuple[float, Filling]] = []
         while True:
-            fits = (index >= last[:, None]) & (counts < left)
-            for column in range(demand.shape[1]):
-                fits &= free[:, column, None] >= demand[:, column]
-            if len(kinds):
-                idle = dev == bin_.full
-                if needed is not None:
-                    fits &= dev.max(axis=1)[:, None] >= needed
-                    fits &= (idle.sum(axis=1)[:, None] >= whole) | (whole == 0)
-                else:
-                    able = np.zeros(fits.shape, dtype=bool)
-                    for device in range(len(kinds)):
-                        able |= (dev[:, device, None] >= part[:, device]) & (
-                            dev2[:, device, None] >= part2[:, device]
-                        )
-                    fits &= able | ~cut_up
-                    fits &= (idle @ usable.T.astype(np.int64) >= whole) | (whole == 0)
+            fits = (index >= beam.last[:, None]) & (beam.counts < left)
+            asked.keep_fitting(beam, fits)
             rows, cols = np.nonzero(fits)
             if not len(rows):
-                break
-            lost = loss[rows] + losses[cols]
-            if even is not None:
-                used, spare = even
-                rest = (free[rows] - demand[cols] - spare[:-1]) / used[:-1]
-                if len(kinds) and used[-1] < np.inf:
-                    idle_ = (np.maximum(dev, 0) / bin_.full).sum(axis=1)[rows] - takes[cols]
-                    rest = np.column_stack([rest, (idle_ - spare[-1]) / used[-1]])
-                mean = rest.mean(axis=1, keepdims=True)
-                lost = ((rest - mean) ** 2).sum(axis=1) + FULL * mean[:, 0] ** 2
+                return best
+            if even is None:
+                lost = beam.loss[rows] + losses[cols]
+            else:
+                lost = asked.unevenness(beam, rows, cols, even)
             if len(rows) > width:
                 chosen = np.argpartition(lost, width)[:width]
                 rows, cols, lost = rows[chosen], cols[chosen], lost[chosen]
-            free, dev, dev2 = free[rows] - demand[cols], dev[rows], dev2[rows]
-            counts, value, loss, last = counts[rows], value[rows] + values[cols], lost, cols
-            lines = np.arange(len(rows))
-            counts[lines, cols] += 1
-            if len(kinds):
-                wants = whole[cols]
-                many = np.flatnonzero(wants)
-                if len(many):
-                    idle = (dev[many] == bin_.full) & usable[cols[many]]
-                    used = idle & (np.cumsum(idle, axis=1) <= wants[many, None])
-                    dev[many] = np.where(used, 0, dev[many])
-                few = np.flatnonzero(cut_up[cols])
-                if len(few):
-                    size, size2 = part[cols[few]], part2[cols[few]]
-                    able = (dev[few] >= size) & (dev2[few] >= size2)
-                    device = np.where(able, dev[few], 2**62).argmin(axis=1)
-                    at = np.arange(len(few))
-                    dev[few, device] -= size[at, device]
-                    dev2[few, device] -= size2[at, device]
-            for row in np.argsort(-value, kind="stable")[:keep].tolist():
-                if len(best) < keep or value[row] > best[-1][0] + 1e-12:
-                    inside = np.flatnonzero(counts[row])
-                    filling = tuple((int(shapes[n]), int(counts[row, n])) for n in inside.tolist())
-                    best = sorted([*best, (float(value[row]), filling)], key=lambda r: -r[0])
-                    best = best[:keep]
-        return best
+            beam = _Beam(
+                beam.free[rows] - asked.demand[cols],
+                beam.dev[rows],
+                beam.dev2[rows],
+                beam.counts[rows],
+                beam.value[rows] + values[cols],
+                lost,
+                cols,
+            )
+            beam.counts[np.arange(len(rows)), cols] += 1
+            asked.take_devices(beam)
+            best = _best_of(best, beam, shapes, keep)
+
+
+@dataclass
+class _Beam:
+    """Partial fillings, one a row: what is free, and how many replicas of each shape are inside.
+
+    ``last`` is the shape that was added last; only it and those after it may follow.
+    """
+
+    free: Ints
+    dev: Ints
+    dev2: Ints
+    counts: Shorts
+    value: Floats
+    loss: Floats
+    last: Ints
+
+
+def _empty_beam(bin_: Bin, count: int) -> _Beam:
+    counts = np.zeros((1, count), dtype=np.int16)
+    last = np.zeros(1, dtype=np.int64)
+    return _Beam(
+        bin_.free[None], bin_.dev[None], bin_.dev2[None], counts, np.zeros(1), np.zeros(1), last
+    )
+
+
+class _Asked:
+    """What one replica of each shape asks of a bin: resources, and whole devices or part of one."""
+
+    def __init__(self, problem: Problem, bin_: Bin, shapes: Ints) -> None:
+        kinds = bin_.kinds
+        self.devices, self.full = len(kinds), bin_.full
+        self.demand = problem.demand[shapes]
+        self.whole = problem.whole[shapes]
+        self.part = problem.part[np.ix_(shapes, kinds)]
+        self.part2 = problem.part2[np.ix_(shapes, kinds)]
+        self.usable = problem.usable[np.ix_(shapes, kinds)]
+        self.cut_up = problem.gpu[shapes] & (self.whole == 0)
+        # Of devices that are alike, the one with most free tells whether a part fits.
+        alike = len(set(kinds.tolist())) <= 1 and not self.part2.any()
+        self.needed = np.where(self.cut_up, self.part[:, 0], 0) if alike and len(kinds) else None
+        self.takes = np.where(self.whole > 0, self.whole, 0.0)
+        if len(kinds):
+            self.takes = np.where(self.cut_up, (self.part / bin_.full).min(axis=1), self.takes)
+
+    def keep_fitting(self, beam: _Beam, fits: Bools) -> None:
+        """Strike from ``fits`` what a partial filling, a row, has no room for: shapes, in columns.
+
+        Changed in place, as it is the largest table of the search.
+        """
+        for column in range(self.demand.shape[1]):
+            fits &= beam.free[:, column, None] >= self.demand[:, column]
+        if not self.devices:
+            return
+        idle = beam.dev == self.full
+        if self.needed is not None:
+            fits &= beam.dev.max(axis=1)[:, None] >= self.needed
+            fits &= (idle.sum(axis=1)[:, None] >= self.whole) | (self.whole == 0)
+            return
+        able = np.zeros(fits.shape, dtype=bool)
+        for device in range(self.devices):
+            able |= (beam.dev[:, device, None] >= self.part[:, device]) & (
+                beam.dev2[:, device, None] >= self.part2[:, device]
+            )
+        fits &= able | ~self.cut_up
+        fits &= (idle @ self.usable.T.astype(np.int64) >= self.whole) | (self.whole == 0)
+
+    def unevenness(
+        self, beam: _Beam, rows: Ints, cols: Ints, even: tuple[Floats, Floats]
+    ) -> Floats:
+        """How unevenly the fillings ``rows`` use up the host, each with one more of ``cols``."""
+        used, spare = even
+        rest = (beam.free[rows] - self.demand[cols] - spare[:-1]) / used[:-1]
+        if self.devices and used[-1] < np.inf:
+            idle = (np.maximum(beam.dev, 0) / self.full).sum(axis=1)[rows] - self.takes[cols]
+            rest = np.column_stack([rest, (idle - spare[-1]) / used[-1]])
+        mean = rest.mean(axis=1, keepdims=True)
+        rest -= mean
+        rest *= rest
+        found: Floats = rest.sum(axis=1) + FULL * mean[:, 0] ** 2
+        return found
+
+    def take_devices(self, beam: _Beam) -> None:
+        """Take what the replica that was added last asks of the devices."""
+        if self.devices:
+            self._take_whole(beam)
+            self._take_part(beam)
+
+    def _take_whole(self, beam: _Beam) -> None:
+        """Take the first idle devices that may be used."""
+        cols, wants = beam.last, self.whole[beam.last]
+        many = np.flatnonzero(wants)
+        if len(many):
+            idle = (beam.dev[many] == self.full) & self.usable[cols[many]]
+            used = idle & (np.cumsum(idle, axis=1) <= wants[many, None])
+            beam.dev[many] = np.where(used, 0, beam.dev[many])
+
+    def _take_part(self, beam: _Beam) -> None:
+        """Take a part of the fullest device that has room."""
+        cols = beam.last
+        few = np.flatnonzero(self.cut_up[cols])
+        if len(few):
+            size, size2 = self.part[cols[few]], self.part2[cols[few]]
+            able = (beam.dev[few] >= size) & (beam.dev2[few] >= size2)
+            device = np.where(able, beam.dev[few], 2**62).argmin(axis=1)
+            at = np.arange(len(few))
+            beam.dev[few, device] -= size[at, device]
+            beam.dev2[few, device] -= size2[at, device]
+
+
+def _best_of(
+    best: list[tuple[float, Filling]], beam: _Beam, shapes: Ints, keep: int
+) -> list[tuple[float, Filling]]:
+    """The ``keep`` most valuable fillings of those before and those of the beam."""
+    for row in np.argsort(-beam.value, kind="stable")[:keep].tolist():
+        if len(best) < keep or beam.value[row] > best[-1][0] + 1e-12:
+            inside = np.flatnonzero(beam.counts[row])
+            filling = tuple((int(shapes[n]), int(beam.counts[row, n])) for n in inside.tolist())
+            best = sorted([*best, (float(beam.value[row]), filling)], key=lambda r: -r[0])[:keep]
+    return best
