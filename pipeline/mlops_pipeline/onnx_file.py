@@ -153,10 +153,37 @@ class _Reader:
                 raise _Broken(f"more than {MAX_EXTERNALS} of its tensors lie in other files")
 
 
-def describe(path: Path) -> Description:
-    """Read an ONNX file; a sentence if it is none."""
+def _head(reader: _Reader, size: int) -> tuple[dict[str, int], int, str, int]:
+    """A ModelProto's opsets by domain, its version, who made it, and how many graphs it has."""
     opsets: dict[str, int] = {}
     version, producer, graphs = 0, ["", ""], 0
+    for number, value, begin, end in reader.fields(0, size):
+        if number == 1:
+            version = value
+        elif number in (2, 3):
+            producer[number - 2] = reader.text(begin, end)[:80]
+        elif number == OPSET_IMPORT:
+            domain, opset = _opset(reader, begin, end)
+            opsets[domain] = opset
+            if len(opsets) > MAX_OPSETS:
+                raise _Broken(f"it imports more than {MAX_OPSETS} sets of operators")
+        elif number == 7:
+            graphs += 1
+    return opsets, version, " ".join(each for each in producer if each), graphs
+
+
+def _opset(reader: _Reader, begin: int, end: int) -> tuple[str, int]:
+    domain, opset = "", 0
+    for part, value, first, last in reader.fields(begin, end):
+        if part == 1:
+            domain = reader.text(first, last)[:80]
+        elif part == 2:
+            opset = value
+    return domain, opset
+
+
+def describe(path: Path) -> Description:
+    """Read an ONNX file; a sentence if it is none."""
     try:
         size = path.stat().st_size
         with path.open("rb") as stream:
@@ -164,23 +191,7 @@ def describe(path: Path) -> Description:
                 raise _Broken("it is empty")
             with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
                 reader = _Reader(data)
-                for number, value, begin, end in reader.fields(0, size):
-                    if number == 1:
-                        version = value
-                    elif number in (2, 3):
-                        producer[number - 2] = reader.text(begin, end)[:80]
-                    elif number == OPSET_IMPORT:
-                        domain, opset = "", 0
-                        for part, other, first, last in reader.fields(begin, end):
-                            if part == 1:
-                                domain = reader.text(first, last)[:80]
-                            elif part == 2:
-                                opset = other
-                        opsets[domain] = opset
-                        if len(opsets) > MAX_OPSETS:
-                            raise _Broken(f"it imports more than {MAX_OPSETS} sets of operators")
-                    elif number == 7:
-                        graphs += 1
+                opsets, version, producer, graphs = _head(reader, size)
                 reader.walk("model", 0, size, 0)
     except OSError as error:
         raise PipelineError(f"The model {path} cannot be read: {error.strerror}.") from None
@@ -190,9 +201,4 @@ def describe(path: Path) -> Description:
         raise PipelineError(
             f"The file {path.name} is not an ONNX model: it has no graph or no opset."
         )
-    return Description(
-        opsets,
-        version,
-        " ".join(each for each in producer if each),
-        tuple(reader.externals.values()),
-    )
+    return Description(opsets, version, producer, tuple(reader.externals.values()))

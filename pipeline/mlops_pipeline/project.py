@@ -186,8 +186,20 @@ def _entry_point(file: Path, name: str, value: Any) -> EntryPoint:
     if not isinstance(declared, Mapping):
         raise PipelineError(f"{where}, parameters: wanted a mapping of names.")
     parameters = {str(key): _parameter(where, str(key), found) for key, found in declared.items()}
+    words = _command(where, value["command"], parameters)
+    for needed in GIVEN.get(name, ()):
+        if needed not in parameters:
+            raise PipelineError(
+                f"{where}: wanted the parameter {needed}, by which the place of it is told; "
+                f"declared are {', '.join(sorted(parameters)) or 'none'}."
+            )
+    return EntryPoint(name, parameters, words)
+
+
+def _command(where: str, text: str, parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+    """The words of a command, which no shell reads; each place in them is a parameter."""
     try:
-        words = tuple(shlex.split(value["command"]))
+        words = tuple(shlex.split(text))
     except ValueError as error:
         raise PipelineError(f"{where}, command: it cannot be read ({error}).") from None
     if not words:
@@ -203,13 +215,7 @@ def _entry_point(file: Path, name: str, value: Any) -> EntryPoint:
                 raise PipelineError(
                     f"{where}, command: it uses {{{used}}}, which parameters does not declare."
                 )
-    for needed in GIVEN.get(name, ()):
-        if needed not in parameters:
-            raise PipelineError(
-                f"{where}: wanted the parameter {needed}, by which the place of it is told; "
-                f"declared are {', '.join(sorted(parameters)) or 'none'}."
-            )
-    return EntryPoint(name, parameters, words)
+    return words
 
 
 def _parameter(where: str, name: str, value: Any) -> Parameter:

@@ -25,7 +25,7 @@ import os
 import re
 import sys
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -523,6 +523,32 @@ def instances(root: Element) -> str:
     return "\n".join([head, *rows]) + "\n"
 
 
+SWITCHES = {"-pm": "persistence_mode", "-e": "ecc_mode/pending_ecc"}
+
+
+def _altered(card: Element, given: Mapping[str, str]) -> list[str]:
+    """Alter one card by the options that are given; those that it knows."""
+    done = []
+    for flag, path in SWITCHES.items():
+        if flag in given:
+            _put(card, path, "Enabled" if given[flag] == "1" else "Disabled")
+            done.append(flag)
+    if "-pl" in given:
+        _put(card, f"{POWER}current_power_limit", f"{float(given['-pl']):.2f} W")
+        done.append("-pl")
+    if "-mig" in given:
+        if _switch(card, "mig_mode/current_mig") is None:
+            raise SystemExit("Unable to set MIG mode: Not Supported")
+        switch_mig(card, given["-mig"] == "1")
+        done.append("-mig")
+    for word in given["-cgi"].split(",") if "-cgi" in given else ():
+        divide(card, word)
+        done.append("-cgi")
+    if "-dgi" in given:
+        switch_mig(card, on=True)
+    return done + [flag for flag in ("-dci", "-dgi") if flag in given]
+
+
 def change(root: Element, words: Sequence[str]) -> str:
     """What alters a card: its instances and its modes. All of it is kept in the recording."""
     given = dict(zip(words, [*words[1:], ""], strict=True))
@@ -533,27 +559,7 @@ def change(root: Element, words: Sequence[str]) -> str:
     if not chosen:
         print("No devices were found")
         raise SystemExit(6)
-    switches = {"-pm": ("persistence_mode",), "-e": ("ecc_mode/pending_ecc",)}
-    done = []
-    for card in chosen:
-        for flag, paths in switches.items():
-            for path in paths if flag in given else ():
-                _put(card, path, "Enabled" if given[flag] == "1" else "Disabled")
-                done.append(flag)
-        if "-pl" in given:
-            _put(card, f"{POWER}current_power_limit", f"{float(given['-pl']):.2f} W")
-            done.append("-pl")
-        if "-mig" in given:
-            if _switch(card, "mig_mode/current_mig") is None:
-                raise SystemExit("Unable to set MIG mode: Not Supported")
-            switch_mig(card, given["-mig"] == "1")
-            done.append("-mig")
-        for word in given["-cgi"].split(",") if "-cgi" in given else ():
-            divide(card, word)
-            done.append("-cgi")
-        if "-dgi" in given:
-            switch_mig(card, on=True)
-        done += [flag for flag in ("-dci", "-dgi") if flag in given]
+    done = [flag for card in chosen for flag in _altered(card, given)]
     if not done:
         raise SystemExit(f"The stand-in of nvidia-smi does not know: {' '.join(words)}")
     keep(root, _place_of_all())

@@ -7,7 +7,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from . import apt_cache, image
@@ -85,41 +85,58 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    topology = load(options.topology)
-    machine = Machine()
-    builder = Builder(topology, machine)
-    if options.verb == "up":
-        with machine_lock("builder"):
-            builder.up(take_over=options.take_over)
-    elif options.verb in {"down", "clean"}:
-        with machine_lock("builder"):
-            if options.verb == "clean" or options.all:
-                clean(builder, take_over=options.take_over)
-            else:
-                builder.down(take_over=options.take_over)
-    elif options.verb == "status":
-        return status(builder)
-    elif options.verb == "restart":
-        builder.restart([topology.host(name) for name in options.host], power_cut=options.power_cut)
-    elif options.verb == "keep":
-        with machine_lock("builder"):
-            builder.keep(topology.host(options.host))
-    elif options.verb == "ssh":
-        command = builder.state.ssh_command(topology.host(options.host))
-        return subprocess.call([*command, *options.command])
-    elif options.verb == "company-fingerprint":
-        return fingerprint(builder, options.against, options.kind, strict=options.strict)
-    elif options.verb == "snapshot":
-        for host in [topology.host(name) for name in options.host] or topology.hosts:
-            command = [sys.executable, str(SNAPSHOT), "--ssh-config", str(builder.state.ssh_config)]
-            command += ["take", host.name, "--output", str(options.output / f"{host.name}.json")]
-            machine.run(command)
-    elif options.verb == "inventory":
-        print(builder.state.inventory_text(), end="")
-    elif options.verb == "podman":
-        command = [*machine.root_prefix(), *builder.podman.command, *options.arguments]
-        return subprocess.call(command)
+    builder = Builder(load(options.topology), Machine())
+    return VERBS[options.verb](builder, options)
+
+
+def up(builder: Builder, options: argparse.Namespace) -> int:
+    with machine_lock("builder"):
+        builder.up(take_over=options.take_over)
     return 0
+
+
+def down(builder: Builder, options: argparse.Namespace) -> int:
+    with machine_lock("builder"):
+        if options.verb == "clean" or options.all:
+            clean(builder, take_over=options.take_over)
+        else:
+            builder.down(take_over=options.take_over)
+    return 0
+
+
+def restart(builder: Builder, options: argparse.Namespace) -> int:
+    hosts = [builder.topology.host(name) for name in options.host]
+    builder.restart(hosts, power_cut=options.power_cut)
+    return 0
+
+
+def keep(builder: Builder, options: argparse.Namespace) -> int:
+    with machine_lock("builder"):
+        builder.keep(builder.topology.host(options.host))
+    return 0
+
+
+def ssh(builder: Builder, options: argparse.Namespace) -> int:
+    command = builder.state.ssh_command(builder.topology.host(options.host))
+    return subprocess.call([*command, *options.command])
+
+
+def snapshot(builder: Builder, options: argparse.Namespace) -> int:
+    for host in [builder.topology.host(name) for name in options.host] or builder.topology.hosts:
+        command = [sys.executable, str(SNAPSHOT), "--ssh-config", str(builder.state.ssh_config)]
+        command += ["take", host.name, "--output", str(options.output / f"{host.name}.json")]
+        builder.machine.run(command)
+    return 0
+
+
+def inventory(builder: Builder, _options: argparse.Namespace) -> int:
+    print(builder.state.inventory_text(), end="")
+    return 0
+
+
+def podman(builder: Builder, options: argparse.Namespace) -> int:
+    prefix = builder.machine.root_prefix()
+    return subprocess.call([*prefix, *builder.podman.command, *options.arguments])
 
 
 def clean(builder: Builder, *, take_over: bool) -> None:
@@ -138,7 +155,9 @@ def clean(builder: Builder, *, take_over: bool) -> None:
     builder.state.forget()
 
 
-def fingerprint(builder: Builder, against: Path | None, kind: str | None, *, strict: bool) -> int:
+def fingerprint(builder: Builder, options: argparse.Namespace) -> int:
+    against: Path | None = options.against
+    kind: str | None = options.kind
     there = {one: server for one, server in builder.company.items() if kind in (None, one)}
     if len(there) != 1:
         wanted = kind or " or ".join(DATABASES)
@@ -152,7 +171,7 @@ def fingerprint(builder: Builder, against: Path | None, kind: str | None, *, str
         print(json.dumps(now, indent=1, sort_keys=True))
         return 0
     before = json.loads(against.read_text(encoding="utf-8"))
-    if not strict:
+    if not options.strict:
         now, before = now["company"], before["company"]
     differences = compare(before, now)
     for line in differences:
@@ -162,7 +181,7 @@ def fingerprint(builder: Builder, against: Path | None, kind: str | None, *, str
     return int(bool(differences))
 
 
-def status(builder: Builder) -> int:
+def status(builder: Builder, _options: argparse.Namespace) -> int:
     standing = builder.standing() if builder.podman.in_use else {}
     everything = 0
     for host in builder.topology.hosts:
@@ -171,3 +190,18 @@ def status(builder: Builder) -> int:
         everything |= text != "running"
         print(f"{host.name:12} {host.ip:15} {host.kind:11} {text}")
     return int(everything)
+
+
+VERBS: Mapping[str, Callable[[Builder, argparse.Namespace], int]] = {
+    "up": up,
+    "down": down,
+    "clean": down,
+    "status": status,
+    "restart": restart,
+    "keep": keep,
+    "ssh": ssh,
+    "company-fingerprint": fingerprint,
+    "snapshot": snapshot,
+    "inventory": inventory,
+    "podman": podman,
+}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,26 +90,13 @@ def parse(data: Mapping[str, Any], path: Path) -> Topology:
     project = _text(data, "project", where)
     if not _NAME.fullmatch(project):
         raise LabError(f"{where}: project {project!r} is not a lower-case name.")
-    network_text = _text(data, "network", where)
-    try:
-        network = ipaddress.IPv4Network(network_text)
-    except ValueError as error:
-        raise LabError(
-            f"{where}: network {network_text!r} is not an IPv4 network: {error}."
-        ) from error
+    network = _network(data, where)
     tables = data.get("hosts")
     if not isinstance(tables, Mapping) or not tables:
         raise LabError(f"{where}: wants at least one table [hosts.NAME].")
     beside = path.parent
     hosts = tuple(_host(name, table, network, where, beside) for name, table in tables.items())
-    taken: dict[str, str] = {}
-    for host in hosts:
-        if host.ip in taken:
-            raise LabError(f"{where}: {taken[host.ip]} and {host.name} both have ip {host.ip}.")
-        taken[host.ip] = host.name
-    for kind in DATABASES:
-        if sum(host.kind == kind for host in hosts) > 1:
-            raise LabError(f"{where}: more than one host of kind {kind!r}; a company has one here.")
+    _refuse_doubles(hosts, where)
     prepared = _prepared(data, path.parent, where)
     for host in hosts:
         if host.prepared and host.prepared not in prepared:
@@ -118,6 +105,26 @@ def parse(data: Mapping[str, Any], path: Path) -> Topology:
     if not isinstance(inventory, str):
         raise LabError(f"{where}: inventory is not a path.")
     return Topology(path, project, network, (path.parent / inventory).resolve(), hosts, prepared)
+
+
+def _network(data: Mapping[str, Any], where: str) -> ipaddress.IPv4Network:
+    text = _text(data, "network", where)
+    try:
+        return ipaddress.IPv4Network(text)
+    except ValueError as error:
+        raise LabError(f"{where}: network {text!r} is not an IPv4 network: {error}.") from error
+
+
+def _refuse_doubles(hosts: Sequence[Host], where: str) -> None:
+    """Addresses, and servers of the company, of which there can be one only."""
+    taken: dict[str, str] = {}
+    for host in hosts:
+        if host.ip in taken:
+            raise LabError(f"{where}: {taken[host.ip]} and {host.name} both have ip {host.ip}.")
+        taken[host.ip] = host.name
+    for kind in DATABASES:
+        if sum(host.kind == kind for host in hosts) > 1:
+            raise LabError(f"{where}: more than one host of kind {kind!r}; a company has one here.")
 
 
 def _prepared(data: Mapping[str, Any], beside: Path, where: str) -> dict[str, tuple[Path, ...]]:

@@ -405,6 +405,70 @@ class Service:
         return in_json(200, {"ready": True})
 
 
+class Endpoints:
+    """What each route calls; the parameters are named as they stand in the paths.
+
+    No docstrings below: FastAPI shows them to clients.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    async def metadata(self, request: Request) -> Any:
+        self.service.client(request)
+        return self.service.about()
+
+    async def live(self) -> Any:
+        return {"live": True}
+
+    async def ready(self) -> Response:
+        return self.service.ready()
+
+    async def models(self, request: Request) -> Any:
+        self.service.client(request)
+        return {"models": sorted(self.service.repository.models)}
+
+    async def model_metadata(
+        self, request: Request, model_name: str, model_version: str | None = None
+    ) -> Any:
+        self.service.client(request)
+        model: OnnxModel = self.service.repository.find(model_name, model_version)
+        return model.metadata()
+
+    async def model_ready(
+        self, request: Request, model_name: str, model_version: str | None = None
+    ) -> Any:
+        self.service.client(request)
+        return {"name": self.service.repository.find(model_name, model_version).name, "ready": True}
+
+    async def infer(
+        self, request: Request, model_name: str, model_version: str | None = None
+    ) -> Response:
+        return await self.service.infer(request, model_name, model_version)
+
+    async def learn(self, request: Request, model_name: str) -> Response:
+        return await self.service.learn(request, model_name)
+
+    async def load(self, model_name: str) -> Any:
+        async with self.service.alone():
+            await self.service.repository.load(model_name)
+        return {"name": model_name, "load": True}
+
+    async def unload(self, model_name: str) -> Any:
+        async with self.service.alone():
+            await self.service.repository.unload(model_name)
+        return {"name": model_name, "unload": True}
+
+    async def rehearse(self, request: Request, model_name: str) -> Response:
+        return await self.service.rehearse(request, model_name)
+
+    async def probe(self, request: Request, model_name: str) -> Response:
+        return await self.service.probe(request, model_name)
+
+    async def release(self) -> Any:
+        return self.service.repository.describe()
+
+
 def add_routes(app: FastAPI, service: Service) -> None:
     """Put the routes onto the application; what is for the device alone is not described."""
     errors: dict[int | str, Any] = {
@@ -435,61 +499,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         return {code: errors[code] for code in codes}
 
     public = APIRouter(prefix="/v2", tags=["Open Inference Protocol"])
-
-    async def metadata(request: Request) -> Any:
-        service.client(request)
-        return service.about()
-
-    async def live() -> Any:
-        return {"live": True}
-
-    async def ready() -> Response:
-        return service.ready()
-
-    async def models(request: Request) -> Any:
-        service.client(request)
-        return {"models": sorted(service.repository.models)}
-
-    async def model_metadata(
-        request: Request, model_name: str, model_version: str | None = None
-    ) -> Any:
-        service.client(request)
-        model: OnnxModel = service.repository.find(model_name, model_version)
-        return model.metadata()
-
-    async def model_ready(
-        request: Request, model_name: str, model_version: str | None = None
-    ) -> Any:
-        service.client(request)
-        return {"name": service.repository.find(model_name, model_version).name, "ready": True}
-
-    async def infer(
-        request: Request, model_name: str, model_version: str | None = None
-    ) -> Response:
-        return await service.infer(request, model_name, model_version)
-
-    async def learn(request: Request, model_name: str) -> Response:
-        return await service.learn(request, model_name)
-
-    async def load(model_name: str) -> Any:
-        async with service.alone():
-            await service.repository.load(model_name)
-        return {"name": model_name, "load": True}
-
-    async def unload(model_name: str) -> Any:
-        async with service.alone():
-            await service.repository.unload(model_name)
-        return {"name": model_name, "unload": True}
-
-    async def rehearse(request: Request, model_name: str) -> Response:
-        return await service.rehearse(request, model_name)
-
-    async def probe(request: Request, model_name: str) -> Response:
-        return await service.probe(request, model_name)
-
-    async def release() -> Any:
-        return service.repository.describe()
-
+    at = Endpoints(service)
     request = InferenceRequest.model_json_schema(ref_template="#/components/schemas/{model}")
     parts = request.pop("$defs", {})
     body = {
@@ -509,34 +519,34 @@ def add_routes(app: FastAPI, service: Service) -> None:
         }
     }
     public.add_api_route(
-        "", metadata, response_model=ServerMetadataResponse, responses=some(401, 429)
+        "", at.metadata, response_model=ServerMetadataResponse, responses=some(401, 429)
     )
-    public.add_api_route("/health/live", live, response_model=ServerLiveResponse)
+    public.add_api_route("/health/live", at.live, response_model=ServerLiveResponse)
     public.add_api_route(
         "/health/ready",
-        ready,
+        at.ready,
         response_model=None,
         responses={200: {"model": ServerReadyResponse}, **some(503)},
     )
     public.add_api_route(
-        "/models", models, response_model=ListModelsResponse, responses=some(401, 429)
+        "/models", at.models, response_model=ListModelsResponse, responses=some(401, 429)
     )
     for path in ("/models/{model_name}", "/models/{model_name}/versions/{model_version}"):
         public.add_api_route(
             path,
-            model_metadata,
+            at.model_metadata,
             response_model=ModelMetadataResponse,
             responses=some(401, 404, 429, 503),
         )
         public.add_api_route(
             f"{path}/ready",
-            model_ready,
+            at.model_ready,
             response_model=ModelReadyResponse,
             responses=some(401, 404, 429, 503),
         )
         public.add_api_route(
             f"{path}/infer",
-            infer,
+            at.infer,
             methods=["POST"],
             response_model=None,
             responses={200: {"model": InferenceResponse}, **errors},
@@ -544,7 +554,7 @@ def add_routes(app: FastAPI, service: Service) -> None:
         )
     public.add_api_route(
         "/models/{model_name}/truth",
-        learn,
+        at.learn,
         methods=["POST"],
         response_model=None,
         responses=some(400, 401, 404, 413, 415, 429, 503),
@@ -559,12 +569,12 @@ def add_routes(app: FastAPI, service: Service) -> None:
         },
     )
     app.include_router(public)
-    app.add_api_route("/release", release, response_model=None, tags=["Releases"])
+    app.add_api_route("/release", at.release, response_model=None, tags=["Releases"])
     inner = APIRouter(prefix="/v2/repository/models", include_in_schema=False)
-    inner.add_api_route("/{model_name}/load", load, methods=["POST"])
-    inner.add_api_route("/{model_name}/unload", unload, methods=["POST"])
-    inner.add_api_route("/{model_name}/infer", rehearse, methods=["POST"], response_model=None)
-    inner.add_api_route("/{model_name}/probe", probe, methods=["POST"], response_model=None)
+    inner.add_api_route("/{model_name}/load", at.load, methods=["POST"])
+    inner.add_api_route("/{model_name}/unload", at.unload, methods=["POST"])
+    inner.add_api_route("/{model_name}/infer", at.rehearse, methods=["POST"], response_model=None)
+    inner.add_api_route("/{model_name}/probe", at.probe, methods=["POST"], response_model=None)
     app.include_router(inner)
     describe(app, parts)
 
