@@ -409,41 +409,62 @@ def main() -> int:
     scenarios = words[words.index("molecule") + 1 :] if "molecule" in words else []
     scenarios = [word for word in scenarios if word not in STAGES]
     BUILD.mkdir(parents=True, exist_ok=True)
-    results: list[tuple[Step, Counts, float, float]] = []
-
     inherited = (claim_hosts(),) if {"molecule", "site"} & set(stages) else ()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    begun, before = time.monotonic(), processors()
+    lines = list(lines_of(stages, scenarios, options.lanes))
+    newest = bool({"unit", "sanity", "site"} & set(stages))
+    results = run_all(lines, inherited, newest=newest)
+    return 130 if results is None else report(results, time.monotonic() - begun, before)
+
+
+def lines_of(
+    stages: list[str], scenarios: list[str], lanes: int
+) -> Iterator[tuple[Iterable[Step], int]]:
+    """Steps that follow one another, and how far each line of them gives way to the others."""
+    if "site" in stages:
+        yield site(), 0
+    if "molecule" in stages:
+        queue = longest_first(scenarios or scenarios_of_roles())
+        for number in range(1, min(lanes, len(queue)) + 1):
+            yield molecule(Lane(number), queue, destroy=not scenarios), 0
+    for line in ((("unit", unit),), (("lint", lint), ("sanity", sanity))):
+        computing = [steps() for name, steps in line if name in stages]
+        yield itertools.chain.from_iterable(computing), 10
+
+
+Result = tuple[Step, Counts, float, float]
+"""A step, what it counted, the seconds that it took, and those that a processor computed."""
+
+
+def run_all(
+    lines: list[tuple[Iterable[Step], int]], inherited: tuple[int, ...], *, newest: bool
+) -> list[Result] | None:
+    """Run the lines beside one another; nothing where somebody ended it."""
+    results: list[Result] = []
     stopped = threading.Event()
 
-    def follow(steps: Iterable[Step], niceness: int = 0) -> None:
+    def follow(steps: Iterable[Step], niceness: int) -> None:
         for step in steps:
             if stopped.is_set():
                 return
             results.append((step, *run(step, niceness, inherited)))
 
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    begun, (busy, idle) = time.monotonic(), processors()
     with ThreadPoolExecutor(max_workers=16) as pool:
-        lanes: list[Future[Any]] = []
-        if {"unit", "sanity", "site"} & set(stages):
-            lanes.append(pool.submit(prepare_newest))
-        if "site" in stages:
-            lanes.append(pool.submit(follow, site()))
-        if "molecule" in stages:
-            queue = longest_first(scenarios or scenarios_of_roles())
-            for number in range(1, min(options.lanes, len(queue)) + 1):
-                steps = molecule(Lane(number), queue, destroy=not scenarios)
-                lanes.append(pool.submit(follow, steps))
-        for line in ((("unit", unit),), (("lint", lint), ("sanity", sanity))):
-            computing = [steps() for name, steps in line if name in stages]
-            lanes.append(pool.submit(follow, itertools.chain.from_iterable(computing), 10))
+        running: list[Future[Any]] = [pool.submit(prepare_newest)] if newest else []
+        running += [pool.submit(follow, steps, niceness) for steps, niceness in lines]
         try:
-            for one in lanes:
+            for one in running:
                 one.result()
         except KeyboardInterrupt:
             stopped.set()
             stop_all()
-            return 130
-    elapsed = time.monotonic() - begun
+            return None
+    return results
+
+
+def report(results: list[Result], elapsed: float, before: tuple[float, float]) -> int:
+    """Print where the time went, what failed and the counts; 1 if anything failed."""
     total = sum((counts for _step, counts, _seconds, _computed in results), Counts())
     times = [(taken, used, f"{step.stage}: {step.name}") for step, _counts, taken, used in results]
     wrong = {f"{step.stage}: {step.name}": one for step, one, *_times in results if one.failed}
@@ -454,7 +475,7 @@ def main() -> int:
         print(f"  {name:36} {taken:7.1f} s {used:7.1f} s  {blocks}")
     used = sum(used for _taken, used, _name in times)
     print(f"  {'all, one after the other':36} {whole:7.1f} s {used:7.1f} s")
-    busy, idle = (now - then for now, then in zip(processors(), (busy, idle), strict=True))
+    busy, idle = (now - then for now, then in zip(processors(), before, strict=True))
     print(f"  {'all, as it ran':36} {elapsed:7.1f} s", end="")
     print(f"  (this machine computed {busy:.0f} s, and had {idle:.0f} s with nothing to do)")
     for name, counts in wrong.items():

@@ -36,7 +36,7 @@ import resource
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.channel impo
     state,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import (  # noqa: E402
+    Channel,
     Signed,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.rules import (  # noqa: E402
@@ -123,29 +124,45 @@ class Truth:
         document = paper.content
         if document is None or len(paper.signers & self.keys()) < self.site.threshold:
             raise Broken("not signed by enough of the keys that count")
+        said = [
+            *self._of_this_device(document),
+            *self._in_time(document, clock),
+            *self._no_step_back(paper, document),
+        ]
+        if ONLINE_OF_ROOT[self.version] not in stolen:
+            said += self._of_the_site(paper)
+        if said:
+            raise Broken(said[0])
+        self._use(paper)
+
+    def _of_this_device(self, document: Channel) -> Iterator[str]:
         if (document.site, document.ring) != (OWN.site, OWN.ring):
-            raise Broken("of another site or ring")
+            yield "of another site or ring"
         if OWN.device_class not in document.device_classes or document.root_version > self.version:
-            raise Broken("of another class, or under a root not yet seen")
+            yield "of another class, or under a root not yet seen"
+
+    def _in_time(self, document: Channel, clock: Clock) -> Iterator[str]:
         if clock.synchronised and clock.now >= document.expires:
-            raise Broken("expired by the clock")
+            yield "expired by the clock"
         if clock.synchronised and clock.now >= self.site.roots[self.version - 1].expires:
-            raise Broken("under a root that has expired")
+            yield "under a root that has expired"
         if self.floor >= document.expires:
-            raise Broken("expired before something older was issued")
+            yield "expired before something older was issued"
+
+    def _no_step_back(self, paper: Paper, document: Channel) -> Iterator[str]:
         again = self.used is not None and paper.served.data == self.used.served.data
         if document.sequence < self.sequence or (document.sequence == self.sequence and not again):
-            raise Broken("older than what was used")
+            yield "older than what was used"
         for one in document.models:
             low = max(self.minimum.get(one.model, 0), one.minimum_counter)
             if one.counter < low or one.generation < self.generation.get(one.model, 0):
-                raise Broken("below the minimum, or of an older controller")
-        if ONLINE_OF_ROOT[self.version] not in stolen:
-            if paper.index < 0:
-                raise Broken("the site never published this")
-            if paper.index < self.honest:
-                raise Broken("an older document than one that was used")
-        self._use(paper)
+                yield "below the minimum, or of an older controller"
+
+    def _of_the_site(self, paper: Paper) -> Iterator[str]:
+        if paper.index < 0:
+            yield "the site never published this"
+        elif paper.index < self.honest:
+            yield "an older document than one that was used"
 
     def _use(self, paper: Paper) -> None:
         document = paper.content

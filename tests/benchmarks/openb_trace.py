@@ -84,14 +84,27 @@ def _shown(said: str) -> str:
     return repr(said if len(said) <= 40 else said[:37] + "...")
 
 
-def _rows(path: Path, required: tuple[str, ...]) -> tuple[frozenset[str], Iterator[_Row]]:
-    """The names of a table's columns, and its rows."""
+def _text(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise TraceError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise TraceError(f"{path}: is no text in UTF-8") from None
+
+
+def _check_head(path: Path, header: list[str], required: tuple[str, ...]) -> None:
+    for name in required:
+        if name not in header:
+            raise TraceError(f"{path}: has no column {name!r}")
+    for name, times in Counter(header).items():
+        if times > 1:
+            raise TraceError(f"{path}: has the column {_shown(name)} {times} times")
+
+
+def _rows(path: Path, required: tuple[str, ...]) -> tuple[frozenset[str], Iterator[_Row]]:
+    """The names of a table's columns, and its rows."""
+    text = _text(path)
     lines = csv.reader(text.splitlines(), strict=True)
 
     def checked() -> Iterator[list[str]]:
@@ -102,12 +115,7 @@ def _rows(path: Path, required: tuple[str, ...]) -> tuple[frozenset[str], Iterat
 
     cells = checked()
     header = [name.strip() for name in next(cells, [])]
-    for name in required:
-        if name not in header:
-            raise TraceError(f"{path}: has no column {name!r}")
-    for name, times in Counter(header).items():
-        if times > 1:
-            raise TraceError(f"{path}: has the column {_shown(name)} {times} times")
+    _check_head(path, header, required)
 
     def rows() -> Iterator[_Row]:
         for row in cells:

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from tests.unit.plugins.module_utils._trust.companies import authority, leaf
 
 XML = "application/xml"
+OWN_HEADERS = ("content-length", "transfer-encoding", "connection")
 Answer = tuple[int, str, bytes]
 """Status, content type and body."""
 
@@ -70,6 +71,73 @@ def page(status: int, title: str = "Welcome") -> Answer:
     return status, "text/html", f"<!DOCTYPE html><html><h1>{title}</h1></html>".encode()
 
 
+class _Server(socketserver.ThreadingTCPServer):
+    """Listens, and knows what its handler is to say."""
+
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, context: ssl.SSLContext, rule: Rule, behind: dict[str, Any]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.context, self.rule, self.behind = context, rule, behind
+        self.endpoint = f"https://127.0.0.1:{self.server_address[1]}"
+        self.asked: list[Request] = []
+        self.over = threading.Event()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients that go away are no news."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers by the rule, or hands the request on."""
+
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def setup(self) -> None:
+        self.request = self.server.context.wrap_socket(self.request, server_side=True)
+        super().setup()
+
+    def log_message(self, *_arguments: Any) -> None:
+        """Say nothing."""
+
+    def handle_expect_100(self) -> bool:
+        return True
+
+    def answer(self) -> None:
+        self.close_connection = True
+        headers = dict(self.headers.items())
+        if headers.get("Expect"):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        body = self.rfile.read(int(headers.get("Content-Length", 0)))
+        request = Request(self.command, self.path, headers, body)
+        self.server.asked.append(request)
+        try:
+            said = self.server.rule(request)
+        except Hang:
+            self.server.over.wait(60)
+            return
+        except Close:
+            return
+        if said is None:
+            status, given, text = hand_on(request, self.server.behind)
+            self.say(status, [pair for pair in given if pair[0].lower() not in OWN_HEADERS], text)
+            return
+        status, kind, text = said
+        elsewhere = f"{self.server.endpoint}/elsewhere"
+        self.say(status, [("Content-Type", kind), ("Location", elsewhere)], text)
+
+    def say(self, status: int, headers: list[tuple[str, str]], text: bytes) -> None:
+        self.send_response(status)
+        for name, value in (*headers, ("Content-Length", str(len(text)))):
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(text)
+
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
+
+
 @contextlib.contextmanager
 def front(folder: Path, rule: Rule, behind: dict[str, Any] | None = None) -> Iterator[Front]:
     """Serve until the end of the block; what the rule leaves goes to the server behind."""
@@ -79,78 +147,13 @@ def front(folder: Path, rule: Rule, behind: dict[str, Any] | None = None) -> Ite
         (folder / f"{name}.pem").write_text(text)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "chain.pem", folder / "key.pem")
-    over = threading.Event()
-
-    class Server(socketserver.ThreadingTCPServer):
-        daemon_threads = True
-        block_on_close = False
-
-        def handle_error(self, request: Any, client_address: Any) -> None:
-            """Clients that go away are no news."""
-
-    server = Server(("127.0.0.1", 0), None)  # type: ignore[arg-type]
-    seen = Front(f"https://127.0.0.1:{server.server_address[1]}", str(folder / "ca.pem"))
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def setup(self) -> None:
-            self.request = context.wrap_socket(self.request, server_side=True)
-            super().setup()
-
-        def log_message(self, *_arguments: Any) -> None:
-            """Say nothing."""
-
-        def handle_expect_100(self) -> bool:
-            return True
-
-        def answer(self) -> None:
-            self.close_connection = True
-            request = Request(self.command, self.path, dict(self.headers.items()))
-            if request.headers.get("Expect"):
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            body = self.rfile.read(int(request.headers.get("Content-Length", 0)))
-            request = Request(self.command, self.path, request.headers, body)
-            seen.asked.append(request)
-            try:
-                said = rule(request)
-            except Hang:
-                over.wait(60)
-                return
-            except Close:
-                return
-            if said is None:
-                self.hand_on(request)
-                return
-            status, kind, text = said
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Location", f"{seen.endpoint}/elsewhere")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(text)
-
-        def hand_on(self, request: Request) -> None:
-            status, headers, text = hand_on(request, behind or {})
-            self.send_response(status)
-            for name, value in headers:
-                if name.lower() not in ("content-length", "transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            if self.command != "HEAD":
-                self.wfile.write(text)
-
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815
-
-    server.RequestHandlerClass = Handler
+    server = _Server(context, rule, behind or {})
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
-        yield seen
+        yield Front(server.endpoint, str(folder / "ca.pem"), server.asked)
     finally:
-        over.set()
+        server.over.set()
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)

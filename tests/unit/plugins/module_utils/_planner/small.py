@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from fractions import Fraction
 from itertools import combinations
@@ -90,78 +91,105 @@ def instances(most_hosts: int = 3, most_workloads: int = 3) -> st.SearchStrategy
     )
 
 
-def most_placed(instance: Instance) -> int:
-    """The largest number of replicas that can be placed, by trying everything."""
-    replicas = [work for work in instance.workloads for _each in range(work.replicas)]
-    free = [[Fraction(str(x)) for x in host.supply] for host in instance.hosts]
-    devices = [[Fraction(1) for _device in host.devices] for host in instance.hosts]
-    layouts: list[list[dict[str, int]]] = [[{} for _d in host.devices] for host in instance.hosts]
-    owners: list[list[list[str]]] = [[[] for _d in host.devices] for host in instance.hosts]
-    spread: list[set[str]] = [set() for _host in instance.hosts]
-    best = 0
+class _Everything:
+    """All ways to place replicas, one after the other; what is placed now stands in the lists."""
 
-    def choices(work: Workload, at: int) -> Iterator[tuple[tuple[int, ...], Fraction, str]]:
-        need, host = work.gpu, instance.hosts[at]
-        can = [
-            n
-            for n, device in enumerate(host.devices)
-            if (not need.models or device.model in need.models)
-            and bool(device.mig) == bool(need.profile)
-            and set(owners[at][n]) <= {need.owner}
-        ]
+    def __init__(self, instance: Instance) -> None:
+        self.hosts = instance.hosts
+        self.replicas = [work for work in instance.workloads for _each in range(work.replicas)]
+        self.free = [[Fraction(str(x)) for x in host.supply] for host in self.hosts]
+        self.devices = [[Fraction(1) for _device in host.devices] for host in self.hosts]
+        self.layouts: list[list[dict[str, int]]] = [[{} for _d in h.devices] for h in self.hosts]
+        self.owners: list[list[list[str]]] = [[[] for _d in host.devices] for host in self.hosts]
+        self.spread: list[set[str]] = [set() for _host in self.hosts]
+        self.best = 0
+
+    def search(self, index: int, placed: int) -> None:
+        self.best = max(self.best, placed)
+        if index == len(self.replicas) or placed + len(self.replicas) - index <= self.best:
+            return
+        work = self.replicas[index]
+        for at in range(len(self.hosts)):
+            if not self.may(work, at):
+                continue
+            for chosen, size, profile in self.choices(work, at):
+                with self.put(work, at, chosen, size, profile):
+                    self.search(index + 1, placed + 1)
+        self.search(index + 1, placed)
+
+    def may(self, work: Workload, at: int) -> bool:
+        """Whether the host is allowed, has the resources, and none like it."""
+        host = self.hosts[at]
+        allowed = work.tags <= host.tags and (work.hosts is None or host.name in work.hosts)
+        fits = all(have >= Fraction(str(x)) for have, x in zip(self.free[at], work.demand))
+        return allowed and fits and not (work.spread and work.spread in self.spread[at])
+
+    def choices(self, work: Workload, at: int) -> Iterator[tuple[tuple[int, ...], Fraction, str]]:
+        """Devices that may be taken, how much of each, and the profile that is made on them."""
+        need = work.gpu
+        can = [n for n in range(len(self.hosts[at].devices)) if self.may_use(need, at, n)]
         if not need.wanted:
             yield (), Fraction(0), ""
         elif need.profile:
-            for n in can:
-                wanted = dict(layouts[at][n])
-                wanted[need.profile] = wanted.get(need.profile, 0) + 1
-                if geometry.place(host.devices[n].mig, wanted) is not None:
-                    yield (n,), Fraction(0), need.profile
+            yield from (((n,), Fraction(0), need.profile) for n in can if self.room(need, at, n))
         elif need.count:
-            idle = [n for n in can if devices[at][n] == 1]
-            for chosen in combinations(idle, need.count):
-                yield chosen, Fraction(1), ""
+            idle = [n for n in can if self.devices[at][n] == 1]
+            yield from ((chosen, Fraction(1), "") for chosen in combinations(idle, need.count))
         else:
-            for n in can:
-                size = Fraction(str(need.share))
-                if need.memory_mib:
-                    size = Fraction(str(need.memory_mib)) / Fraction(
-                        str(host.devices[n].memory_mib)
-                    )
-                if devices[at][n] >= size:
-                    yield (n,), size, ""
+            sizes = {n: self.size(need, at, n) for n in can}
+            yield from (((n,), sizes[n], "") for n in can if self.devices[at][n] >= sizes[n])
 
-    def search(index: int, placed: int) -> None:
-        nonlocal best
-        best = max(best, placed)
-        if index == len(replicas) or placed + len(replicas) - index <= best:
-            return
-        work = replicas[index]
+    def may_use(self, need: GpuNeed, at: int, n: int) -> bool:
+        device = self.hosts[at].devices[n]
+        return (
+            (not need.models or device.model in need.models)
+            and bool(device.mig) == bool(need.profile)
+            and set(self.owners[at][n]) <= {need.owner}
+        )
+
+    def room(self, need: GpuNeed, at: int, n: int) -> bool:
+        """Whether a card takes one more instance."""
+        wanted = dict(self.layouts[at][n])
+        wanted[need.profile] = wanted.get(need.profile, 0) + 1
+        return geometry.place(self.hosts[at].devices[n].mig, wanted) is not None
+
+    def size(self, need: GpuNeed, at: int, n: int) -> Fraction:
+        if not need.memory_mib:
+            return Fraction(str(need.share))
+        memory = Fraction(str(self.hosts[at].devices[n].memory_mib))
+        return Fraction(str(need.memory_mib)) / memory
+
+    @contextlib.contextmanager
+    def put(
+        self, work: Workload, at: int, chosen: tuple[int, ...], size: Fraction, profile: str
+    ) -> Iterator[None]:
+        """Place a replica until the end of the block."""
+        self.take(work, at, chosen, size, profile, 1)
+        before = set(self.spread[at])
+        if work.spread:
+            self.spread[at].add(work.spread)
+        yield
+        self.spread[at] = before
+        self.take(work, at, chosen, size, profile, -1)
+
+    def take(
+        self, work: Workload, at: int, chosen: tuple[int, ...], size: Fraction, profile: str,
+        times: int,
+    ) -> None:  # fmt: skip
         demand = [Fraction(str(x)) for x in work.demand]
-        for at, host in enumerate(instance.hosts):
-            allowed = work.tags <= host.tags and (work.hosts is None or host.name in work.hosts)
-            fits = all(have >= want for have, want in zip(free[at], demand))
-            if not allowed or not fits or (work.spread and work.spread in spread[at]):
-                continue
-            for chosen, size, profile in choices(work, at):
-                free[at] = [have - want for have, want in zip(free[at], demand)]
-                for n in chosen:
-                    devices[at][n] -= size
-                    owners[at][n].append(work.gpu.owner)
-                    if profile:
-                        layouts[at][n][profile] = layouts[at][n].get(profile, 0) + 1
-                before = set(spread[at])
-                if work.spread:
-                    spread[at].add(work.spread)
-                search(index + 1, placed + 1)
-                spread[at] = before
-                for n in chosen:
-                    devices[at][n] += size
-                    owners[at][n].pop()
-                    if profile:
-                        layouts[at][n][profile] -= 1
-                free[at] = [have + want for have, want in zip(free[at], demand)]
-        search(index + 1, placed)
+        self.free[at] = [have - times * want for have, want in zip(self.free[at], demand)]
+        for n in chosen:
+            self.devices[at][n] -= times * size
+            if times > 0:
+                self.owners[at][n].append(work.gpu.owner)
+            else:
+                self.owners[at][n].pop()
+            if profile:
+                self.layouts[at][n][profile] = self.layouts[at][n].get(profile, 0) + times
 
-    search(0, 0)
-    return best
+
+def most_placed(instance: Instance) -> int:
+    """The largest number of replicas that can be placed, by trying everything."""
+    everything = _Everything(instance)
+    everything.search(0, 0)
+    return everything.best

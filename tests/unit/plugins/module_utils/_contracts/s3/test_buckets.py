@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.buckets import (
@@ -74,6 +74,8 @@ DENIED = Refusal("AccessDenied", "no", "An error occurred (AccessDenied): no")
 class Endpoint:
     """An endpoint in memory, with a refusal for each operation that shall fail."""
 
+    EMPTY: ClassVar = {"get_bucket_tagging": "NoSuchTagSet", "get_object": "NoSuchKey"}
+
     def __init__(self, *buckets: str, **refusals: Refusal) -> None:
         self.buckets = {name: ["v1", "v2"] for name in buckets}
         self.uploads = {name: ["u1"] for name in buckets}
@@ -83,16 +85,9 @@ class Endpoint:
     def call(self, operation: str, **arguments: Any) -> tuple[Any, Refusal | None]:
         self.asked.append((operation, arguments))
         bucket = arguments.get("Bucket", "")
-        refusal = self.refusals.get(operation)
-        if operation == "create_bucket" and "CreateBucketConfiguration" in arguments:
-            refusal = self.refusals.get("create_with_region")
-        if operation == "list_objects_v2" and bucket not in self.buckets:
-            refusal = refusal or Refusal("NoSuchBucket")
+        refusal = self._refusal(operation, bucket, "CreateBucketConfiguration" in arguments)
         if refusal:
             return None, refusal
-        if operation in ("get_bucket_tagging", "get_object"):
-            missing = {"get_bucket_tagging": "NoSuchTagSet", "get_object": "NoSuchKey"}
-            return None, Refusal(missing[operation] if bucket in self.buckets else "NoSuchBucket")
         if operation == "delete_object":
             self.buckets[bucket].remove(arguments["VersionId"])
         if operation == "create_bucket":
@@ -107,6 +102,17 @@ class Endpoint:
             assert not self.uploads[bucket]
             del self.buckets[bucket]
         return {}, None
+
+    def _refusal(self, operation: str, bucket: str, with_region: bool) -> Refusal | None:
+        wanted = self.refusals.get(operation)
+        if operation == "create_bucket" and with_region:
+            wanted = self.refusals.get("create_with_region")
+        if operation in self.EMPTY:  # there is never any
+            there = self.EMPTY[operation] if bucket in self.buckets else "NoSuchBucket"
+            return wanted or Refusal(there)
+        if operation == "list_objects_v2" and bucket not in self.buckets:
+            return wanted or Refusal("NoSuchBucket")
+        return wanted
 
     def pages(self, operation: str, **arguments: Any) -> Iterator[tuple[Any, Refusal | None]]:
         refusal = self.refusals.get(operation)
