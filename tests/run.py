@@ -43,6 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "test"
 BIN = Path(sys.executable).parent
 COLLECTION = ".collections/ansible_collections/mlops/onprem"
+# What mypy checks of the training pipeline.
+STEPS = ("pipeline/mlops_pipeline", "pipeline/bundle.py", "pipeline/environment.py")
+PROGRAMS = ("pipeline/mlops_trial", "pipeline/sample/breast_cancer", "pipeline/sample/digits")
 NEWEST = ROOT / ".venv-2.21"  # the newest ansible-core, where a Python for it exists
 STAGES = ("lint", "unit", "sanity", "molecule", "site")
 TAIL = 60
@@ -177,7 +180,11 @@ def lint() -> Iterator[Step]:
     ]
     yield Step("lint", "ruff", [str(BIN / "ruff"), "check", *python])
     yield Step("lint", "ruff format", [str(BIN / "ruff"), "format", "--check", *python])
-    yield Step("lint", "mypy", [str(BIN / "mypy"), f"{COLLECTION}/plugins", "tests"])
+    yield Step("lint", "mypy", [str(BIN / "mypy"), f"{COLLECTION}/plugins", "tests", *STEPS])
+    for program in PROGRAMS:  # each is started in its folder and imports what lies there
+        environment = {"MYPYPATH": program}
+        command = [str(BIN / "mypy"), program]
+        yield Step("lint", f"mypy {Path(program).name}", command, environment=environment)
     yield Step("lint", "yamllint", [str(BIN / "yamllint"), "--strict", "."])
     yield Step(
         "lint", "ansible-lint", [sys.executable, "-m", "tests.ansible_lint", "--offline", "-q"]

@@ -10,11 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import tracking
-from .candidate import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
     CONFIG_FILE,
     GOLDEN_FILE,
     MODEL_FILE,
+)
+
+from . import tracking
+from .candidate import (
     RELEASE_FOLDER,
     Candidate,
     copy_plain,

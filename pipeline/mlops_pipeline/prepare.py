@@ -11,7 +11,7 @@ from typing import Any
 
 from . import project, sources
 from .config import Config
-from .data import MANIFEST, build_manifest, describe_folder, sha256
+from .data import MANIFEST, Entry, build_manifest, describe_folder, sha256
 from .errors import PipelineError
 from .storage import open_storage
 from .timing import Timings
@@ -26,7 +26,8 @@ def run(config: Config, timings: Timings) -> dict[str, Any]:
         folder = Path(place)
         given: dict[str, Any] = {"output": folder / "data"}
         (folder / "data").mkdir()
-        origin, source = "", []
+        origin = ""
+        source: list[Entry] = []
         if "source" in options.value:
             with timings.measure("fetch the source"):
                 (folder / "source").mkdir()

@@ -11,12 +11,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from . import profile as profiles
-from . import project, tracking
-from .candidate import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.release import (
     CONFIG_FILE,
     GOLDEN_FILE,
     MODEL_FILE,
+)
+
+from . import profile as profiles
+from . import project, tracking
+from .candidate import (
     PROFILE_FILE,
     Candidate,
     assemble,

@@ -117,8 +117,8 @@ def main() -> None:
     }
     (options.candidate / "model.onnx").write_bytes(to_onnx(model, features))
     # All rows: the more there are, the smaller a change that devices can tell from chance.
-    everything = np.concatenate([features, unseen])
-    np.savez(options.candidate / "reference.npz", **{rows.INPUT: everything})
+    everything: dict[str, Any] = {rows.INPUT: np.concatenate([features, unseen])}
+    np.savez(options.candidate / "reference.npz", **everything)
     for name, value in files.items():
         (options.candidate / name).write_text(json.dumps(value, sort_keys=True))
 

@@ -71,8 +71,8 @@ def main() -> None:
     # All images: the more there are, the smaller a change that devices can tell from chance.
     everything = np.concatenate([images, unseen]).astype(np.float32)
     np.savez(options.candidate / "reference.npz", image=everything)
-    for name, value in files.items():
-        (options.candidate / name).write_text(json.dumps(value, sort_keys=True))
+    for name, content in files.items():
+        (options.candidate / name).write_text(json.dumps(content, sort_keys=True))
 
 
 if __name__ == "__main__":

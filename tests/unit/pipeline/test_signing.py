@@ -22,7 +22,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.errors impor
     UntrustedError,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.keys import KeyRing, key_id
-from mlops_pipeline import signing
+from mlops_pipeline import signers, signing
 from mlops_pipeline.config import Config, Section
 from mlops_pipeline.errors import PipelineError
 
@@ -74,9 +74,9 @@ def config(environment: dict[str, str], **options: Any) -> Config:
 def test_a_key_signs_and_its_public_half_verifies(pem: str) -> None:
     signer = signing.open_signer(config({"PIPELINE_SIGNING_KEY": pem}))
     mark = signer.sign(b"payload")
-    assert signing.verified_by(signer.public_key, b"payload", mark)
-    assert not signing.verified_by(signer.public_key, b"other", mark)
-    assert not signing.verified_by(signer.public_key, b"payload", b"junk")
+    assert signers.verified_by(signer.public_key, b"payload", mark)
+    assert not signers.verified_by(signer.public_key, b"other", mark)
+    assert not signers.verified_by(signer.public_key, b"payload", b"junk")
     assert signer.key_id == key_id(signer.public_key)
     # The devices' own verifier says the same.
     assert KeyRing.of(signer.public_key).verify(b"payload", mark, signer.key_id)
