@@ -104,7 +104,9 @@ class Gpu:
         """Plain data."""
         return {
             **asdict(self),
-            "mig_instances": [asdict(row) for row in self.mig_instances],
+            "mig_instances": [
+                {**asdict(row), "files": list(row.files)} for row in self.mig_instances
+            ],
             "unknown": list(self.unknown),
         }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import dataclasses
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,13 +13,14 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig import geometry
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig.cards import CARDS
-from ansible_collections.mlops.onprem.plugins.module_utils._supply import nvml
+from ansible_collections.mlops.onprem.plugins.module_utils._supply import gather, nvml
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import (
     Gpu,
     GpuReport,
     parse_nvidia_smi,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.mig import with_lists
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.tree import Host
 from gpu_stand_in import stand_in
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -157,6 +159,51 @@ def test_a_card_is_split_and_made_whole(
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("(UUID: ")[1][:4] for line in lines] == ["GPU-", "MIG-", "MIG-", "MIG-"]
     assert len(set(lines)) == 4
+
+
+def test_a_divided_card_is_the_same_by_the_library_and_by_the_program(
+    library: Any,
+    place: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And both find the files that open each instance by the minor number of the card."""
+    played(library, place, A100, T4)
+    stand_in.main(["mig", "0", "3g.40gb", "1g.10gb"])
+    root = tmp_path_factory.mktemp("host")
+    for number, part in enumerate(("gi1", "gi1/ci0", "gi2", "gi2/ci0"), start=30):
+        access = root / f"proc/driver/nvidia/capabilities/gpu1/mig/{part}/access"
+        access.parent.mkdir(parents=True, exist_ok=True)
+        access.write_text(f"DeviceFileMinor: {number}\nDeviceFileMode: 292\nDeviceFileModify: 1\n")
+        file = root / f"dev/nvidia-caps/nvidia-cap{number}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (root / "usr/bin").mkdir(parents=True)
+    (root / "usr/bin/nvidia-smi").touch()
+
+    def program(_path: str, *words: str) -> tuple[int, str]:
+        return 0, smi(capsys, *words)
+
+    monkeypatch.setattr(gather, "_smi", program)
+    monkeypatch.setattr(nvml, "open_library", lambda: library)
+    by_library = gather.gpus(Host(str(root)), ask_driver=True, memory_mib=None)
+    monkeypatch.setattr(nvml, "open_library", missing)
+    by_program = gather.gpus(Host(str(root)), ask_driver=True, memory_mib=None)
+    assert (by_library.source, by_program.source) == ("nvml", "nvidia-smi")
+    assert by_library.gpus[0].mig_instances == by_program.gpus[0].mig_instances
+    assert [
+        (one.profile, one.start, [file.rpartition("/")[2] for file in one.files])
+        for one in by_program.gpus[0].mig_instances
+    ] == [
+        ("3g.40gb", 0, ["nvidia-cap30", "nvidia-cap31"]),
+        ("1g.10gb", 4, ["nvidia-cap32", "nvidia-cap33"]),
+    ]
+    json.dumps(by_program.as_dict())
+
+
+def missing() -> Any:
+    raise OSError("no such library")
 
 
 def smi(capsys: pytest.CaptureFixture[str], *words: str) -> str:
