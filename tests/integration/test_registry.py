@@ -19,11 +19,9 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._release import oci
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import Device
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.disk import PartialFile
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import (
-    PartialFile,
-    ReleaseStore,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.module_utils._release.keys import KeyRing
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport

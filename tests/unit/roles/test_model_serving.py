@@ -190,3 +190,11 @@ def test_the_limit_of_the_kernel_is_what_the_demand_reserves(
     demand = rendered("model_serving_demand", model_serving_models=models)[0]
     assert (int(demand["memory_mib"]), int(demand["disks"][1]["mib"])) == (memory, disk)
     assert int(rendered("__model_serving_memory_mib", model_serving_models=models)) == memory
+
+
+def test_every_file_of_the_server_is_brought_to_whoever_runs_it() -> None:
+    files = {path.name for path in (ROLE / "files" / "mlops_serving").glob("*.py")}
+    workloads = yaml.safe_load((ROLE.parent / "workloads" / "vars" / "main.yml").read_text())
+    for rows in (VARS["__model_serving_server"], workloads["__workloads_code_onnx"]):
+        assert [Path(row["source"]).name for row in rows] == sorted(files)
+        assert [Path(row["path"]).name for row in rows] == sorted(files)

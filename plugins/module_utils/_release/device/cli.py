@@ -15,9 +15,10 @@ from typing import Any
 from ..client import Interrupted
 from ..errors import RegistryError
 from ..web import WebTransport
-from .device import Device, describe, open_device
+from .device import Device, open_device
 from .rollout import Rollouts
 from .settings import SETTINGS_FILE, Settings
+from .state import describe
 
 NOTHING: dict[str, Any] = {
     "current": None,

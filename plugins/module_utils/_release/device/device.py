@@ -6,92 +6,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Callable
 
 from ..client import Interrupted, RegistryClient, Transport
 from ..errors import DamagedError, MistakenError, RegistryError, UntrustedError
-from ..oci import check_digest, digest_of
-from ..release import MANIFEST_FILE, Release, parse_release
+from ..oci import check_digest
+from ..release import Release
 from ..signature import Verdict, check_counter
+from .fetch import Check, Fetcher, any_release
 from .memory import with_failed, without
 from .serving import Answers, HttpServing, Served, Serving
 from .settings import Settings, read_text
-from .source import Pairs, Source, check_model, evaluation_of, read_pairs
-from .store import CURRENT, PREVIOUS, REFUSED, PartialFile, ReleaseStore, digest_of_file
+from .source import Source
+from .state import Done, Plan, State, plan
+from .store import CURRENT, PREVIOUS, REFUSED, ReleaseStore
+from .verify import Verifier, write_metrics
 
-SIGNATURE_FILE, EVALUATION_FILE = "signature.json", "evaluation.json"
 PAUSE_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class State:
-    """One model of the device as it is.
-
-    ``refused`` is what was served and may not be served any longer, and ``reason`` why.
-    """
-
-    model: str
-    current: str | None
-    previous: str | None
-    served: Served
-    releases: tuple[str, ...]
-    refused: str | None = None
-    reason: str = ""
-    highest: int = 0
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What has to happen until the wanted release is served."""
-
-    pull: bool
-    switch: bool
-    reload: bool
-    drop: tuple[str, ...] = field(default=())
-    mend: str = ""
-
-    @property
-    def needed(self) -> bool:
-        """Say whether anything changes."""
-        return self.pull or self.switch or self.reload or bool(self.drop) or bool(self.mend)
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a run came to: the model before and after, what was done, bytes transferred."""
-
-    before: State
-    after: State
-    done: Plan
-    moved: int
-
-
-Check = Callable[[Release, Verdict], None]
-"""Refuses what a trusted key has signed, for a reason of the one who asks for it."""
-
-
-def _any(_release: Release, _verdict: Verdict) -> None:
-    """Take whatever a trusted key has signed."""
-
-
-def plan(
-    state: State,
-    wanted: str,
-    activate: bool = True,
-    surplus: tuple[str, ...] = (),
-    damage: str = "",
-) -> Plan:
-    """Compare a model with what is wanted; ``damage`` says what is wrong with its files."""
-    return Plan(
-        pull=wanted not in state.releases,
-        switch=activate and state.current != wanted,
-        reload=activate and state.served.digest != wanted,
-        drop=surplus,
-        mend=damage,
-    )
 
 
 class Device:
@@ -114,9 +48,9 @@ class Device:
         self._keep = keep
         self._pause = pause
         self._patience = patience
-        self._free = free
+        self._verifier = Verifier(store, source)
+        self._fetcher = Fetcher(store, source, self._verifier, free)
         self._metrics = metrics
-        self.moved = 0
 
     # -- reading ----------------------------------------------------------------------------
 
@@ -170,27 +104,12 @@ class Device:
         return self.verified(digest, model)[0]
 
     def verified(self, digest: str, model: str) -> tuple[Release, Verdict]:
-        release, verdict = self._trusted(digest, model)
-        self._check_files(release)
-        return release, verdict
-
-    def _trusted(self, digest: str, model: str) -> tuple[Release, Verdict]:
-        """Check manifest and signature of a release on the disk, not its other files."""
-        release, pairs = self._read(digest)
-        verdict = self._source.judge(digest, pairs, model or release.model_name)
-        check_model(release, model, verdict)
-        return release, verdict
+        """The same, with what its signature says."""
+        return self._verifier.verified(digest, model)
 
     def damage(self, digest: str) -> str:
         """Say what of a release on the disk is not as it was fetched; nothing where all is well."""
-        try:
-            release, _pairs = self._read(digest)
-            self._check_files(release)
-        except DamagedError as error:
-            return str(error)
-        if self.store.misplaced(digest):
-            return f"The files in {self.store.path(digest)} have other modes or another group."
-        return ""
+        return self._verifier.damage(digest)
 
     def distrust(self, model: str) -> str:
         """Say why what is served of a model could not be verified; nothing where all is well.
@@ -209,7 +128,7 @@ class Device:
         if digest is None:
             return ""
         try:
-            self._trusted(digest, model)
+            self._verifier.trusted(digest, model)
         except DamagedError:
             return ""
         except (UntrustedError, MistakenError) as error:
@@ -226,36 +145,6 @@ class Device:
         """What is wrong with the trust in what is served, by model; nothing where all is well."""
         return {model: self.distrust(model) for model in self.store.models()}
 
-    def _read(self, digest: str) -> tuple[Release, Pairs]:
-        """The manifest of a release on the disk, of the right digest, and its signatures."""
-        place = self.store.path(digest)
-        try:
-            manifest = (place / MANIFEST_FILE).read_bytes()
-            pairs = read_pairs((place / SIGNATURE_FILE).read_bytes())
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(
-                f"The release in {place} cannot be read: {type(error).__name__}: {error}."
-            ) from None
-        if digest_of(manifest) != digest:
-            raise DamagedError(
-                f"The release in {place} was tampered with: its manifest has the digest "
-                f"{digest_of(manifest)}."
-            )
-        return parse_release(manifest), pairs
-
-    def _check_files(self, release: Release) -> None:
-        place = self.store.path(release.digest)
-        for name, layer in release.files.items():
-            try:
-                found = digest_of_file(place / name)
-            except OSError as error:
-                raise DamagedError(f"The file {place / name} cannot be read: {error}.") from None
-            if found != layer.digest:
-                raise DamagedError(
-                    f"The file {place / name} was tampered with: found the digest "
-                    f"{found}, the manifest says {layer.digest}."
-                )
-
     # -- fetching ---------------------------------------------------------------------------
 
     def foresee(
@@ -265,7 +154,7 @@ class Device:
         damage = self.damage(digest) if digest in state.releases else ""
         wanted = plan(state, digest, activate, damage=damage)
         if wanted.pull or wanted.mend:
-            found = self._source.find(digest, state.model, self._fresh(digest))
+            found = self._source.find(digest, state.model, self._fetcher.fresh(digest))
             release, verdict = found.release, found.verdict
         else:
             release, verdict = self.verified(digest, state.model)
@@ -273,66 +162,14 @@ class Device:
             self.highest(digest, verdict, state.model, rollback)
         return release, wanted
 
-    def _fresh(self, digest: str) -> bool:
-        """Whether a release is new to this device, so that its signature has to say everything."""
-        return not self.store.has(digest) and digest not in self.store.all_linked()
+    def pull(self, digest: str, model: str, check: Check = any_release) -> int:
+        """Fetch and verify a release; return the bytes transferred (see ``Fetcher.pull``)."""
+        return self._fetcher.pull(digest, model, check)
 
-    def pull(self, digest: str, model: str, check: Check = _any) -> int:
-        """Fetch and verify a release; return the bytes transferred. Goes on after a break.
-
-        What is here and good is kept. What is here and damaged stays until what replaces it is
-        complete and verified. ``check`` may refuse what is signed, before anything is fetched.
-        """
-        if not self.store.has(digest):
-            return self._fetch(digest, model, check)
-        try:
-            release, verdict = self.verified(digest, model)
-        except (DamagedError, UntrustedError, MistakenError) as error:
-            try:
-                return self._fetch(digest, model, check)
-            except RegistryError as other:
-                raise type(error)(f"{error} It was left as it is: {other}") from None
-        check(release, verdict)
-        self.store.give(digest)
-        return 0
-
-    def _fetch(self, digest: str, model: str, check: Check) -> int:
-        with self.store.fetching():
-            return self._fetched(digest, model, check)
-
-    def _fetched(self, digest: str, model: str, check: Check) -> int:
-        found = self._source.find(digest, model, self._fresh(digest))
-        release = found.release
-        check(release, found.verdict)
-        place = self.store.begin(digest)
-        for name, layer in release.files.items():
-            self.store.share(digest, name, layer)
-        have = sum(path.stat().st_size for path in place.iterdir())
-        free = self._free(place)
-        if release.size - have > free:
-            raise RegistryError(
-                f"The release {digest} needs {release.size - have} bytes in {self.store.root}, "
-                f"{free} are free; keep fewer releases (model_serving_releases_kept)."
-            )
-        before = self.moved
-        for name, layer in release.files.items():
-            found.client.blob(layer, PartialFile(place / name, self._count), name)
-        (place / MANIFEST_FILE).write_bytes(found.manifest)
-        (place / SIGNATURE_FILE).write_bytes(found.signature)
-        names = [*release.files, MANIFEST_FILE, SIGNATURE_FILE]
-        evaluation = evaluation_of(found)
-        if evaluation and EVALUATION_FILE not in release.files:
-            (place / EVALUATION_FILE).write_bytes(evaluation)
-            names.append(EVALUATION_FILE)
-        if self.store.has(digest):
-            self.store.replace(digest, names)
-        else:
-            self.store.complete(digest, names)
-        return self.moved - before
-
-    def _count(self, size: int) -> None:
-        """Bytes count also where the transfer breaks off."""
-        self.moved += size
+    @property
+    def moved(self) -> int:
+        """The bytes that were transferred since this device was opened."""
+        return self._fetcher.moved
 
     # -- serving ----------------------------------------------------------------------------
 
@@ -478,7 +315,7 @@ class Device:
         """A verified release is served: what was refused or failed before is of no use now."""
         memory = self.store.memory(model)
         if self.store.linked(model, REFUSED, present=False) is not None:
-            self._trusted(digest, model)
+            self._verifier.trusted(digest, model)
             self.store.switch(model, REFUSED, None)
         calm = replace(memory, failed=without(memory.failed, digest), reason="")
         if not memory.unreadable and calm != memory:
@@ -498,7 +335,7 @@ class Device:
             linked = [one for one in self.store.models() if self._links(one, digest)]
             found = model or (linked[0] if linked else "")
         if not found:
-            found = self._source.find(digest, "", self._fresh(digest)).release.model_name
+            found = self._source.find(digest, "", self._fetcher.fresh(digest)).release.model_name
         if model and found != model:
             raise MistakenError(
                 f"The release {digest} is one of the model {found}, wanted {model}."
@@ -597,7 +434,7 @@ class Device:
                 if digest is None:
                     continue
                 try:
-                    self._trusted(digest, model)
+                    self._verifier.trusted(digest, model)
                 except DamagedError as error:
                     said.append(str(error))
                 except (UntrustedError, MistakenError) as error:
@@ -621,7 +458,7 @@ class Device:
         previous = self.store.linked(model, PREVIOUS)
         if previous is not None:
             try:
-                self._trusted(previous, model)
+                self._verifier.trusted(previous, model)
             except RegistryError:
                 previous = None
         self.store.switch(model, CURRENT, previous)
@@ -632,26 +469,6 @@ class Device:
         """Write down for the metrics whether what is served could be verified."""
         if self._metrics is not None and self._metrics.parent.is_dir():
             write_metrics(self._metrics, self.complaints())
-
-
-def write_metrics(path: Path, complaints: Mapping[str, str]) -> None:
-    """Write the metrics that nginx hands to Prometheus."""
-    name = "mlops_release_verified"
-    lines = [
-        f"# HELP {name} 1 where the release that a model is to serve is signed by a trusted key.",
-        f"# TYPE {name} gauge",
-        *(
-            f'{name}{{model_name="{model}"}} {0 if complaint else 1}'
-            for model, complaint in sorted(complaints.items())
-        ),
-    ]
-    text = "\n".join(lines) + "\n"
-    if path.exists() and path.read_text(encoding="utf-8") == text:
-        return
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(0o644)
-    fresh.replace(path)
 
 
 def open_device(
@@ -679,18 +496,3 @@ def open_device(
         patience=patience,
         metrics=Path(settings.metrics_file) if settings.metrics_file else None,
     )
-
-
-def describe(state: State) -> Mapping[str, Any]:
-    """Return the state of a model as plain data."""
-    return {
-        "current": state.current,
-        "previous": state.previous,
-        "served": state.served.digest,
-        "model_name": state.served.model_name or state.model or None,
-        "model_version": state.served.model_version or None,
-        "releases": list(state.releases),
-        "refused": state.refused,
-        "reason": state.reason,
-        "counter": state.highest,
-    }

@@ -4,10 +4,9 @@
 """A staged rollout on a device: one step of one model at a time, each safe to repeat after a kill.
 
 Before a release is switched to, the file ``armed`` and then the record with the deadline are on
-the disk. From then on the device goes back by itself: at once where its own gates fail, and at the
-deadline where nobody commits, be it because the network, the controller or this process is gone.
-A way back that was begun is one that is written down as due, so whoever is killed in it is
-replaced by the timer of the device (``revert_expired``).
+the disk. From then on the device goes back by itself (``back``): at once where its own gates fail,
+and at the deadline where nobody commits, be it because the network, the controller or this process
+is gone.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,7 +22,6 @@ from typing import Any, Callable
 
 from ..client import Interrupted
 from ..errors import (
-    BusyError,
     DamagedError,
     HeldError,
     MistakenError,
@@ -33,7 +31,8 @@ from ..errors import (
 from ..release import Release
 from ..signature import Verdict
 from ..web import WebTransport
-from .device import Device, State, open_device
+from .back import PAUSE_SECONDS, GoingBack
+from .device import Device, open_device
 from .judge import Gauge, ServerGauge, failed_load, judge, memory_gate, read_golden
 from .memory import with_failed
 from .orders import (
@@ -54,14 +53,14 @@ from .orders import (
     Order,
 )
 from .rate import rated
-from .record import Clock, Record, SystemClock
+from .record import Clock, Record
 from .settings import Settings
+from .state import State
 from .store import CURRENT, PREVIOUS
 
 LOCK_FILE = "/etc/mlops/model_serving/rollout.lock"
 LOCKED_STEPS = (STAGE, ACTIVATE)
 MOST_REASON = 500
-PAUSE_SECONDS = 0.2
 BUSY = (429, 503)
 BUSY_TRIES = 10
 PROBE_SECONDS = 20.0
@@ -69,7 +68,7 @@ PROBE_SECONDS = 20.0
 PROBE_BYTES = 32 * 1024 * 1024
 
 
-class Rollouts:
+class Rollouts(GoingBack):
     """The staged rollouts of one device."""
 
     def __init__(
@@ -82,14 +81,10 @@ class Rollouts:
         pause: Callable[[float], None] = lambda _seconds: None,
         patience: float = 60.0,
     ) -> None:
-        self.device = device
-        self.store = device.store
+        super().__init__(device, clock, pause, patience)
         self._host = host
-        self._clock = clock or SystemClock()
         self._gauge = gauge or ServerGauge()
         self._lock_file = lock_file
-        self._pause = pause
-        self._patience = patience
 
     # -- orders -----------------------------------------------------------------------------
 
@@ -134,22 +129,6 @@ class Rollouts:
     def _phase(order: Order, record: Record) -> str:
         """Where the device is with this rollout; what it is with another one is none of it."""
         return record.phase if record.rollout == order.rollout else NONE
-
-    @contextlib.contextmanager
-    def _locked(self) -> Iterator[None]:
-        """Wait for others to be done: the timer, or a step that was cut off and goes on here."""
-        left = max(1, int(self._patience / PAUSE_SECONDS))
-        with contextlib.ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(self.store.lock())
-                    break
-                except BusyError:
-                    left -= 1
-                    if not left:
-                        raise
-                    self._pause(PAUSE_SECONDS)
-            yield
 
     def _heed(self, order: Order) -> Record:
         """Refuse an order of a controller that another one has replaced, and a locked device."""
@@ -220,13 +199,6 @@ class Rollouts:
         self.store.note(order.model, fresh)
         self.store.tidy(order.digest)
         return fresh
-
-    @staticmethod
-    def _was_reverted(record: Record) -> str:
-        return (
-            f"This device has reverted the release {record.digest} in the rollout "
-            f"{record.rollout}: {record.reason or 'it was told to'}"
-        )
 
     def _judge_signature(self, order: Order, gates: list[Gate]) -> None:
         """Judge what is here as an activation would; raises where it would refuse."""
@@ -379,68 +351,7 @@ class Rollouts:
     def _look(self, order: Order, _gates: list[Gate]) -> None:
         """Everything that there is to say stands in every answer."""
 
-    def _back(self, model: str, record: Record) -> str:
-        """Go back to what was served before, having written down that this is due."""
-        record = replace(record, phase=ACTIVATED, deadline=0.0)
-        self.store.arm(model)
-        self.store.note(model, record)
-        return self._finish(model, record)
-
-    def _finish(self, model: str, record: Record) -> str:
-        """Go back, or go on with it; say how that ended. Raises where it has to be tried again."""
-        origin, said = record.origin, ""
-        current = self.store.linked(model, CURRENT, present=False)
-        if current not in (record.digest, origin or None):
-            said = f"Another release ({current}) was activated here meanwhile and stays."
-        elif record.digest != origin:
-            if origin:
-                origin, said = self._fit(model, origin)
-            self.store.switch(model, CURRENT, origin or None)
-            before = record.before if record.before not in (record.digest, origin) else ""
-            there = bool(before) and self.store.has(before)
-            self.store.switch(model, PREVIOUS, before if there else None)
-            self._serve(model, origin)
-            said = said or (
-                f"The device went back to {origin}."
-                if origin
-                else "The device had no release before and serves nothing now."
-            )
-        reverted = replace(record, phase=REVERTED, deadline=0.0)
-        self.store.note(model, reverted)
-        self.store.disarm(model)
-        self.device.drop_surplus()
-        self.device.tell()
-        return said or "The device served this release before the rollout and goes on with it."
-
-    def _fit(self, model: str, origin: str) -> tuple[str, str]:
-        """The release to go back to, mended if need be; none where it may not be served.
-
-        Its counter is not looked at: this device has served it right before.
-        """
-        try:
-            self.device.pull(origin, model)
-        except (UntrustedError, MistakenError) as error:
-            return "", f"The device serves nothing now; the release before may not be: {error}"
-        except RegistryError:
-            # Damaged and not to be had now: the server says itself what it cannot serve.
-            return origin, ""
-        return origin, ""
-
-    def _serve(self, model: str, digest: str) -> None:
-        failure = self.device.serve(model, digest)[0] if digest else self.device.let_go(model)
-        if failure:
-            raise RegistryError(
-                f"Going back to {digest or 'nothing'} is written on the disk; the model server "
-                f"has not followed yet ({failure.rstrip('.')}) and is asked again by the timer."
-            )
-
     # -- by itself --------------------------------------------------------------------------
-
-    def _expire(self, model: str, record: Record) -> str:
-        """Go back as the deadline has passed; a way back that was begun has its own reason."""
-        reason = record.reason or "It was not committed by its deadline."
-        record = replace(record, reason=reason)
-        return f"{self._was_reverted(record)} {self._back(model, record)}"
 
     def forget(self) -> None:
         """Let any controller lead again, where what the last one signed has no word any more."""
@@ -449,37 +360,6 @@ class Rollouts:
                 record = self.store.record(model)
                 if record.generation:
                     self.store.note(model, replace(record, generation=0))
-
-    def revert_expired(self) -> dict[str, str]:
-        """Revert what was not committed in time; what was done, as a sentence, by model."""
-        said: dict[str, str] = {}
-        for model in self.store.models():
-            if not self.store.armed(model):
-                continue
-            try:
-                with self._locked():
-                    record = self.store.record(model)
-                    if record.phase != ACTIVATED:
-                        # Killed between the record and the file ``armed``.
-                        self.store.disarm(model)
-                    elif record.expired(self._clock):
-                        said[model] = self._expire(model, record)
-            except (OSError, Interrupted, RegistryError) as error:
-                said[model] = str(error)
-        return said
-
-    def point_back(self) -> None:
-        """Before the model server starts: it is not to load what is to be reverted.
-
-        The timer finishes it when the server is up.
-        """
-        for model in self.store.models():
-            with contextlib.suppress(RegistryError), self._locked():
-                record = self.store.record(model)
-                current = self.store.linked(model, CURRENT)
-                due = record.expired(self._clock) and current == record.digest != record.origin
-                if due and (not record.origin or self.store.has(record.origin)):
-                    self.store.switch(model, CURRENT, record.origin or None)
 
     def stands(self, order: Order) -> str:
         """Where this device is with a model, in lines: what a step may change."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ..client import Interrupted, Transport
-from .store import READ_BYTES
+from .disk import READ_BYTES
 
 MOST_BYTES = 4 * 1024 * 1024
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -27,83 +26,21 @@ import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Callable
 
 from ..errors import BusyError, RegistryError
 from ..oci import Descriptor, digest_of, hex_of
 from ..release import MANIFEST_FILE, MODEL_NAME, parse_release
+from .disk import digest_of_file, files_in, make_directory, sync_directory
 from .memory import Memory, read_memory
 from .orders import ACTIVATED, COMMITTED, NONE, STAGED
 from .record import Record, read_record
 
-READ_BYTES = 1024 * 1024
 DIRECTORY_MODE = 0o750
 FILE_MODE = 0o640
 CURRENT, PREVIOUS, REFUSED = "current", "previous", "refused"
 STATE_FILE = "state.json"
 ROLLOUT_FILE, ARMED_FILE = "rollout.json", "armed"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-
-
-def _sync_directory(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def digest_of_file(path: Path) -> str:
-    """Return the digest of a file; it may be larger than the memory."""
-    hasher = hashlib.sha256()
-    with path.open("rb") as stream:
-        while True:
-            data = stream.read(READ_BYTES)
-            if not data:
-                return "sha256:" + hasher.hexdigest()
-            hasher.update(data)
-
-
-def _make(path: Path) -> bool:
-    """Make a directory so that it is there after a power cut; say whether it was not before."""
-    if path.is_dir():
-        return False
-    path.mkdir(exist_ok=True)
-    _sync_directory(path.parent)
-    return True
-
-
-def _files(place: Path) -> list[Path]:
-    return [path for path in place.iterdir() if path.is_file() and not path.is_symlink()]
-
-
-class PartialFile:
-    """A file that grows over several attempts; the sink of a download."""
-
-    def __init__(self, path: Path, count: Callable[[int], None] = lambda _size: None) -> None:
-        self._path = path
-        self._count = count
-
-    def start(self, digest: hashlib._Hash) -> int:
-        if not self._path.exists():
-            return 0
-        size = 0
-        with self._path.open("rb") as stream:
-            while True:
-                data = stream.read(READ_BYTES)
-                if not data:
-                    return size
-                digest.update(data)
-                size += len(data)
-
-    def write(self, data: bytes) -> None:
-        self._count(len(data))
-        with self._path.open("ab") as stream:
-            stream.write(data)
-
-    def restart(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            self._path.unlink()
 
 
 class ReleaseStore:
@@ -265,7 +202,7 @@ class ReleaseStore:
     def begin(self, digest: str) -> Path:
         """Return the place where a release is put together, with what an earlier run left."""
         for path in (self._releases, self._incoming, self._incoming / hex_of(digest)):
-            _make(path)
+            make_directory(path)
             self._own(path, DIRECTORY_MODE)
         return self._incoming / hex_of(digest)
 
@@ -315,14 +252,14 @@ class ReleaseStore:
             self._own(path, FILE_MODE)
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
-        _sync_directory(place)
+        sync_directory(place)
         os.rename(place, self.path(digest))
-        _sync_directory(self._releases)
+        sync_directory(self._releases)
 
     def misplaced(self, digest: str) -> bool:
         """Say whether the model server may not read a release, or others may write to it."""
         group, place = self.root.stat().st_gid, self.path(digest)
-        entries = [(place, DIRECTORY_MODE), *((path, FILE_MODE) for path in _files(place))]
+        entries = [(place, DIRECTORY_MODE), *((path, FILE_MODE) for path in files_in(place))]
         return any(
             path.stat().st_gid != group or stat.S_IMODE(path.stat().st_mode) != mode
             for path, mode in entries
@@ -331,7 +268,7 @@ class ReleaseStore:
     def give(self, digest: str) -> None:
         """Give a release the group and the modes that it has when it is fetched."""
         self._own(self.path(digest), DIRECTORY_MODE)
-        for path in _files(self.path(digest)):
+        for path in files_in(self.path(digest)):
             self._own(path, FILE_MODE)
 
     def replace(self, digest: str, files: list[str]) -> None:
@@ -351,7 +288,7 @@ class ReleaseStore:
             with path.open("rb") as stream:
                 os.fsync(stream.fileno())
             os.replace(path, target / name)
-        _sync_directory(target)
+        sync_directory(target)
         self._own(target, DIRECTORY_MODE)
         os.utime(target, ns=(activated, activated))
         shutil.rmtree(place)
@@ -373,11 +310,11 @@ class ReleaseStore:
                 path.unlink()
         else:
             # Whoever put the release there may have been killed before this.
-            _sync_directory(self._releases)
+            sync_directory(self._releases)
             releases = os.path.relpath(self._releases, path.parent)
             os.symlink(os.path.join(releases, hex_of(digest)), fresh)
             os.replace(fresh, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def welcome(self, model: str) -> None:
         """Make the directory of a model: from now on its releases are kept."""
@@ -387,14 +324,14 @@ class ReleaseStore:
                 "and underscores."
             )
         for path in (self._models, self._models / model):
-            _make(path)
+            make_directory(path)
             self._own(path, DIRECTORY_MODE)
 
     def part(self, model: str) -> None:
         """Take away the directory of a model of which nothing came."""
         with contextlib.suppress(OSError):
             (self._models / model).rmdir()
-            _sync_directory(self._models)
+            sync_directory(self._models)
 
     def adopt(self, model: str) -> None:
         """Move the links of the layout for one model to that model.
@@ -411,7 +348,7 @@ class ReleaseStore:
         for link in (PREVIOUS, CURRENT):
             with contextlib.suppress(FileNotFoundError):
                 (self.root / link).unlink()
-        _sync_directory(self.root)
+        sync_directory(self.root)
 
     def remember(self, model: str, memory: Memory) -> None:
         """Write down what is to be remembered of a model; it is on the disk when this returns."""
@@ -422,7 +359,7 @@ class ReleaseStore:
         path = self._models / model / name
         if path.exists() and path.read_bytes() == data:
             # Who wrote it may have been killed before this.
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
             return
         fresh = path.with_name(f".{name}.new")
         with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as stream:
@@ -430,7 +367,7 @@ class ReleaseStore:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(fresh, path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
 
     def note(self, model: str, record: Record) -> None:
         """Write down where a model is with a rollout; it is on the disk when this returns."""
@@ -445,7 +382,7 @@ class ReleaseStore:
         path = self._models / model / ARMED_FILE
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
-            _sync_directory(path.parent)
+            sync_directory(path.parent)
 
     def forget(self, model: str) -> None:
         """Remove the links and the memory of a model; its releases are then nobody's.
@@ -458,7 +395,7 @@ class ReleaseStore:
         place = self._models / model
         if place.is_dir():
             shutil.rmtree(place)
-            _sync_directory(self._models)
+            sync_directory(self._models)
 
     def touch(self, digest: str) -> None:
         """Remember that a release was activated now; the oldest are dropped first."""

@@ -19,15 +19,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.client impor
     Interrupted,
     RegistryClient,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
-    Device,
-    Done,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import Device
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.serving import (
     Answers,
     Served,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.state import Done
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
     RegistryError,

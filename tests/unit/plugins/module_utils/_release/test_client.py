@@ -15,7 +15,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.client impor
     Interrupted,
     RegistryClient,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import PartialFile
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.disk import PartialFile
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
     DamagedError,
     RegistryError,

@@ -13,13 +13,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._release import oci, statement
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device import (
-    store as store_module,
-)
-from ansible_collections.mlops.onprem.plugins.module_utils._release.device.device import (
-    plan,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.disk import PartialFile
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.settings import Settings
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.state import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 
 from tests.releases import EVALUATION
@@ -367,7 +363,7 @@ def test_a_server_that_does_not_answer_changes_nothing(bench: Bench) -> None:
 
 
 def test_a_disk_that_is_too_small_is_said_before_the_download(bench: Bench) -> None:
-    bench.device._free = lambda _path: 100
+    bench.device._fetcher._free = lambda _path: 100
     with pytest.raises(RegistryError, match=r"100 are free; keep fewer releases \(model_serving_"):
         bench.release(bench.publish())
 
@@ -416,7 +412,7 @@ def test_killed_anywhere_the_device_serves_and_the_next_run_converges(
             (Path, "write_bytes"),
             (Path, "unlink"),
             (shutil, "rmtree"),
-            (store_module.PartialFile, "write"),
+            (PartialFile, "write"),
             (bench.serving, "load"),
         ):
             trap(owner, name)
