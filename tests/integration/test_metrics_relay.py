@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.integration import fleet_gateway
 from tests.integration.fleet_gateway import ROLES, Gateway, free_port, rendered
-from tests.integration.test_fleet_gateway import device
+from tests.integration.test_fleet_gateway import ask, device
 from tests.prometheus_programs import program
 from tests.unit.plugins.module_utils._trust.companies import authority
 
@@ -56,7 +57,7 @@ def written(*rows: Labels) -> bytes:
         )
         for row in rows
     )
-    return number(len(data)) + bytes([61 << 2]) + struct.pack("<H", len(data) - 1) + data
+    return number(len(data)) + bytes([63 << 2]) + struct.pack("<I", len(data) - 1) + data
 
 
 @contextmanager
@@ -182,3 +183,35 @@ def test_what_prometheus_would_refuse_for_good_does_not_stop_the_others(site: Si
     assert sorted(
         (one["__name__"], one.get("job", "")) for one in site.series() if one["host"] == "edge7"
     ) == [("mlops_model_info", ""), ("up", "a")]
+
+
+def test_a_device_that_sends_without_end_is_turned_away_and_the_others_are_not(site: Site) -> None:
+    up = (("__name__", "up"), ("job", "flood"))
+    answers: list[int] = []
+    while len(answers) < 2000 and 429 not in answers:
+        answers.append(site.write("edge11", "edge11", up))
+    assert (set(answers), answers[-1], len(answers) > 20) == ({204, 429}, 429, True)
+    assert site.write("edge12", "edge12", up) == 204
+    # What it is told by, and tells how it is, has a share of its own.
+    holder = device(site.gateway, "edge11")
+    assert ask(site.gateway, "PUT", "/fleet/state/edge11", holder, b"{}")[0] in (201, 204)
+    wait_for(lambda: site.write("edge11", "edge11", up) == 204, "it is taken again")
+
+
+def test_a_block_that_no_sender_makes_is_refused(site: Site) -> None:
+    def write(size: int) -> int:
+        return site.write("edge13", "edge13", *[(("__name__", "up"), ("job", "x" * 1000))] * size)
+
+    command = yaml.safe_load((ROLES / "model_serving/vars/main.yml").read_text())
+    most = next(
+        int(word.partition("=")[2])
+        for word in command["__model_serving_sender_command"]
+        if word.startswith("-remoteWrite.maxBlockSize=")
+    )
+    limit = yaml.safe_load((ROLES / "gateway/vars/main.yml").read_text())[
+        "__gateway_metrics_body_kib"
+    ]
+    # Packed by snappy a block is at worst a sixth larger.
+    assert most * 7 // 6 + 32 <= limit * 1024
+    assert write(40) == 204
+    assert write(400) == 413
