@@ -115,6 +115,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._ceph.s3 import (
     error_code,
     headers,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 
 ABSENT = 2
 ADMIN_SECONDS = 120
@@ -263,12 +264,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(texts),
         steps=texts,
-        diff={
-            "before_header": "S3 accounts",
-            "after_header": "S3 accounts",
-            "before": "",
-            "after": "".join(f"{text}\n" for text in texts),
-        },
+        diff=diff_in_words("S3 accounts", texts),
     )
 
 

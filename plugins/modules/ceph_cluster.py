@@ -129,6 +129,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._ceph.identity import
     load,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._ceph.storage import IDENTITY
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 
 RADOS_ERROR: str | None = None
 try:
@@ -272,12 +273,7 @@ def main() -> None:
     module.exit_json(
         changed=bool(texts),
         steps=texts,
-        diff={
-            "before_header": "the monitor",
-            "after_header": "the monitor",
-            "before": "",
-            "after": "".join(f"{text}\n" for text in texts),
-        },
+        diff=diff_in_words("the monitor", texts),
     )
 
 

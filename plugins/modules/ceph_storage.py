@@ -119,6 +119,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._ceph.storage import 
     plan,
     refuse,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 
 LOCK_SECONDS = 300
 MKFS_SECONDS = 900
@@ -422,12 +423,7 @@ def main() -> None:
         changed=bool(texts),
         steps=texts,
         fsid=fsid,
-        diff={
-            "before_header": root,
-            "after_header": root,
-            "before": "",
-            "after": "".join(f"{text}\n" for text in texts),
-        },
+        diff=diff_in_words(root, texts),
     )
 
 

@@ -131,6 +131,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 from ansible_collections.mlops.onprem.plugins.module_utils._host import (
     apt,
     args,
@@ -189,12 +190,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         "held": held,
         "repaired": repaired,
         "owners": owners,
-        "diff": {
-            "before": "",
-            "after": "".join(f"{name}\n" for name in sorted(plan.new)),
-            "before_header": "packages",
-            "after_header": "packages",
-        },
+        "diff": diff_in_words("packages", sorted(plan.new)),
     }
 
 

@@ -42,7 +42,7 @@ options:
         and is empty. For a server that the same play installs.
     type: bool
     default: false
-extends_documentation_fragment: [mlops.onprem.mysql_account]
+extends_documentation_fragment: [mlops.onprem.database_server, mlops.onprem.mysql_account]
 attributes:
   check_mode:
     description: Reports what would change.
@@ -92,7 +92,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Endpoint
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import endpoint_of
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql import client
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.databases import (
     Databases,
@@ -109,7 +109,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.serv
     consumers_of,
     site_of,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import FAIL, Finding
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 
 
 def main() -> None:
@@ -125,7 +125,7 @@ def main() -> None:
     if client.PYMYSQL_ERROR:
         module.fail_json(msg=missing_required_lib("PyMySQL"), exception=client.PYMYSQL_ERROR)
     wanted = module.params
-    endpoint = client.endpoint_of(wanted)
+    endpoint = endpoint_of(wanted)
     contract = Contract(wanted["contract"], endpoint.address, ("host", "port"))
     wrong = wrong_address(contract, wanted["host"])
     if wrong:
@@ -138,7 +138,7 @@ def main() -> None:
             consumers_of(wanted["databases"]),
             lambda login: client.Session(endpoint, login, wanted["timeout"]),
             time.time,
-            lambda: reach(contract, endpoint, wanted["timeout"]),
+            lambda: probe.in_the_way(contract, endpoint, wanted["timeout"], ask_for_tls),
             wanted["state"] == "present",
             wanted["to_be_installed"],
         )
@@ -152,19 +152,8 @@ def main() -> None:
         changed=bool(shown),
         steps=shown,
         told=databases.warnings,
-        diff={
-            "before_header": f"{endpoint.address}",
-            "after_header": f"{endpoint.address}",
-            "before": "",
-            "after": "".join(f"{text}\n" for text in shown),
-        },
+        diff=diff_in_words(endpoint.address, shown),
     )
-
-
-def reach(contract: Contract, endpoint: Endpoint, timeout: int) -> Finding | None:
-    """What is wrong with the way to the server, if anything is."""
-    findings, _certificate = probe.reach(contract, endpoint, timeout, ask_for_tls)
-    return next((finding for finding in findings if finding.severity == FAIL), None)
 
 
 if __name__ == "__main__":

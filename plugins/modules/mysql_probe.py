@@ -34,6 +34,7 @@ options:
     type: int
     default: 60
 extends_documentation_fragment:
+  - mlops.onprem.database_server
   - mlops.onprem.mysql_account
   - mlops.onprem.probe
   - mlops.onprem.read_only
@@ -121,7 +122,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline i
     Deadline,
     Expired,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Certificate
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
+    Certificate,
+    endpoint_of,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql import client, read
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.mysql.databases import (
     Databases,
@@ -159,7 +163,7 @@ def main() -> None:
     if client.PYMYSQL_ERROR:
         module.fail_json(msg=missing_required_lib("PyMySQL"), exception=client.PYMYSQL_ERROR)
     wanted = module.params
-    endpoint = client.endpoint_of(wanted)
+    endpoint = endpoint_of(wanted)
     contract = Contract(wanted["contract"], endpoint.address, ("host", "port"))
     wrong = wrong_address(contract, wanted["host"])
     if wrong:

@@ -34,7 +34,7 @@ options:
         and is empty. For a server that the same play installs.
     type: bool
     default: false
-extends_documentation_fragment: [mlops.onprem.postgresql_account]
+extends_documentation_fragment: [mlops.onprem.database_server, mlops.onprem.postgresql_account]
 attributes:
   check_mode:
     description: Reports what would change.
@@ -84,7 +84,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Endpoint
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import endpoint_of
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
     Databases,
@@ -101,7 +101,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.scram import (
     verifier,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import FAIL, Finding
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def main() -> None:
     if client.PSYCOPG_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
-    endpoint = client.endpoint_of(wanted)
+    endpoint = endpoint_of(wanted)
     contract = Contract("metadata_db", endpoint.address, ("host", "port"))
     wrong = wrong_address(contract, wanted["host"])
     if wrong:
@@ -130,7 +130,7 @@ def main() -> None:
             lambda login: client.Session(endpoint, login, wanted["timeout"]),
             lambda password: verifier(password, os.urandom(16)),
             time.time,
-            lambda: reach(contract, endpoint, wanted["timeout"]),
+            lambda: probe.in_the_way(contract, endpoint, wanted["timeout"], ask_for_tls),
             wanted["state"] == "present",
             wanted["to_be_installed"],
         )
@@ -144,19 +144,8 @@ def main() -> None:
         changed=bool(shown),
         steps=shown,
         told=databases.warnings,
-        diff={
-            "before_header": f"PostgreSQL at {endpoint.address}",
-            "after_header": f"PostgreSQL at {endpoint.address}",
-            "before": "",
-            "after": "".join(f"{text}\n" for text in shown),
-        },
+        diff=diff_in_words(f"PostgreSQL at {endpoint.address}", shown),
     )
-
-
-def reach(contract: Contract, endpoint: Endpoint, timeout: int) -> Finding | None:
-    """What is wrong with the way to the server, if anything is."""
-    findings, _certificate = probe.reach(contract, endpoint, timeout, ask_for_tls)
-    return next((finding for finding in findings if finding.severity == FAIL), None)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ options:
     type: int
     default: 60
 extends_documentation_fragment:
+  - mlops.onprem.database_server
   - mlops.onprem.postgresql_account
   - mlops.onprem.probe
   - mlops.onprem.read_only
@@ -131,7 +132,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline i
     Deadline,
     Expired,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import Certificate
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
+    Certificate,
+    endpoint_of,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client, read
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.greeting import (
     ask_for_tls,
@@ -164,7 +168,7 @@ def main() -> None:
     if client.PSYCOPG_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
-    endpoint = client.endpoint_of(wanted)
+    endpoint = endpoint_of(wanted)
     contract = Contract(wanted["contract"], endpoint.address, ("host", "port"))
     try:
         consumers, site = consumers_of(wanted["databases"]), client.site_named(wanted)

@@ -139,6 +139,7 @@ invited:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 from ansible_collections.mlops.onprem.plugins.module_utils._people import registry
 from ansible_collections.mlops.onprem.plugins.module_utils._people.errors import PeopleError
 from ansible_collections.mlops.onprem.plugins.module_utils._people.socket_api import (
@@ -235,12 +236,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
         "removed": list(plan.removed),
         "strangers": list(strangers),
         "invited": [],
-        "diff": {
-            "before_header": "accounts of the model registry",
-            "after_header": "accounts of the model registry",
-            "before": "",
-            "after": "".join(f"{step}\n" for step in steps),
-        },
+        "diff": diff_in_words("accounts of the model registry", steps),
     }
 
 

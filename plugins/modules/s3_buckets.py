@@ -107,6 +107,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.s3.notes i
     Made,
     Notes,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 
 LOOK_SECONDS = 30
 """For the questions before anything is done; how long a full bucket takes, nobody knows."""
@@ -205,12 +206,7 @@ def main() -> None:
         changed=bool(texts),
         steps=texts,
         kept=left,
-        diff={
-            "before_header": endpoint,
-            "after_header": endpoint,
-            "before": "",
-            "after": "".join(f"{text}\n" for text in texts),
-        },
+        diff=diff_in_words(endpoint, texts),
     )
 
 

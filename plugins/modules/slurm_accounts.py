@@ -85,6 +85,7 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Ran, run
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm import accounts
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm.errors import SlurmError
@@ -160,12 +161,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
     return {
         "changed": bool(steps),
         "steps": steps,
-        "diff": {
-            "before_header": "Slurm's accounting",
-            "after_header": "Slurm's accounting",
-            "before": "",
-            "after": "".join(f"{step}\n" for step in steps),
-        },
+        "diff": diff_in_words("Slurm's accounting", steps),
     }
 
 

@@ -105,6 +105,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors impo
     PlatformError,
     finish,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import diff_in_words
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.batch import (
     CANCEL,
     MARK,
@@ -180,12 +181,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             if one.key.startswith(f"{MARK}:{params['site_id']}:") and one.key not in wanted
         ],
         "steps": texts,
-        "diff": {
-            "before_header": "jobs of the site",
-            "after_header": "jobs of the site",
-            "before": "",
-            "after": "".join(f"{text}\n" for text in texts),
-        },
+        "diff": diff_in_words("jobs of the site", texts),
     }
 
 

@@ -68,7 +68,10 @@ import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import listing
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import (
+    diff_in_words,
+    listing,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import (
     properties,
     run,
@@ -162,12 +165,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
     return {
         "changed": bool(steps),
         "steps": steps,
-        "diff": {
-            "before_header": "nodes of Slurm",
-            "after_header": "nodes of Slurm",
-            "before": "",
-            "after": "".join(f"{step}\n" for step in steps),
-        },
+        "diff": diff_in_words("nodes of Slurm", steps),
     }
 
 

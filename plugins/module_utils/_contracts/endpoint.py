@@ -9,8 +9,9 @@ import contextlib
 import os
 import socket
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 from .._findings.finding import Finding
 from .._findings.sentence import one_line
@@ -63,6 +64,23 @@ class Dialled:
 Connect = Callable[[Endpoint], socket.socket]
 Greet = Callable[[Contract, Endpoint, socket.socket], "Finding | None"]
 """What a protocol says before TLS begins; a finding if the answer ends the way."""
+
+
+# Documented in the fragment ``database_server``; each kind adds its own port.
+SERVER: dict[str, Any] = {
+    "host": {"type": "str", "required": True},
+    "ca_file": {"type": "path", "default": ""},
+    "sslmode": {"type": "str", "choices": ["verify-full", "verify-ca"], "default": "verify-full"},
+    "user": {"type": "str", "required": True},
+    "timeout": {"type": "int", "default": 10},
+}
+
+
+def endpoint_of(params: Mapping[str, Any]) -> Endpoint:
+    """The server of a database as the options of a module name it."""
+    return Endpoint(
+        params["host"], params["port"], params["ca_file"], params["sslmode"] == "verify-full"
+    )
 
 
 def verifying(endpoint: Endpoint) -> ssl.SSLContext:

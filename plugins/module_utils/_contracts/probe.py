@@ -10,7 +10,7 @@ import socket
 import time
 from typing import Any, Callable
 
-from .._findings.finding import Finding
+from .._findings.finding import FAIL, Finding
 from .contract import Contract, sentences_of_failures
 from .deadline import Deadline, Expired
 from .endpoint import Certificate, Endpoint, Greet, dial, judge_certificate
@@ -63,6 +63,14 @@ def reach(
         contract.passed("reachable", "an open port", f"an open port at {endpoint.address}"),
         judge_certificate(contract, endpoint, dialled.certificate, time.time()),
     ], dialled.certificate
+
+
+def in_the_way(
+    contract: Contract, endpoint: Endpoint, timeout: int, greet: Greet | None = None
+) -> Finding | None:
+    """What is wrong with the way to the endpoint, if anything is."""
+    findings, _certificate = reach(contract, endpoint, timeout, greet)
+    return next((finding for finding in findings if finding.severity == FAIL), None)
 
 
 def _too_late(contract: Contract, endpoint: Endpoint, deadline: Deadline | None) -> Finding:

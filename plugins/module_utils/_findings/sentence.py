@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _SPACE = re.compile(r"\s+")
 # What steers a terminal, and what turns the direction of the text around it.
@@ -65,3 +65,13 @@ def plain(value: float, digits: int) -> str:
     """A figure without zeros at its end."""
     said = amount(value, digits)
     return said.rstrip("0").rstrip(".") if "." in said else said
+
+
+def diff_in_words(header: str, steps: Sequence[str]) -> dict[str, str]:
+    """The diff of a module that took steps: each is a line."""
+    return {
+        "before_header": header,
+        "after_header": header,
+        "before": "",
+        "after": "".join(f"{step}\n" for step in steps),
+    }

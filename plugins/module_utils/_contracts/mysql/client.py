@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..._findings.sentence import one_line
-from ..endpoint import Endpoint, verifying
+from ..endpoint import SERVER, Endpoint, verifying
 from .login import PLUGIN_LIBRARY, PLUGIN_OLD, PLUGIN_UNKNOWN, Login, Refusal, Refused
 from .read import Reader
 
@@ -34,26 +34,15 @@ _DATABASE: dict[str, Any] = {
     "tables": {"type": "list", "elements": "str", "default": []},
 }
 OPTIONS: dict[str, Any] = {
-    "host": {"type": "str", "required": True},
+    **SERVER,
     "port": {"type": "int", "default": 3306},
-    "ca_file": {"type": "path", "default": ""},
-    "sslmode": {"type": "str", "choices": ["verify-full", "verify-ca"], "default": "verify-full"},
-    "user": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
     "site": {"type": "str", "required": True},
     "site_id": {"type": "str", "required": True},
     "databases": {"type": "list", "elements": "dict", "default": [], "options": _DATABASE},
-    "timeout": {"type": "int", "default": 10},
 }
 _LIMITS = ("SET SESSION lock_wait_timeout = 30", "SET SESSION innodb_lock_wait_timeout = 30")
 _LIMIT_OF_MARIADB = "SET SESSION max_statement_time = 60"
-
-
-def endpoint_of(params: dict[str, Any]) -> Endpoint:
-    """The server as the options of a module name it."""
-    return Endpoint(
-        params["host"], params["port"], params["ca_file"], params["sslmode"] == "verify-full"
-    )
 
 
 def _connect(endpoint: Endpoint, login: Login, timeout: int) -> Any:

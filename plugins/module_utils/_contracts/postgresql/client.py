@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..._findings.sentence import one_line
-from ..endpoint import Endpoint, authorities_of_the_system
+from ..endpoint import SERVER, Endpoint, authorities_of_the_system
 from ..marks import Site
 from .dialogue import WELCOME, ask
 from .judge import site_of
@@ -38,26 +38,15 @@ _DATABASE: dict[str, Any] = {
 }
 
 OPTIONS: dict[str, Any] = {
-    "host": {"type": "str", "required": True},
+    **SERVER,
     "port": {"type": "int", "default": 5432},
-    "ca_file": {"type": "path", "default": ""},
-    "sslmode": {"type": "str", "choices": ["verify-full", "verify-ca"], "default": "verify-full"},
-    "user": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
     "database": {"type": "str", "default": "postgres"},
     "site": {"type": "str", "required": True},
     "site_id": {"type": "str", "default": ""},
     "adopt_named_marks": {"type": "bool", "default": False},
     "databases": {"type": "list", "elements": "dict", "default": [], "options": _DATABASE},
-    "timeout": {"type": "int", "default": 10},
 }
-
-
-def endpoint_of(params: dict[str, Any]) -> Endpoint:
-    """The server as the options of a module name it."""
-    return Endpoint(
-        params["host"], params["port"], params["ca_file"], params["sslmode"] == "verify-full"
-    )
 
 
 def site_named(params: dict[str, Any]) -> Site:
