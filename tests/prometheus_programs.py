@@ -5,37 +5,22 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "promtool"
+from tests import unpacked
 
 
 def program(name: str) -> str:
     """Where a program is; it is not installed for that."""
-    found = shutil.which(name) or shutil.which(name, path=CACHE / "usr" / "bin")
-    if found:
-        return found
-    CACHE.mkdir(parents=True, exist_ok=True)
     # One or the other has promtool, by release.
     own = {"prometheus-alertmanager": (name,), "vmagent": ("victoria-metrics",)}
     own["prometheus-blackbox-exporter"] = (name,)
-    packages = own.get(name, ("promtool", "prometheus"))
-    for package in packages:
-        subprocess.run(
-            ["apt-get", "download", "-qq", package], cwd=CACHE, check=False, capture_output=True
-        )
-        for archive in CACHE.glob(f"{package}_*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
-            archive.unlink()
-        found = shutil.which(name, path=CACHE / "usr" / "bin")
-        if found:
-            return found
-    pytest.fail(f"no {name} here: run apt-get update, or install prometheus or promtool")
+    found = unpacked.program(name, own.get(name, ("promtool", "prometheus")), "promtool")
+    if not found:
+        pytest.fail(f"no {name} here: run apt-get update, or install prometheus or promtool")
+    return found
 
 
 def alertmanager() -> list[str]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import time
@@ -24,10 +23,10 @@ from typing import Any
 import jinja2
 import yaml
 
+from tests import unpacked
 from tests.unit.plugins.module_utils._trust.companies import Holder, authority, leaf
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
-CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem" / "nginx"
 
 
 class NoNginx(Exception):
@@ -36,16 +35,7 @@ class NoNginx(Exception):
 
 def program() -> str:
     """nginx of this machine, or Debian's."""
-    path = f"/usr/sbin:/usr/bin:{CACHE}/usr/sbin"
-    if not shutil.which("nginx", path=path) and shutil.which("apt-get"):
-        CACHE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["apt-get", "download", "-qq", "nginx"], cwd=CACHE, check=False, capture_output=True
-        )
-        for archive in CACHE.glob("nginx_*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
-            archive.unlink()
-    found = shutil.which("nginx", path=path)
+    found = unpacked.program("nginx", ("nginx",), "nginx")
     if not found or subprocess.run([found, "-v"], check=False, capture_output=True).returncode:
         raise NoNginx("needs nginx, or apt-get to fetch it with")
     return found

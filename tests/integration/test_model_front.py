@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import socket
 import ssl
 import subprocess
@@ -27,10 +26,10 @@ import pytest
 import yaml
 
 from tests.benchmarks import serving
+from tests.integration import fleet_gateway
 from tests.unit.plugins.module_utils._trust.companies import CLIENT, authority, leaf
 
 ROLE = Path(__file__).resolve().parents[2] / "roles/model_serving"
-CACHE = serving.CACHE / "nginx"
 HTTP = """
 daemon off;
 pid {place}/nginx.pid;
@@ -55,19 +54,10 @@ http {{
 @pytest.fixture(scope="session")
 def nginx() -> str:
     """The program."""
-    path = f"/usr/sbin:/usr/bin:{CACHE}/usr/sbin"
-    if not shutil.which("nginx", path=path):
-        CACHE.mkdir(parents=True, exist_ok=True)
-        subprocess.run(
-            ["apt-get", "download", "-qq", "nginx"], cwd=CACHE, check=False, capture_output=True
-        )
-        for archive in CACHE.glob("nginx_*.deb"):
-            subprocess.run(["dpkg-deb", "--extract", archive, CACHE], check=True)
-            archive.unlink()
-    found = shutil.which("nginx", path=path)
-    if not found or subprocess.run([found, "-v"], check=False, capture_output=True).returncode:
-        pytest.skip("needs nginx, or apt-get to fetch it with")
-    return found
+    try:
+        return fleet_gateway.program()
+    except fleet_gateway.NoNginx as error:
+        pytest.skip(str(error))
 
 
 @dataclass(frozen=True)

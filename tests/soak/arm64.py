@@ -39,6 +39,7 @@ from labhosts.image import Recipe
 from labhosts.machine import CACHE, Machine
 
 from tests.benchmarks import serving
+from tests.soak.roots import CannotRun, root_of, say
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "arm64"
@@ -63,14 +64,6 @@ if archive:
 told["there"] = app_apply.installed(wanted) and not app_apply.damaged(wanted)
 print(json.dumps(told))
 """
-
-
-class CannotRun(Exception):
-    """The campaign cannot be made here; the message says what is missing."""
-
-
-def say(**told: object) -> None:
-    print(json.dumps(told), flush=True)
 
 
 # -- emulation --------------------------------------------------------------------------------
@@ -165,22 +158,7 @@ def debian(suite: str, fresh: bool) -> Path:
         hooks=(),
         architecture="arm64",
     )
-    place = PLACE / f"{suite}-{recipe.tag}"
-    root = place / "root"
-    if fresh or not (place / "complete").exists():
-        machine.install_missing()
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        began = time.monotonic()
-        with (place / "log").open("w") as log:
-            command = recipe.command(place, str(root))
-            done = subprocess.run(command, stdout=log, stderr=log, check=False)
-        if done.returncode:
-            last = (place / "log").read_text().strip().splitlines()[-8:]
-            raise CannotRun("Debian for arm64 cannot be made here: " + "\n".join(last))
-        (place / "complete").touch()
-        say(step="root", suite=suite, seconds=round(time.monotonic() - began, 1))
-    return root
+    return root_of(machine, recipe, PLACE, suite, fresh)
 
 
 def within(root: Path, *command: str) -> list[str]:

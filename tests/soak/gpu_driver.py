@@ -35,6 +35,8 @@ from typing import Any
 from labhosts.image import Recipe
 from labhosts.machine import CACHE, Machine
 
+from tests.soak.roots import CannotRun, root_of, say
+
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "gpu_driver"
 PACKAGES = ("python3", "python3-apt", "ca-certificates", "kmod", "initramfs-tools")
@@ -82,14 +84,6 @@ sleep 60
 FOUND_NONE = "No NVIDIA GPU found"
 
 
-class CannotRun(Exception):
-    """The campaign cannot be made here; the message says what is missing."""
-
-
-def say(**told: object) -> None:
-    print(json.dumps(told), flush=True)
-
-
 @dataclass(frozen=True)
 class WithDrivers(Recipe):
     """Debian with what is not free, where the drivers are."""
@@ -99,26 +93,11 @@ class WithDrivers(Recipe):
         return [f"{line} contrib non-free non-free-firmware" for line in super().sources]
 
 
-def root_of(name: str, packages: tuple[str, ...], fresh: bool) -> Path:
+def trixie(name: str, packages: tuple[str, ...], fresh: bool) -> Path:
     """A root of trixie with these packages, made once."""
     machine = Machine()
     recipe = replace(WithDrivers.of(machine, "trixie"), extra_cas=(), packages=packages, hooks=())
-    place = PLACE / f"{name}-{recipe.tag}"
-    root = place / "root"
-    if fresh or not (place / "complete").exists():
-        machine.install_missing()
-        shutil.rmtree(place, ignore_errors=True)
-        place.mkdir(parents=True)
-        began = time.monotonic()
-        with (place / "log").open("w") as log:
-            command = recipe.command(place, str(root))
-            done = subprocess.run(command, stdout=log, stderr=log, check=False)
-        if done.returncode:
-            last = (place / "log").read_text().strip().splitlines()[-8:]
-            raise CannotRun(f"The root {name} cannot be made here: " + "\n".join(last))
-        (place / "complete").touch()
-        say(step=f"root {name}", seconds=round(time.monotonic() - began, 1))
-    return root
+    return root_of(machine, recipe, PLACE, name, fresh)
 
 
 def within(root: Path, *command: str, binds: tuple[Path, ...] = ()) -> list[str]:
@@ -180,7 +159,7 @@ def kernel_of(root: Path) -> str:
 
 def guest(root: Path, release: str, fresh: bool) -> str:
     """What the guest says on its console."""
-    tools = root_of("tools", ("qemu-system-x86", "e2fsprogs"), fresh)
+    tools = trixie("tools", ("qemu-system-x86", "e2fsprogs"), fresh)
     init = root / "usr/local/sbin/soak-init"
     init.write_text(INIT)
     init.chmod(0o755)
@@ -223,7 +202,7 @@ class Count:
 def campaign(fresh: bool) -> int:
     count = Count()
     began = time.monotonic()
-    made = root_of("host", (*PACKAGES, KERNEL), fresh)
+    made = trixie("host", (*PACKAGES, KERNEL), fresh)
     root = PLACE / "work"
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "--archive", "--reflink=auto", str(made), str(root)], check=True)

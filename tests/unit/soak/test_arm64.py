@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.soak import arm64
+from tests.soak import arm64, roots
 
 LINE = r":qemu-aarch64:M::\x7fELF\x02:\xff\xff\xff\xff\x00:/usr/libexec/aarch64-binfmt-P:"
 
@@ -35,13 +35,13 @@ def test_the_kernel_is_told_our_name_and_our_program(tmp_path: Path) -> None:
 def test_a_program_that_is_not_found_from_another_root_is_refused(
     tmp_path: Path, flags: str, program: bool
 ) -> None:
-    with pytest.raises(arm64.CannotRun, match="holds no emulator"):
+    with pytest.raises(roots.CannotRun, match="holds no emulator"):
         arm64.rule(unpacked(tmp_path, flags, program))
 
 
 def test_a_path_that_the_kernel_does_not_take_is_refused(tmp_path: Path) -> None:
     place = tmp_path / ("d" * 100) / ("e" * 30)
-    with pytest.raises(arm64.CannotRun, match="set XDG_CACHE_HOME to one that is shorter"):
+    with pytest.raises(roots.CannotRun, match="set XDG_CACHE_HOME to one that is shorter"):
         arm64.rule(unpacked(place, "OPF"))
 
 

@@ -1,0 +1,44 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Roots of Debian in which campaigns run; each is made once and kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+from labhosts.image import Recipe
+from labhosts.machine import Machine
+
+
+class CannotRun(Exception):
+    """The campaign cannot be made here; the message says what is missing."""
+
+
+def say(**told: object) -> None:
+    """Print a line of JSON."""
+    print(json.dumps(told), flush=True)
+
+
+def root_of(machine: Machine, recipe: Recipe, place: Path, name: str, fresh: bool) -> Path:
+    """The root that the recipe makes, below ``place``; made anew if ``fresh``."""
+    place = place / f"{name}-{recipe.tag}"
+    root = place / "root"
+    if fresh or not (place / "complete").exists():
+        machine.install_missing()
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir(parents=True)
+        began = time.monotonic()
+        with (place / "log").open("w") as log:
+            command = recipe.command(place, str(root))
+            done = subprocess.run(command, stdout=log, stderr=log, check=False)
+        if done.returncode:
+            last = (place / "log").read_text().strip().splitlines()[-8:]
+            raise CannotRun(f"The root {name} cannot be made here: " + "\n".join(last))
+        (place / "complete").touch()
+        say(step=f"root {name}", seconds=round(time.monotonic() - began, 1))
+    return root
