@@ -20,7 +20,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.enrol
     enrol,
     fingerprint,
     main,
-    openssl,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.fleet import (
     FleetSettings,
@@ -31,6 +30,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.fleet
 from ansible_collections.mlops.onprem.plugins.module_utils._release.enrolment import Enrolments
 from ansible_collections.mlops.onprem.plugins.module_utils._release.enrolment import main as tidy
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
+from ansible_collections.mlops.onprem.plugins.module_utils._release.openssl import run_openssl
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
 
 from tests.integration import fleet_gateway
@@ -281,8 +281,8 @@ def test_the_command_says_what_is_missing(
 
 
 def test_both_sides_show_the_same_of_a_key() -> None:
-    key = openssl(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
-    public = openssl(["pkey", "-pubout"], key)
+    key = run_openssl(["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"])
+    public = run_openssl(["pkey", "-pubout"], key)
     shown = fingerprint(public)
     assert len(shown.replace("-", "")) == 32
     # The openssl of Debian 13 says beside it that the request is good.

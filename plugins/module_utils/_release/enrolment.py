@@ -15,22 +15,21 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .channel.publish import put, run_openssl
+from .channel.publish import put
 from .channel.renewal import alone
 from .device.enrol import fingerprint
 from .errors import RegistryError
+from .openssl import Run, run_openssl
 
 TICKETS, JOURNAL = "tickets.json", "journal.jsonl"
 MAX_REQUEST_BYTES = 16 * 1024
 FETCH_SECONDS = 7 * 86400
 """A certificate waits so long for a device that was switched off when it was issued."""
-
-Run = Callable[[Sequence[str], bytes], bytes]
 
 
 @dataclass(frozen=True)

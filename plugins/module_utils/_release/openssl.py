@@ -1,16 +1,39 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Verify ECDSA P-256 signatures with the openssl command, which every Debian host has."""
+"""The openssl command, which every Debian host has; it verifies ECDSA P-256 signatures too."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Callable
 
 from .errors import RegistryError
+
+Run = Callable[[Sequence[str], bytes], bytes]
+
+
+def run_openssl(arguments: Sequence[str], data: bytes = b"") -> bytes:
+    """Run the openssl command; no key is ever among the arguments."""
+    try:
+        done = subprocess.run(
+            ["openssl", *arguments],
+            input=data,
+            env={**os.environ, "LC_ALL": "C"},
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise RegistryError(f"The command openssl cannot be run: {error}.") from None
+    if done.returncode != 0:
+        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
+        raise RegistryError(f"openssl {arguments[0]} failed: {' '.join(said)}.")
+    return done.stdout
 
 
 def verifier(public_key: str, openssl: str = "openssl") -> OpenSSL:

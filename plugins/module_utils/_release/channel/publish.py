@@ -13,9 +13,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from typing import Any
 from ..errors import RegistryError
 from ..keys import key_id
 from ..oci import read_json
+from ..openssl import Run, run_openssl
 from .documents import (
     MAX_NUMBER,
     Channel,
@@ -42,27 +42,6 @@ from .state import Folder, Keeper, Trust, by_openssl
 ROTATE = "playbooks/fleet_keys.yml"
 SERIAL = "sequence.json"
 CLOCK_WENT_BACK = 86400
-
-Run = Callable[[Sequence[str], bytes], bytes]
-
-
-def run_openssl(arguments: Sequence[str], data: bytes = b"") -> bytes:
-    """Run the openssl command; no key is ever among the arguments."""
-    try:
-        done = subprocess.run(
-            ["openssl", *arguments],
-            input=data,
-            env={**os.environ, "LC_ALL": "C"},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RegistryError(f"The command openssl cannot be run: {error}.") from None
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
-        raise RegistryError(f"openssl {arguments[0]} failed: {' '.join(said)}.")
-    return done.stdout
 
 
 def hand_to_owner(handle: int, place: Path) -> None:

@@ -32,6 +32,7 @@ from typing import Any, Callable
 
 from ..client import Interrupted
 from ..errors import RegistryError
+from ..openssl import Run, run_openssl
 
 INVITATION = "enrol.json"
 AUTHORITY = "ca.crt"
@@ -74,27 +75,7 @@ class Invitation:
         return found
 
 
-Run = Callable[[Sequence[str], bytes], bytes]
 Ask = Callable[[str, str, bytes], "tuple[int, bytes]"]
-
-
-def openssl(arguments: Sequence[str], data: bytes = b"") -> bytes:
-    """Run the openssl command; no key is ever among the arguments."""
-    try:
-        done = subprocess.run(
-            ["openssl", *arguments],
-            input=data,
-            env={**os.environ, "LC_ALL": "C"},
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RegistryError(f"The command openssl cannot be run: {error}.") from None
-    if done.returncode != 0:
-        said = done.stderr.decode("utf-8", "replace").strip().splitlines()[:1]
-        raise RegistryError(f"openssl {arguments[0]} failed: {' '.join(said)}.")
-    return done.stdout
 
 
 def fingerprint(public_key: bytes) -> str:
@@ -159,7 +140,7 @@ class Enrolment:
     """One device that enrols: its bundle, and where the files of the device are."""
 
     def __init__(
-        self, bundle: Path, root: Path, ask: Ask | None = None, run: Run = openssl
+        self, bundle: Path, root: Path, ask: Ask | None = None, run: Run = run_openssl
     ) -> None:
         self.bundle = bundle
         self.invitation = Invitation.parse(self._brought(INVITATION), str(bundle / INVITATION))
