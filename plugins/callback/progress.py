@@ -49,6 +49,7 @@ from ansible_collections.mlops.onprem.plugins.plugin_utils import payloads
 from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import (
     keep_variables,
     preload,
+    preload_action,
 )
 
 NAME_WIDTH = 62
@@ -229,6 +230,7 @@ class CallbackModule(DefaultCallback):  # type: ignore[misc]
         self._begun += 1
         if self._begun == TASKS_OF_A_SHORT_RUN:
             preload()
+        preload_action(str(task.action))
         role = task._role.get_name() if task._role is not None else ""
         name = task.get_name().strip()
         if role and name.startswith(f"{role} : "):

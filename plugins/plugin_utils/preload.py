@@ -30,8 +30,7 @@ BUILTIN = {
     "lookup_loader": ("env", "file", "template"),
     "shell_loader": ("sh",),
 }
-OURS = {"action_loader": "action", "lookup_loader": "lookup"}
-SELDOM = ("advice",)  # needs the planner, which takes longer to load than all the rest
+ACTIONS = frozenset(f"{COLLECTION}.{path.stem}" for path in (PLUGINS / "action").glob("*.py"))
 JINJA = {"filter_loader": "filter", "test_loader": "test"}
 
 
@@ -40,10 +39,8 @@ def plugins() -> Iterator[tuple[Any, str, bool]]:
     for name, builtin in BUILTIN.items():
         for one in builtin:
             yield getattr(loader, name), f"ansible.builtin.{one}", True
-    for name, kind in OURS.items():
-        for path in sorted((PLUGINS / kind).glob("*.py")):
-            if path.stem not in SELDOM:
-                yield getattr(loader, name), f"{COLLECTION}.{path.stem}", True
+    for path in sorted((PLUGINS / "lookup").glob("*.py")):
+        yield loader.lookup_loader, f"{COLLECTION}.{path.stem}", True
     for name, kind in JINJA.items():
         for path in sorted((PLUGINS / kind).glob("*.py")):
             yield getattr(loader, name), f"{COLLECTION}.{path.stem}", False
@@ -62,6 +59,18 @@ def preload() -> None:
             continue
     # Workers share this memory as long as their collector does not walk through it.
     gc.collect()
+    gc.freeze()
+
+
+@cache
+def preload_action(name: str) -> None:
+    """Load an action of this collection, and what it imports."""
+    if name not in ACTIONS:
+        return
+    try:
+        loader.action_loader.get(name, class_only=True)
+    except Exception:  # told by the task, as above
+        return
     gc.freeze()
 
 
