@@ -68,6 +68,38 @@ def random_site(seed: int) -> Instance:
     return Instance(resources, units, hosts, works, pools=pools)
 
 
+def packing_site(seed: int) -> Instance:
+    """A site of eight to eighteen hosts without GPUs, whose sums just suffice.
+
+    One of processors, memory and disk is short; replicas are so large that few fit on a host. In
+    every third site hosts have two sizes, in every fourth some work is for half of the hosts only.
+    """
+    rng = random.Random(seed)
+    column = rng.randrange(3)
+    rooms = rng.sample((16.0, 24.0, 32.0, 10.0), 2 if seed % 3 == 0 else 1)
+    hosts = []
+    for number in range(rng.randint(8, 18)):
+        supply = [200.0, 2000.0, 2000.0]
+        supply[column] = rooms[number % len(rooms)]
+        tags = frozenset({"ssd"}) if number % 2 else frozenset()
+        hosts.append(Host(f"h{number}", tuple(supply), (), tags))
+    works = []
+    for number in range(rng.randint(1, 3)):
+        demand = [0.5, 0.5, 0.5]
+        demand[column] = round(rng.uniform(0.26, 0.7) * max(rooms), 1)
+        tags = frozenset({"ssd"}) if seed % 4 == 0 and number == 0 else frozenset()
+        works.append(Workload(f"w{number}", tuple(demand), 0, tags=tags))
+    room = sum(host.supply[column] for host in hosts)
+    while True:
+        at = rng.randrange(len(works))
+        room -= works[at].demand[column]
+        if room < 0:
+            break
+        works[at] = replace(works[at], replicas=works[at].replicas + 1)
+    resources, units = ("cpu", "memory", "disk"), ("cores", "GiB", "GiB")
+    return Instance(resources, units, tuple(hosts), tuple(works))
+
+
 def _host(rng: random.Random, number: int, kind: str) -> Host:
     devices: list[Device] = []
     if kind == "gpu":
@@ -214,9 +246,14 @@ def _devices(model: cp_model.CpModel, instance: Instance, host: Host, number: Nu
             model.add(sum(held) <= 1)
 
 
-def check(seed: int, clock: Callable[[], float], seconds: float) -> list[str]:
+def check(
+    seed: int,
+    clock: Callable[[], float],
+    seconds: float,
+    site: Callable[[int], Instance] = random_site,
+) -> list[str]:
     """Everything that the planner says wrongly about a random site; empty where all is true."""
-    instance = random_site(seed)
+    instance = site(seed)
     total = sum(work.replicas for work in instance.workloads)
     best = most_placed(instance)
     if best is None:

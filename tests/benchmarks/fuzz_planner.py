@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
 
-from tests.exact_sites import check  # noqa: E402
+from tests.exact_sites import check, packing_site, random_site  # noqa: E402
 
 
 def main() -> int:
@@ -28,10 +28,12 @@ def main() -> int:
     parser.add_argument("--sites", type=int, default=5000)
     parser.add_argument("--first", type=int, default=1000, help="seed of the first site")
     parser.add_argument("--seconds", type=float, default=2.0, help="of the planner, for a site")
+    parser.add_argument("--packings", action="store_true", help="processors, memory, disk only")
     given = parser.parse_args()
+    site = packing_site if given.packings else random_site
     started, wrong = time.monotonic(), []
     for number, seed in enumerate(range(given.first, given.first + given.sites), 1):
-        wrong += check(seed, time.monotonic, given.seconds)
+        wrong += check(seed, time.monotonic, given.seconds, site)
         if number % 250 == 0:
             print(f"{number} of {given.sites} sites, {len(wrong)} wrong", file=sys.stderr)
     seconds = round(time.monotonic() - started, 1)

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from .arrays import Floats, np
 from .bounds.certificate import names_of
+from .bounds.packing import packed
 from .bounds.relaxation import Relaxed, relax
 from .bounds.sums import Places, certificates, places
 from .grouped import Problem, group
@@ -114,6 +115,10 @@ class _Planner:
         counting = self._relax(where, self.ones, budget)
         if counting is not None:
             found += self._from_prices(counting)
+        found += packed(problem, where, budget.part(0.3))
+        if np.array_equal(self.values, self.ones):
+            most = problem.count.sum() - max((one.unplaceable for one in found), default=0)
+            search.bound = bound = min(bound, float(most))
         valued: Relaxed | None = counting
         if not np.array_equal(self.values, self.ones):
             valued = self._relax(where, self.values, budget)
