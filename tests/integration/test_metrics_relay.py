@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +89,21 @@ class Site:
     gateway: Gateway
     prometheus: str
 
-    def write(self, name: str, path: str, *rows: Labels, method: str = "POST") -> int:
-        """Write as a device; the status of the answer."""
+    def context(self, name: str) -> ssl.SSLContext:
+        """What a device shows, and whom it trusts."""
         context = ssl.create_default_context(cadata=self.gateway.ca.pem)
         holder = device(self.gateway, name)
         file = self.gateway.place / "client.pem"
         file.write_text(holder.pem + holder.key)
         context.load_cert_chain(file)
+        return context
+
+    def write(self, name: str, path: str, *rows: Labels, method: str = "POST") -> int:
+        """Write as a device; the status of the answer."""
+        return self.send(self.context(name), path, *rows, method=method)
+
+    def send(self, context: ssl.SSLContext, path: str, *rows: Labels, method: str = "POST") -> int:
+        """One request; the status of the answer."""
         request = urllib.request.Request(
             f"https://localhost:{self.gateway.port}/fleet/metrics/{path}",
             written(*rows),
@@ -187,10 +196,13 @@ def test_what_prometheus_would_refuse_for_good_does_not_stop_the_others(site: Si
 
 def test_a_device_that_sends_without_end_is_turned_away_and_the_others_are_not(site: Site) -> None:
     up = (("__name__", "up"), ("job", "flood"))
+    context = site.context("edge11")
     answers: list[int] = []
-    while len(answers) < 2000 and 429 not in answers:
-        answers.append(site.write("edge11", "edge11", up))
-    assert (set(answers), answers[-1], len(answers) > 20) == ({204, 429}, 429, True)
+    with ThreadPoolExecutor(32) as many:
+        while len(answers) < 2000 and 429 not in answers:
+            answers += many.map(lambda _number: site.send(context, "edge11", up), range(64))
+    assert set(answers) == {204, 429}
+    assert answers.count(204) >= 20
     assert site.write("edge12", "edge12", up) == 204
     # What it is told by, and tells how it is, has a share of its own.
     holder = device(site.gateway, "edge11")
