@@ -67,7 +67,7 @@ from kserve.model_server import app  # noqa: E402
 from kserve.protocol.rest.server import RESTServer, metrics_handler  # noqa: E402
 from prometheus_client import REGISTRY  # noqa: E402
 
-from . import admission, application, drift, metrics  # noqa: E402
+from . import admission, application, drift, metrics, routes  # noqa: E402
 from .access import AccessError, read_clients  # noqa: E402
 from .model import OnnxModel  # noqa: E402
 from .release import read_release  # noqa: E402
@@ -90,10 +90,10 @@ class LoopbackServer(RESTServer):  # type: ignore[misc]
         return
 
     def _add_exception_handlers(self, app: Any) -> None:
-        application.add_handlers(app, self.service)
+        routes.add_handlers(app, self.service)
 
     def _register_endpoints(self, app: Any) -> None:
-        application.add_routes(app, self.service)
+        routes.add_routes(app, self.service)
         app.add_api_route("/metrics", metrics_handler, include_in_schema=False)
 
 
