@@ -11,7 +11,7 @@ from typing import Any
 from . import journal as j
 from .errors import RolloutError
 from .journal import Entry
-from .machine import going_back, pausing
+from .modes import going_back, pausing
 from .plan import Plan
 from .shapes import COMPLETED, PARTIAL, REVERT, ROLLED_BACK
 from .state import BAKING, FAILED, REVERTING, STOPPED, State, apply, to_catch_up, touched
