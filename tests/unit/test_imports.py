@@ -73,6 +73,14 @@ PURE = (
 )
 
 
+# A file that can be read in one sitting. Longer ones outside the tests, and why.
+MOST_LINES = 500
+LONGER = {
+    # One program of one file, which lies on test hosts as nvidia-smi and is started there by name.
+    "extensions/lab/gpu_stand_in/stand_in.py",
+}
+
+
 def name_of(path: Path) -> str:
     """The module's name below module_utils: ``_planner.search.state``."""
     parts = path.relative_to(UTILS).with_suffix("").parts
@@ -109,6 +117,17 @@ def part_of(module: str) -> str:
     """The room of the planner that a module of it is in."""
     rooms = module.split(".")[1:]
     return rooms[0] if rooms and rooms[0] in PLANNER else ""
+
+
+def test_no_file_outside_the_tests_is_longer_than_can_be_read() -> None:
+    folders = ("plugins", "pipeline", "roles", "extensions", "docs")
+    long = {
+        str(path.relative_to(ROOT))
+        for folder in folders
+        for path in (ROOT / folder).rglob("*.py")
+        if not path.name.startswith("test_") and path.read_text().count("\n") > MOST_LINES
+    }
+    assert long == LONGER
 
 
 def test_every_package_has_its_floor() -> None:
