@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.mlops.onprem.plugins.module_utils._release import signature, statement
 from ansible_collections.mlops.onprem.plugins.module_utils._release.client import RegistryClient
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
@@ -312,3 +314,140 @@ def test_the_public_half_of_another_key_is_noticed(token: dict[str, Any], tmp_pa
         opened({**token, "public_key": other.public_key}).sign(b"payload")
     with pytest.raises(UntrustedError, match="was not made with a key that is trusted here"):
         KeyRing.of(other.public_key).verify(b"payload", opened(token).sign(b"payload"))
+
+
+# -- the same from the inventory ------------------------------------------------------------
+
+ROOT = Path(__file__).parents[2]
+PLAY = """
+- hosts: control[0]
+  gather_facts: false
+  vars_files: [{playbooks}/vars/wiring.yml, {playbooks}/vars/pipeline.yml]
+  tasks:
+    - ansible.builtin.include_tasks: {playbooks}/tasks/pipeline_model.yml
+      loop: "{{{{ __pipeline_models }}}}"
+      loop_control: {{loop_var: __pipeline_model}}
+    - ansible.builtin.copy:
+        content: "{{{{ __pipeline_found | to_json }}}}"
+        dest: {place}/found.json
+      diff: false
+"""
+
+
+@dataclass(frozen=True)
+class Company:
+    """An inventory in which one model is to be published, and a controller without a key."""
+
+    place: Path
+    python: str
+    server: RegistryServer
+
+    def publish(self, signing_by: dict[str, Any], **more: Any) -> dict[str, Any]:
+        """Run what ``make pipeline`` runs for each model; return what it has found."""
+        wrapper = self.place / "python"
+        # MLflow's own files take the place of its server.
+        wrapper.write_text(f'#!/bin/sh\nMLFLOW_ALLOW_FILE_STORE=true exec {self.python} "$@"\n')
+        wrapper.chmod(0o755)
+        said = {
+            "mlops_models": [
+                {
+                    "name": "token-model",
+                    "artifact": str(ROOT / "tests/fixtures/models/two_inputs.onnx"),
+                    "cases": str(self.place / "cases.json"),
+                    "targets": ["edge1"],
+                }
+            ],
+            "release_signing": signing_by,
+            "pipeline_accept_answers": True,
+            "pipeline_ca_file": "/etc/ssl/certs/ca-certificates.crt",
+            "pipeline_registry": {
+                "url": f"http://127.0.0.1:{self.server.port}",
+                "repository": "models",
+                "user": "push",
+                "password": "p",
+            },
+            "pipeline_mlflow": {
+                "url": (self.place / "mlruns").as_uri(),
+                "user": "admin",
+                "password": "p",
+            },
+            "pipeline_object_store": dict.fromkeys(
+                ("endpoint", "region", "bucket", "access_key", "secret_key"), "unused"
+            ),
+            "__pipeline_root": str(ROOT / "pipeline"),
+            "__pipeline_environment": {"stdout": json.dumps({"python": str(wrapper)})},
+            **more,
+        }
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        hosts = {name: {"hosts": {f"{short}1": local}} for name, short in GROUPS.items()}
+        (self.place / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        (self.place / "said.yml").write_text(yaml.safe_dump(said))
+        play = PLAY.format(playbooks=ROOT / "playbooks", place=self.place)
+        (self.place / "play.yml").write_text(play)
+        done = subprocess.run(
+            [
+                *(str(Path(sys.executable).with_name("ansible-playbook")), "play.yml"),
+                *("--inventory=hosts.yml", "--extra-vars=@said.yml"),
+            ],
+            cwd=self.place,
+            env={
+                **os.environ,
+                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".collections"),
+                "ANSIBLE_STDOUT_CALLBACK": "default",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert PIN not in done.stdout + done.stderr
+        found: dict[str, Any] = json.loads((self.place / "found.json").read_text())["token-model"]
+        return found
+
+
+GROUPS = {"control": "ctl", "edge": "edge"}
+
+
+@pytest.fixture
+def company(server: RegistryServer, tmp_path: Path) -> Company:
+    """The folder of an inventory."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "pipeline/environment.py"),
+            *("--requirements", "requirements/pipeline.txt"),
+            *("--cache", str(Path.home() / ".cache/mlops.onprem")),
+        ],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    place = tmp_path / "site"
+    place.mkdir()
+    request = {
+        "inputs": [
+            {"name": "counts", "shape": [1, 2], "datatype": "INT64", "data": [1, 2]},
+            {"name": "values", "shape": [1, 3], "datatype": "FP32", "data": [1, 2, 3]},
+            {"name": "kind", "shape": [1], "datatype": "BYTES", "data": ["red"]},
+        ]
+    }
+    (place / "cases.json").write_text(json.dumps(request))
+    return Company(place, json.loads(done.stdout.splitlines()[-1])["python"], server)
+
+
+def test_a_playbook_publishes_with_a_key_that_the_controller_has_not(
+    company: Company, token: dict[str, Any]
+) -> None:
+    found = company.publish(token, pipeline_signing_pin=PIN)
+    assert found["published"].get("digest"), found["steps"]
+    client = company.server.client("models/token-model")
+    digest = found["published"]["digest"]
+    entries = signing.read_entries(client, digest)[1]
+    # Whose site it is, the hosts would say, and none is asked here.
+    expected = signature.Expected("default", client.reference, "token-model")
+    ring = KeyRing.of(token["public_key"])
+    verdict = signature.judge(entries, digest, ring, expected, fresh=True)
+    assert verdict.key_id == key_id(token["public_key"])
+    # No key was made for the controller meanwhile.
+    made = company.place / "group_vars/all/secrets.yml"
+    assert not made.exists() or "release_signing_key" not in made.read_text()
