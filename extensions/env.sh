@@ -56,7 +56,8 @@ if [ ! -x "$venv/bin/python" ] || ! "$venv/bin/python" -c 'import pip' 2>/dev/nu
   "$python" -m venv "$venv"
 fi
 if [ ! -x "$venv/bin/uv" ]; then
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes \
+    --only-binary :all: -r requirements/uv.txt
 fi
 # uv reads neither pip.conf nor the system's CA store by itself; a company's index and CA count.
 index=$("$venv/bin/pip" config get global.index-url 2>/dev/null || true)
@@ -64,6 +65,6 @@ UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-${PIP_INDEX_URL:-$index}}
 if [ -n "$UV_DEFAULT_INDEX" ]; then export UV_DEFAULT_INDEX; else unset UV_DEFAULT_INDEX; fi
 export UV_SYSTEM_CERTS=1 UV_NATIVE_TLS=1 UV_PYTHON_DOWNLOADS=never UV_NO_CONFIG=1
 "$venv/bin/uv" pip sync --quiet --python "$venv/bin/python" --require-hashes "$requirements" \
-  --compile-bytecode
+  --only-binary :all: --compile-bytecode
 rm -f "$venv"/.complete-*
 touch "$stamp"

@@ -17,6 +17,7 @@ from .store import ReleaseStore
 from .verify import SIGNATURE_FILE, Verifier
 
 EVALUATION_FILE = "evaluation.json"
+LEFT_BYTES = 16 * 2**20  # A release does not take what journals and records of the host still need.
 Check = Callable[[Release, Verdict], None]
 """Refuses what a trusted key has signed, for a reason of the one who asks for it."""
 
@@ -77,10 +78,11 @@ class Fetcher:
             self._store.share(digest, name, layer)
         have = sum(path.stat().st_size for path in place.iterdir())
         free = self._free(place)
-        if release.size - have > free:
+        if release.size - have + LEFT_BYTES > free:
             raise RegistryError(
-                f"The release {digest} needs {release.size - have} bytes in {self._store.root}, "
-                f"{free} are free; keep fewer releases (model_serving_releases_kept)."
+                f"The release {digest} needs {release.size - have} bytes in {self._store.root} and "
+                f"{LEFT_BYTES // 2**20} MiB have to be left for others, {free} bytes are free; "
+                "keep fewer releases (model_serving_releases_kept)."
             )
         before = self.moved
         for name, layer in release.files.items():
