@@ -130,7 +130,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts import pro
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline import (
     Deadline,
-    Expired,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
     Certificate,
@@ -185,13 +184,6 @@ def main() -> None:
         return client.reading(endpoint, login, wanted["timeout"])
 
     def look(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
-        try:
-            with deadline.limit():
-                return look_in_time(certificate)
-        except Expired:
-            return [too_late(contract, wanted["user"])], {}
-
-    def look_in_time(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
         if wanted["through"] == "consumers":
             return read.look_as_consumers(contract, consumers, connect), {}
         login = Login(wanted["user"], wanted["password"], wanted["database"])
@@ -200,16 +192,8 @@ def main() -> None:
         )
         return findings, {"server": facts(server, certificate)} if server else {}
 
-    probe.run(module, contract, endpoint, look, {"server": {}}, ask_for_tls, deadline)
-
-
-def too_late(contract: Contract, user: str) -> Finding:
-    return contract.failed(
-        "login",
-        f"no end of the probe within {SECONDS} s",
-        f"answers to a login as {user}",
-        "see the server's log and load, and proxies between",
-    )
+    limited = probe.in_time(look, contract, deadline, wanted["user"])
+    probe.run(module, contract, endpoint, limited, {"server": {}}, ask_for_tls, deadline)
 
 
 def facts(server: Server, certificate: Certificate) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import ssl
 from collections.abc import Mapping
@@ -80,6 +81,27 @@ def endpoint_of(params: Mapping[str, Any]) -> Endpoint:
     """The server of a database as the options of a module name it."""
     return Endpoint(
         params["host"], params["port"], params["ca_file"], params["sslmode"] == "verify-full"
+    )
+
+
+_HOST = re.compile(r"^[^\s/@,=]+$")
+
+
+def wrong_host(contract: Contract, host: str, remedy: str) -> Finding | None:
+    """What is no name of a server, which a client library would take for a list or a socket.
+
+    ``remedy`` is for a name that is not given.
+    """
+    wanted = "the name or address of the server"
+    if not host.strip():
+        return contract.failed("settings", f"{contract.name_variable} is empty", wanted, remedy)
+    if _HOST.match(host):
+        return None
+    return contract.failed(
+        "settings",
+        f"{contract.name_variable} is {host!r}",
+        f"{wanted} alone, as in its certificate",
+        f"correct {contract.address_variables}",
     )
 
 

@@ -65,6 +65,25 @@ def reach(
     ], dialled.certificate
 
 
+def in_time(look: Look, contract: Contract, deadline: Deadline, user: str) -> Look:
+    """The same look, which ends with a finding where the server answers too slowly."""
+
+    def limited(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
+        try:
+            with deadline.limit():
+                return look(certificate)
+        except Expired:
+            late = contract.failed(
+                "login",
+                f"no end of the probe within {deadline.seconds:g} s",
+                f"answers to a login as {user}",
+                "see the server's log and load, and proxies between",
+            )
+            return [late], {}
+
+    return limited
+
+
 def in_the_way(
     contract: Contract, endpoint: Endpoint, timeout: int, greet: Greet | None = None
 ) -> Finding | None:

@@ -5,36 +5,24 @@
 
 from __future__ import annotations
 
-import re
-
 from ..._findings.finding import FAIL, Finding
 from ..._findings.sentence import count, listing
 from ..contract import Contract
+from ..endpoint import wrong_host
 from .server import MIB, RIGHTS, Consumer, Server, quoted_account
 
 MARIADB, MYSQL = (10, 5), (8, 0)
 """Slurm 24.11 runs on older servers too; these are the oldest that their makers still mend, and
 MariaDB keeps comments on databases since 10.5."""
-_HOST = re.compile(r"^[^\s/@,=]+$")
 
 
 def wrong_address(contract: Contract, host: str) -> Finding | None:
     """What is no name of a server."""
-    wanted = "the name or address of the server"
     remedy = (
         f"set {contract.name_variable}, or put a host into the group accounting_db, which then "
         "runs a MariaDB of the platform's own"
     )
-    if not host.strip():
-        return contract.failed("settings", f"{contract.name_variable} is empty", wanted, remedy)
-    if _HOST.match(host):
-        return None
-    return contract.failed(
-        "settings",
-        f"{contract.name_variable} is {host!r}",
-        f"{wanted} alone, as in its certificate",
-        f"correct {contract.address_variables}",
-    )
+    return wrong_host(contract, host, remedy)
 
 
 def judge(

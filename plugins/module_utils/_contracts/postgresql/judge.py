@@ -12,6 +12,7 @@ from ..._findings.errors import PlatformError
 from ..._findings.finding import FAIL, Finding
 from ..._findings.sentence import count, listing
 from ..contract import Contract
+from ..endpoint import wrong_host
 from ..marks import IDENTITY, Site
 
 OLDEST_MAJOR = 14
@@ -176,23 +177,10 @@ class Server:
         return next((seen for seen in self.databases if seen.name == name), None)
 
 
-_HOST = re.compile(r"^[^\s/@,=]+$")
-
-
 def wrong_address(contract: Contract, host: str) -> Finding | None:
     """What is no name of a server, which libpq would take for a list, a socket or settings."""
-    wanted = "the name or address of the server"
     remedy = f"set {contract.name_variable}, or {contract.variable('mode')}: managed"
-    if not host.strip():
-        return contract.failed("settings", f"{contract.name_variable} is empty", wanted, remedy)
-    if _HOST.match(host):
-        return None
-    return contract.failed(
-        "settings",
-        f"{contract.name_variable} is {host!r}",
-        f"{wanted} alone, as in its certificate",
-        f"correct {contract.address_variables}",
-    )
+    return wrong_host(contract, host, remedy)
 
 
 # -- what follows -----------------------------------------------------------------------------
