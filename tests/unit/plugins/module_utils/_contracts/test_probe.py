@@ -10,6 +10,10 @@ from typing import Any
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline import (
+    Deadline,
+    Expired,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import (
     Certificate,
     Dialled,
@@ -65,7 +69,8 @@ def bad(_certificate: Certificate) -> Any:
     return [STORE.failed("objects", "nothing", "all", "mend it")], {"vendor": "ceph"}
 
 
-OPEN = Dialled(Certificate("TLSv1.3", 4e9), None)
+CERTIFICATE = Certificate("TLSv1.3", 4e9)
+OPEN = Dialled(CERTIFICATE, None)
 
 
 def test_where_the_way_ends_nobody_looks_further(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,3 +100,19 @@ def test_a_finding_fails_the_module_only_where_asked_for(
     assert result["findings"][-1]["severity"] == "fail"
     if failed:
         assert result["msg"] == "s3:443: nothing, wanted all; mend it"
+
+
+def test_a_look_that_takes_too_long_is_a_finding_and_one_in_time_is_handed_on() -> None:
+    def slow(_certificate: Certificate) -> Any:
+        raise Expired
+
+    def look(what: probe.Look) -> Any:
+        return probe.in_time(what, STORE, Deadline(30), "dba")(CERTIFICATE)
+
+    (late,), facts = look(slow)
+    assert (late.found, late.wanted) == (
+        "no end of the probe within 30 s",
+        "answers to a login as dba",
+    )
+    assert facts == {}
+    assert look(good) == good(CERTIFICATE)
