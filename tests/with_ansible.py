@@ -54,13 +54,17 @@ def _package_of(path: Path) -> list[str]:
 def files_of(name: str) -> Iterator[Path]:
     """The files of this repository that importing a name reads, those of its packages too."""
     places = (ROOT,) if name.startswith(COLLECTION) else PLACES
-    parts = name.removeprefix(COLLECTION).split(".")
     for place in places:
-        for length in range(1, len(parts) + 1):
-            target = place.joinpath(*parts[:length])
-            for file in (target / "__init__.py", target.with_suffix(".py")):
-                if file.is_file():
-                    yield file
+        yield from _files(place, name.removeprefix(COLLECTION))
+
+
+@cache
+def _files(place: Path, name: str) -> tuple[Path, ...]:
+    """Those below one place; most names are asked for again and again."""
+    parts = name.split(".")
+    targets = [place.joinpath(*parts[:length]) for length in range(1, len(parts) + 1)]
+    files = [file for one in targets for file in (one / "__init__.py", one.with_suffix(".py"))]
+    return tuple(file for file in files if file.is_file())
 
 
 @cache
