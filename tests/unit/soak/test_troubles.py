@@ -1,0 +1,68 @@
+"""How the campaign of troubles judges what it has seen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.soak.troubles import Mail, Trouble, firing_in
+
+FIRING = {("HostUnreachable", "edge4")}
+
+
+def trouble(seconds: float = 100.0) -> Trouble:
+    made = Trouble("device off", "HostUnreachable", "edge4", seconds, lambda: None, lambda: None)
+    made.injected, made.undone = 1000.0, 1200.0
+    return made
+
+
+def test_alert_and_mail_in_time_and_an_end_are_all_that_is_wanted() -> None:
+    seen = trouble()
+    seen.look(set(), [], 1010)
+    assert not seen.told
+    seen.look(FIRING, [], 1050)
+    seen.look(FIRING, [Mail(1090.0, "[FIRING 1] HostUnreachable edge4")], 1092)
+    assert seen.told
+    seen.look_for_its_end(FIRING, 1250)
+    assert seen.ended is None
+    seen.look_for_its_end(set(), 1300)
+    assert seen.against() == []
+    row = seen.row()
+    assert (row["alert_after"], row["mail_after"], row["ended_after"]) == (50.0, 90.0, 100.0)
+
+
+@pytest.mark.parametrize(
+    ("firing", "mails", "said"),
+    [
+        (set(), [], ["no alert came", "no mail came"]),
+        (FIRING, [], ["no mail came"]),
+        (FIRING, [Mail(1190.0, "[FIRING 1] HostUnreachable edge4")], ["the mail took 190 s"]),
+        # What came before, of another host, or to say that it is over, does not count.
+        (FIRING, [Mail(990.0, "[FIRING 1] HostUnreachable edge4")], ["no mail came"]),
+        (FIRING, [Mail(1050.0, "[FIRING 1] HostUnreachable edge3")], ["no mail came"]),
+        (FIRING, [Mail(1050.0, "[RESOLVED] HostUnreachable edge4")], ["no mail came"]),
+    ],
+)
+def test_what_is_lacking_is_said(
+    firing: set[tuple[str, str]], mails: list[Mail], said: list[str]
+) -> None:
+    seen = trouble()
+    seen.look(firing, mails, 1060)
+    seen.look_for_its_end(set(), 1300)
+    assert seen.against() == said
+
+
+def test_an_alert_that_does_not_end_is_said() -> None:
+    seen = trouble()
+    seen.look(FIRING, [Mail(1090.0, "[FIRING 2] HostUnreachable edge4")], 1092)
+    seen.look_for_its_end(FIRING, 1300)
+    assert seen.against() == ["the alert did not end"]
+
+
+def test_alerts_are_known_by_name_and_host() -> None:
+    told: list[dict[str, Any]] = [
+        {"labels": {"alertname": "HostUnreachable", "host": "edge4", "job": "node"}},
+        {"labels": {"alertname": "Watchdog"}},
+    ]
+    assert firing_in(told) == {("HostUnreachable", "edge4"), ("Watchdog", "")}
