@@ -116,7 +116,11 @@ def test_a_job_sees_the_gpu_it_was_given() -> None:
     log = on(row["host"], f"cat {path}")
     assert f"CUDA_VISIBLE_DEVICES={row['gpu_ids'][0]}" in log
     # Its device file can be opened, and there is no driver behind it.
-    assert "No such device or address" in log
+    files = device_files(row["host"])
+    assert f"cannot open {files[row['gpu_ids'][0]]}: No such device or address" in log
+    if held():
+        others = set(files.values()) - {files[gpu] for gpu in row["gpu_ids"]}
+        assert all(f"cannot open {file}: Operation not permitted" in log for file in others)
 
 
 def test_the_session_is_its_person_s_alone() -> None:
