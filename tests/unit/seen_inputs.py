@@ -3,8 +3,8 @@
     ANSIBLE_COLLECTIONS_PATH=.collections python tests/unit/seen_inputs.py INVENTORY HOST NAME...
 
 A process of its own, since Ansible's way of finding collections cannot be taken back in one. The
-answer is a list of ``{"play", "set_by_the_play", "role", "seen"}``: for each play once without a
-role, and once for each role in it; ``seen`` has the named variables as they are written.
+answer is a list of ``{"play", "role", "seen"}``: for each play once without a role, and once for
+each role in it; ``seen`` has the named variables as they are written.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from ansible.plugins.loader import init_plugin_loader
 from ansible.vars.manager import VariableManager
 
 ROOT = Path(__file__).resolve().parents[2]
-PLAYBOOKS = ("assess", "site", "selfcheck", "pipeline_check", "remove")
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
 
 
 def tasks(entries: list[Any]) -> Iterator[Task]:
@@ -55,7 +55,6 @@ def main(source: str, host: str, names: list[str]) -> list[dict[str, Any]]:
                 answer.append(
                     {
                         "play": f"{name}: {play.get_name()}",
-                        "set_by_the_play": sorted(play.vars),
                         "role": role,
                         "seen": {key: str(seen[key]) for key in names if key in seen},
                     }
