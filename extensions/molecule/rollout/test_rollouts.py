@@ -494,6 +494,53 @@ def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> 
 
 
 @pytest.mark.soak
+def test_persons_approve_pause_and_abort_a_rollout_and_take_it_back() -> None:
+    """Each ring after the first waits for a person; what one says is done, and by whom is kept."""
+    asked = {"rollout_approval": {"ring_early": ["ann", "bob"], "ring_fleet": ["cyd"]}}
+    code, found = roll_out("third", **asked)
+    assert (code, found["outcome"]) == (11, "PAUSED")
+    assert "ring_early (2 devices) waits for the approval of ann or bob" in found["said"]
+    all_serve("third", CANARY)
+    all_serve("better", (*EARLY, *FLEET, *PULL))
+    # Neither the same command again nor somebody else approves.
+    assert roll_out("third", **asked)[0] == 11
+    code, said = start("third", **asked, rollout_approved_by="eve").end()
+    assert code not in (0, 10, 11, 12)
+    assert "eve cannot approve the ring ring_early; ann or bob can" in " ".join(said.split())
+    all_serve("better", EARLY)
+
+    # Paused while the second ring is under way: the controller that leads it stops as well.
+    long = {"rollout_bake_seconds": 40, "rollout_bake_limit_seconds": 120}
+    run = start("third", **asked, **long, rollout_approved_by="bob")
+    run.wait_for("ring_early begins")
+    code, said = start("third", rollout_action="pause").end()
+    assert code == 11, said[-3000:]
+    code, said = run.end()
+    assert code == 11, said[-3000:]
+    found = report()
+    assert found["outcome"] == "PAUSED"
+    assert "paused the rollout" in found["said"]
+    assert [(one["ring"], one["person"]) for one in found["approvals"]] == [("ring_early", "bob")]
+
+    # Gone on with, the second ring passes, and the third waits for its own person.
+    code, said = start("third", rollout_action="resume").end()
+    assert code == 11, said[-3000:]
+    assert "ring_fleet (2 devices) waits for the approval of cyd" in report()["said"]
+    all_serve("third", (*CANARY, *EARLY))
+    all_serve("better", (*FLEET, *PULL))
+
+    # What is committed stays where a rollout is aborted, and goes back where it is taken back.
+    code, said = start("third", rollout_action="abort").end()
+    assert code == 11, said[-3000:]
+    assert report()["outcome"] == "ABORTED"
+    all_serve("third", (*CANARY, *EARLY))
+    code, said = start("third", rollout_action="rollback").end()
+    assert code == 10, said[-3000:]
+    assert report()["outcome"] == "ROLLED_BACK"
+    all_serve("better")
+
+
+@pytest.mark.soak
 def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> None:
     code, said = start("stranger").end()
     assert code == 2
