@@ -14,7 +14,6 @@ from typing import Any
 
 import yaml
 from ansible.errors import AnsibleActionFail, AnsibleError
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.lookup.secret import hold
@@ -46,7 +45,6 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
     Finding,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import (
-    brief,
     listing,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._site.description import (
@@ -67,6 +65,7 @@ from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources imp
     unread_variables,
     vars_folders,
 )
+from ansible_collections.mlops.onprem.plugins.plugin_utils.values import wrong as wrong_value
 
 COLLECTION = Path(__file__).resolve().parents[2]
 # The values that decide something here; of all other variables only the names are looked at.
@@ -264,7 +263,9 @@ def check_values(
             written = str(raw.get(name))
             if (name, written) not in checked or "{{" in written:
                 value = _value(hostvars, host.name, name, findings)
-                checked[name, written] = "" if value is None else _wrong(name, value, options[name])
+                checked[name, written] = (
+                    "" if value is None else wrong_value(name, value, options[name])
+                )
             if checked[name, written]:
                 wrong.setdefault((name, checked[name, written]), []).append(host.name)
     for (name, said), hosts in wrong.items():
@@ -351,18 +352,6 @@ def differing(hostvars: Any, inventory: Inventory, key: str, check: str) -> list
         )
         for host in others
     ]
-
-
-def _wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
-    """What is wrong with a value; "" if nothing is."""
-    secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
-    messages = ArgumentSpecValidator({name: shape}).validate({name: value}).error_messages
-    if not messages:
-        if name.endswith("_port") and shape.get("type") == "int" and not 0 < int(value) < 65536:
-            return f"{name} is {value}, which is no port (1 to 65535)"
-        return ""
-    said = f"{name} is not a valid {shape.get('type', 'str')}"
-    return said if secret else f"{said}: {brief(messages[0])}"
 
 
 def _value_finding(

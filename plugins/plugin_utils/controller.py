@@ -40,6 +40,7 @@ from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources imp
     listed,
     unread,
 )
+from ansible_collections.mlops.onprem.plugins.plugin_utils.values import stopping
 
 COLLECTION = Path(__file__).resolve().parents[2]
 SSH = ("ssh", "smart", "ansible.builtin.ssh", "paramiko", "paramiko_ssh")
@@ -54,6 +55,8 @@ def problems(variables: Mapping[str, Any], loader: Any, inventory: bool) -> list
     if machine is not None:
         found.append(f"{machine.found[0].upper()}{machine.found[1:]}; {machine.remedy}")
     found += broken_variables(variables, loader)
+    if not found:
+        found += stopping(COLLECTION, variables, loader)
     hosts = (variables.get("groups") or {}).get("all") or []
     if inventory or not hosts:
         found += [row.sentence for row in unread(variables, loader)]

@@ -68,14 +68,33 @@ def unread_variables(variables: Mapping[str, Any], loader: Any) -> list[Finding]
 
 def broken_variables(variables: Mapping[str, Any], loader: Any) -> list[str]:
     """Sentences about files of variables at which Ansible would stop without naming them."""
-    found = []
+    sources = [path for source in listed(variables) for path, _ignored in _files(source)]
+    found = [
+        f"{path} cannot be read: {reason}"
+        for path in sources
+        if path.endswith(YAML_ENDINGS) and (reason := _not_utf8(path))
+    ]
+    if found:
+        return found  # nothing of it can be shown
     for folder in vars_folders(variables, loader):
         for name in sorted(folder.read):
             path = f"{folder.path}/{name}"
-            reason = why_unreadable(path, loader)
+            reason = _not_utf8(path) or why_unreadable(path, loader)
             if reason:
                 found.append(f"{path} cannot be read: {reason}")
     return found
+
+
+def _not_utf8(path: str) -> str:
+    """That a file is written in another encoding, of which Ansible shows nothing; "" if not."""
+    try:
+        Path(path).read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        return f"it is not in UTF-8 (line {line}); save it in that encoding"
+    except OSError:
+        return ""
+    return ""
 
 
 def why_unreadable(path: str, loader: Any) -> str:
@@ -240,7 +259,7 @@ def repeated_keys(text: str) -> list[tuple[str, int]]:
     """Keys that stand twice in one mapping of a YAML text, with the line of the later one."""
     try:
         nodes = list(yaml.compose_all(text, Loader=SafeLoader))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, UnicodeError):
         return []
     return [pair for node in nodes for pair in _repeated(node, "")]
 

@@ -100,6 +100,15 @@ def test_values_are_held_against_the_specifications_of_the_roles(tmp_path: Path)
     assert not any("model_serving_port" in line for line in lines)
 
 
+@pytest.mark.parametrize("value", ["[a, b]", "{a: b}"])
+def test_a_list_is_no_text(value: str, tmp_path: Path) -> None:
+    """Ansible would take it, with its brackets, for the name."""
+    (tmp_path / "hosts.yml").write_text(SITE + f"all: {{vars: {{metadata_db_prefix: {value}}}}}\n")
+    [line] = said(tmp_path)
+    assert line.startswith("site: metadata_db_prefix is a ")
+    assert "which is no text, wanted a value of type str; mend metadata_db_prefix in " in line
+
+
 def test_every_role_has_variables_to_name_in_remedies() -> None:
     _interface, hints = read_interface(COLLECTION, read_site(COLLECTION))
     assert "model_serving_port" in hints["model_serving"]["port"]

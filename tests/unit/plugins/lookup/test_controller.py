@@ -11,7 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from ansible.parsing.dataloader import DataLoader
 from ansible_collections.mlops.onprem.plugins.plugin_utils import controller
+from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import broken_variables
 
 ROOT = Path(__file__).resolve().parents[4]
 OF_A_GROUP, OF_A_HOST = "group_vars/control.yml", "host_vars/ctl1/main.yml"
@@ -104,6 +106,31 @@ def test_a_broken_file_of_variables_is_named(
     assert code == 1
     assert f"{tmp_path}/{place} cannot be read: " in line
     assert reason in line
+
+
+@pytest.mark.parametrize("value", ["français", "[de]"])
+def test_a_value_at_which_ansible_would_stop_is_told_with_its_file(
+    value: str, tmp_path: Path
+) -> None:
+    code, said = run(tmp_path, page=LOCAL + f"all: {{vars: {{mlops_language: {value}}}}}\n")
+    [line] = refusals(said)
+    assert code == 1
+    assert "mlops_language is " in line
+    assert f"one of en, de; mend mlops_language in {tmp_path}/hosts.yml" in line
+    assert_clean(said)
+
+
+@pytest.mark.parametrize("place", ["hosts.yml", OF_A_GROUP])
+def test_a_file_in_another_encoding_is_named_with_its_line(place: str, tmp_path: Path) -> None:
+    (tmp_path / "hosts.yml").write_text(LOCAL)
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_bytes("a: 1\nmlops_site_name: Würth\n".encode("latin-1"))
+    given = {"ansible_inventory_sources": [str(tmp_path)]}
+    groups = {"all": ["ctl1"], "control": ["ctl1"]}
+    found = broken_variables({**given, "groups": groups}, DataLoader())
+    assert found == [
+        f"{tmp_path}/{place} cannot be read: it is not in UTF-8 (line 2); save it in that encoding"
+    ]
 
 
 def test_a_localhost_with_another_python_gets_the_line_to_write(tmp_path: Path) -> None:

@@ -1,0 +1,87 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values of variables held against how they have to look, also those that an assessment needs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, listing
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import kind_of
+from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import files_that_set
+from jinja2.runtime import Undefined
+
+# With a wrong one Ansible does not get as far as to the assessment.
+CONNECTION: Mapping[str, Mapping[str, Any]] = {
+    "ansible_host": {"type": "str"},
+    "ansible_port": {"type": "int"},
+    "ansible_user": {"type": "str"},
+    "ansible_connection": {"type": "str"},
+    "ansible_python_interpreter": {"type": "str"},
+}
+ENTRIES = ("gather", "judge")
+
+
+def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
+    """What is wrong with a value; "" if nothing is."""
+    kind = shape.get("type", "str")
+    if kind == "str" and isinstance(value, (list, dict)):
+        return f"{name} is {kind_of(value)}, which is no text"  # Ansible would take its brackets
+    secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
+    messages = ArgumentSpecValidator({name: dict(shape)}).validate({name: value}).error_messages
+    if not messages:
+        if name.endswith("_port") and kind == "int" and not 0 < int(value) < 65536:
+            return f"{name} is {value}, which is no port (1 to 65535)"
+        return ""
+    said = f"{name} is not a valid {kind}"
+    return said if secret else f"{said}: {brief(messages[0])}"
+
+
+def stopping(root: Path, variables: Mapping[str, Any], loader: Any) -> list[str]:
+    """Sentences about values at which Ansible would stop before anything is assessed."""
+    options = {**_options_of_assess(root), **CONNECTION}
+    found: dict[str, str] = {}
+    for name, said, shape in _wrong_values(variables, options):
+        files = files_that_set(name, variables, loader)
+        choices = f", one of {', '.join(map(str, shape['choices']))}" if "choices" in shape else ""
+        place = listing(files) if files else "the inventory"
+        wanted = f"wanted a value of type {shape.get('type', 'str')}{choices}"
+        # What one variable lacks is told once; a loop is told in other words on each host.
+        first = said.partition(":")[0] if name in CONNECTION else ""
+        found.setdefault(f"{first} {name}", f"{said}, {wanted}; mend {name} in {place}")
+    return list(found.values())
+
+
+def _wrong_values(
+    variables: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]]
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    hostvars: Any = variables.get("hostvars")
+    hosts = (variables.get("groups") or {}).get("all") or ()
+    for host in hosts if hostvars is not None else ():
+        entry, given = hostvars[host], hostvars.raw_get(host)
+        for name in sorted(options.keys() & given.keys()):
+            try:
+                value = entry[name]
+                if isinstance(value, Undefined):
+                    value = str(value)  # raises what it lacks
+                said = wrong(name, value, options[name])
+            except Exception as error:  # of a template, in whatever way this Ansible tells it
+                said = f"the value of {name} cannot be made out: {brief(error)}"
+            if said:
+                yield name, f"{host}: {said}" if name in CONNECTION else said, options[name]
+
+
+def _options_of_assess(root: Path) -> dict[str, dict[str, Any]]:
+    page = yaml_load((root / "roles/assess/meta/argument_specs.yml").read_text(encoding="utf-8"))
+    return {
+        name: {key: option[key] for key in ("type", "choices", "elements") if key in option}
+        for entry in ENTRIES
+        for name, option in (page["argument_specs"][entry].get("options") or {}).items()
+        if option.get("type") != "raw"
+    }

@@ -1,0 +1,96 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Values at which Ansible would stop before the assessment are told first, with their file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+from ansible_collections.mlops.onprem.plugins.plugin_utils.values import stopping, wrong
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def said(folder: Path, variables: str, host: str = "{ansible_host: 10.0.0.1}") -> list[str]:
+    hosts = f"{{ctl1: {host}, ctl2: {{}}}}"
+    page = f"all:\n  vars: {variables}\n  children:\n    control: {{hosts: {hosts}}}\n"
+    (folder / "hosts.yml").write_text(page)
+    loader = DataLoader()
+    inventory = InventoryManager(loader=loader, sources=[str(folder)])
+    manager = VariableManager(loader=loader, inventory=inventory)
+    given: dict[str, Any] = {
+        "hostvars": HostVars(inventory, manager, loader),
+        "groups": {name: [h.name for h in g.get_hosts()] for name, g in inventory.groups.items()},
+        "ansible_inventory_sources": [str(folder)],
+    }
+    return stopping(ROOT, given, loader)
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ("{mlops_language: français}", "must be one of: en, de, got: français"),
+        ("{mlops_language: [de]}", "mlops_language is a list, which is no text"),
+        ("{mlops_site_name: {de: Werk}}", "mlops_site_name is a mapping, which is no text"),
+        ("{mlops_facts_max_age: 1h}", "mlops_facts_max_age is not a valid int"),
+        ("{mlops_deferred_devices_max: viele}", "mlops_deferred_devices_max is not a valid float"),
+        ("{assess_seconds: 1m}", "assess_seconds is not a valid float"),
+        ("{assess_rules: strict}", "assess_rules is not a valid dict"),
+        ("{assess_survive_lost_host: vielleicht}", "assess_survive_lost_host is not a valid bool"),
+        (
+            "{mlops_site_name: '{{ mlops_language }}', mlops_language: '{{ mlops_site_name }}'}",
+            "the value of mlops_language cannot be made out: Recursive loop",
+        ),
+    ],
+)
+def test_what_the_assessment_itself_would_not_take(
+    variables: str, found: str, tmp_path: Path
+) -> None:
+    told = said(tmp_path, variables)
+    [line] = [row for row in told if found in row]
+    assert line.endswith(f" in {tmp_path}/hosts.yml")
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        ("{ansible_host: [2001:db8::1]}", "ctl1: ansible_host is a list, which is no text"),
+        ("{ansible_port: ssh}", "ctl1: ansible_port is not a valid int"),
+        ("{ansible_port: 70000}", "ctl1: ansible_port is 70000, which is no port"),
+        ("{ansible_user: {name: root}}", "ctl1: ansible_user is a mapping, which is no text"),
+        ("{ansible_host: '{{ nowhere }}'}", "ansible_host cannot be made out: 'nowhere' is undef"),
+        ("{ansible_host: '{{ 10.0 '}", "ansible_host cannot be made out: Syntax error"),
+    ],
+)
+def test_how_a_host_cannot_be_reached(host: str, found: str, tmp_path: Path) -> None:
+    [line] = said(tmp_path, "{}", host)
+    assert found in line
+    assert line.endswith(f" in {tmp_path}/hosts.yml")
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        "{}",
+        "{mlops_language: de, mlops_facts_max_age: '3600', assess_seconds: 5, mlops_site_name: 7}",
+        "{assess_survive_lost_host: 'yes', ansible_port: '2222', ansible_user: 1000}",
+        "{mlops_site_name: '{{ inventory_hostname }}', mlops_waivers: anything}",
+    ],
+)
+def test_what_can_be_meant_is_let_through(variables: str, tmp_path: Path) -> None:
+    assert said(tmp_path, variables) == []
+
+
+def test_a_secret_is_not_repeated() -> None:
+    assert wrong("x_password", {"a": "geheim"}, {"type": "int"}) == "x_password is not a valid int"
+
+
+def test_without_an_inventory_nothing_is_said() -> None:
+    assert stopping(ROOT, {}, DataLoader()) == []
