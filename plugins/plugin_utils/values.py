@@ -25,6 +25,8 @@ CONNECTION: Mapping[str, Mapping[str, Any]] = {
     "ansible_connection": {"type": "str"},
     "ansible_python_interpreter": {"type": "str"},
 }
+# As YAML and Python write them; either type takes one, and arithmetic ends at it.
+NO_NUMBERS = ("nan", "inf", "infinity")
 ENTRIES = ("gather", "judge")
 
 
@@ -33,6 +35,8 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     kind = shape.get("type", "str")
     if kind == "str" and isinstance(value, (list, dict)):
         return f"{name} is {kind_of(value)}, which is no text"  # Ansible would take its brackets
+    if kind in ("int", "float") and str(value).lower().lstrip("+-.") in NO_NUMBERS:
+        return f"{name} is {value}, which is no number"
     secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
     messages = ArgumentSpecValidator({name: dict(shape)}).validate({name: value}).error_messages
     if not messages:

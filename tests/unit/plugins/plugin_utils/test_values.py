@@ -42,6 +42,9 @@ def said(folder: Path, variables: str, host: str = "{ansible_host: 10.0.0.1}") -
         ("{mlops_facts_max_age: 1h}", "mlops_facts_max_age is not a valid int"),
         ("{mlops_deferred_devices_max: viele}", "mlops_deferred_devices_max is not a valid float"),
         ("{assess_seconds: 1m}", "assess_seconds is not a valid float"),
+        ("{mlops_facts_max_age: .inf}", "mlops_facts_max_age is inf, which is no number"),
+        ("{mlops_deferred_devices_max: .nan}", "mlops_deferred_devices_max is nan, which is no"),
+        ("{assess_seconds: 'NaN'}", "assess_seconds is NaN, which is no number"),
         ("{assess_rules: strict}", "assess_rules is not a valid dict"),
         ("{assess_survive_lost_host: vielleicht}", "assess_survive_lost_host is not a valid bool"),
         (
