@@ -244,6 +244,8 @@ def report(before: str | None, after: str, releases: Sequence[str]) -> dict[str,
     }
 
 
+# What is said of one of several releases; the task has its own.
+OF_ONE = ("failed", "seconds")
 NOTHING: dict[str, Any] = {
     "changed": False,
     "mended": "",
@@ -355,7 +357,11 @@ def run(device: Device, params: dict[str, Any], check_mode: bool) -> dict[str, A
     found: dict[str, dict[str, Any]] = {}
     if params["releases"] is not None:
         outcomes = each(device, params, check_mode)
-        found = {model: row for model, row in outcomes.items() if not row["failed"]}
+        found = {
+            model: {key: value for key, value in row.items() if key not in OF_ONE}
+            for model, row in outcomes.items()
+            if not row["failed"]
+        }
         return {**together(found, removed), "outcomes": outcomes}
     if params["digest"]:
         row = (predict if check_mode else apply)(device, params["digest"], params)

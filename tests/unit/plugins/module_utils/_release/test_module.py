@@ -5,9 +5,13 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.modules import model_release
 
@@ -82,6 +86,32 @@ def test_all_models_of_a_device_are_released_at_once(bench: Bench) -> None:
         assert (row["failed"], row["changed"], row["model_name"]) == (False, True, model)
     assert not run(bench, releases=wanted)["changed"]
     assert run(bench, releases={})["outcomes"] == {}
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_module_answers_for_any_number_of_releases(
+    count: int,
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wanted = {model: bench.publish("1", model=model) for model in (MODEL, OTHER)[:count]}
+    settings = tmp_path / "release.json"
+    settings.write_text("{}")
+    monkeypatch.setattr(
+        model_release.Settings, "parse", lambda *_words: SimpleNamespace(ca_file="")
+    )
+    monkeypatch.setattr(model_release, "WebTransport", lambda *_words, **_more: None)
+    monkeypatch.setattr(model_release, "open_device", lambda *_words: bench.device)
+    said = {"releases": wanted, "settings": str(settings)}
+    for changed in (count > 0, False):
+        with patch_module_args(said), pytest.raises(SystemExit):
+            model_release.main()
+        answer = json.loads(capsys.readouterr().out)
+        assert (answer["changed"], answer.get("failed", False)) == (changed, False)
+        assert set(answer["outcomes"]) == set(answer["models"]) == set(wanted)
+        assert answer["seconds"] >= sum(row["seconds"] for row in answer["outcomes"].values())
 
 
 def test_one_release_that_fails_does_not_hold_up_the_others(bench: Bench) -> None:
