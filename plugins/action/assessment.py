@@ -161,7 +161,7 @@ def _numbers(kind: type, given: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(item.default, float):
             value = float(value)
         elif isinstance(item.default, tuple):
-            value = tuple(str(part) for part in value)
+            value = tuple(str(part) for part in ([value] if isinstance(value, str) else value))
         found[item.name] = value
     return found
 

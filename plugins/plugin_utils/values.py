@@ -28,6 +28,7 @@ CONNECTION: Mapping[str, Mapping[str, Any]] = {
 # As YAML and Python write them; either type takes one, and arithmetic ends at it.
 NO_NUMBERS = ("nan", "inf", "infinity")
 ENTRIES = ("gather", "judge")
+KEYS = ("type", "choices", "elements", "options")
 
 
 def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
@@ -37,6 +38,12 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
         return f"{name} is {kind_of(value)}, which is no text"  # Ansible would take its brackets
     if kind in ("int", "float") and str(value).lower().lstrip("+-.") in NO_NUMBERS:
         return f"{name} is {value}, which is no number"
+    for key, one in _below(value, shape):
+        if one is None:
+            return f"{name} has {key}, and takes {listing(sorted(shape['options']))}"
+        said = wrong(f"{name}.{key}", value[key], one)
+        if said:
+            return said
     secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
     messages = ArgumentSpecValidator({name: dict(shape)}).validate({name: value}).error_messages
     if not messages:
@@ -45,6 +52,13 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
         return ""
     said = f"{name} is not a valid {kind}"
     return said if secret else f"{said}: {brief(messages[0])}"
+
+
+def _below(value: Any, shape: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
+    """The keys of a value, and how each has to look; None for one that nobody reads."""
+    options = shape.get("options") or {}
+    for key in sorted(value, key=str) if options and isinstance(value, Mapping) else ():
+        yield key, options.get(key)
 
 
 def stopping(root: Path, variables: Mapping[str, Any], loader: Any) -> list[str]:
@@ -84,7 +98,7 @@ def _wrong_values(
 def _options_of_assess(root: Path) -> dict[str, dict[str, Any]]:
     page = yaml_load((root / "roles/assess/meta/argument_specs.yml").read_text(encoding="utf-8"))
     return {
-        name: {key: option[key] for key in ("type", "choices", "elements") if key in option}
+        name: {key: option[key] for key in KEYS if key in option}
         for entry in ENTRIES
         for name, option in (page["argument_specs"][entry].get("options") or {}).items()
         if option.get("type") != "raw"

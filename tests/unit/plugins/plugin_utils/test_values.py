@@ -46,6 +46,15 @@ def said(folder: Path, variables: str, host: str = "{ansible_host: 10.0.0.1}") -
         ("{mlops_deferred_devices_max: .nan}", "mlops_deferred_devices_max is nan, which is no"),
         ("{assess_seconds: 'NaN'}", "assess_seconds is NaN, which is no number"),
         ("{assess_rules: strict}", "assess_rules is not a valid dict"),
+        (
+            "{assess_rules: {clock: 5}}",
+            "assess_rules has clock, and takes architectures, clock",
+        ),
+        ("{assess_rules: {python: [3.9]}}", "assess_rules.python is a list, which is no text"),
+        ("{assess_rules: {clock_fail_seconds: soon}}", "clock_fail_seconds is not a valid float"),
+        ("{assess_rules: {other_system: no}}", "assess_rules.other_system is not a valid str"),
+        ("{assess_margins: {cpu_overcommit: .inf}}", "cpu_overcommit is inf, which is no number"),
+        ("{assess_margins: {memory: 1}}", "assess_margins has memory, and takes cpu_overcommit"),
         ("{assess_survive_lost_host: vielleicht}", "assess_survive_lost_host is not a valid bool"),
         (
             "{mlops_site_name: '{{ mlops_language }}', mlops_language: '{{ mlops_site_name }}'}",
@@ -83,6 +92,7 @@ def test_how_a_host_cannot_be_reached(host: str, found: str, tmp_path: Path) -> 
     [
         "{}",
         "{mlops_language: de, mlops_facts_max_age: '3600', assess_seconds: 5, mlops_site_name: 7}",
+        "{assess_margins: {cpu_overcommit: '4'}, assess_rules: {systems: linuxmint 22}}",
         "{assess_survive_lost_host: 'yes', ansible_port: '2222', ansible_user: 1000}",
         "{mlops_site_name: '{{ inventory_hostname }}', mlops_waivers: anything}",
     ],
