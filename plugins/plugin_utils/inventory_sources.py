@@ -88,12 +88,14 @@ def broken_variables(variables: Mapping[str, Any], loader: Any) -> list[str]:
 def _not_utf8(path: str) -> str:
     """That a file is written in another encoding, of which Ansible shows nothing; "" if not."""
     try:
-        Path(path).read_bytes().decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        return f"it is not in UTF-8 (line {line}); save it in that encoding"
+        content = Path(path).read_bytes()
     except OSError:
         return ""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        return f"it is not in UTF-8 (line {line}); save it in that encoding"
     return ""
 
 

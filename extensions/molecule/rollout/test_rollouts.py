@@ -437,6 +437,7 @@ TREE = (
     "-o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/systemd "
     "-o -path /var/lib/dpkg \\) -prune -o -printf '%p %m %u %g\\n' | sort"
 )
+INSTALL = "python3 -IB /root/enrol-rdev8/install.py"
 PACKAGED = "nginx prometheus-nginx-exporter victoria-metrics"
 
 
@@ -463,7 +464,7 @@ def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> 
 
     # What is missing is said, and nothing done.
     before = on("rdev8", TREE)
-    refused = on("rdev8", "/root/enrol-rdev8/install.py 2>&1 || echo ended $?")
+    refused = on("rdev8", f"{INSTALL} 2>&1 || echo ended $?")
     assert "Found no package" in refused
     assert all(name in refused for name in PACKAGED.split())
     assert refused.endswith("ended 1\n")
@@ -476,21 +477,24 @@ def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> 
     )
     before = on("rdev8", TREE)
     run = "systemd-run --unit=install --collect -p StandardOutput=file:/root/install.out"
-    on("rdev8", f"{run} /root/enrol-rdev8/install.py")
+    on("rdev8", f"{run} {INSTALL}")
     wait_until(lambda: "handed in" in on("rdev8", "cat /root/install.out"), "asked")
     shown = on("rdev8", "cat /root/install.out").partition("of its key: ")[2].split()[0]
     code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
     assert code == 0, said[-3000:]
     wait_until(lambda: "rdev8 is installed" in on("rdev8", "cat /root/install.out"), "installed")
-    again = on("rdev8", "/root/enrol-rdev8/install.py")
+    again = on("rdev8", f"{INSTALL}")
     assert again == "rdev8 is as it has to be.\n"
     # It fetches what its ring is on, by itself.
     all_serve("better")
 
-    removed = on("rdev8", "/root/enrol-rdev8/install.py --remove")
+    removed = on("rdev8", f"{INSTALL} --remove")
     assert "kept" not in removed
     assert on("rdev8", TREE) == before
-    on("rdev8", "/root/enrol-rdev8/install.py --remove | grep 'Nothing of the platform'")
+    on(
+        "rdev8",
+        f"{INSTALL} --remove | grep 'Nothing of the platform'",
+    )
 
 
 @pytest.mark.soak

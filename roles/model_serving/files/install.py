@@ -1,8 +1,7 @@
-#!/usr/bin/python3 -IB
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installs a device from the bundle that this file lies in, by: sudo python3 install.py
+"""Installs a device from the bundle that this file lies in, by: sudo python3 -IB install.py
 
 Every file of the bundle is compared with its digest before any other of them is used. Whether the
 bundle is the one that enrol.yml made is seen before it is unpacked, by the digest that it showed.

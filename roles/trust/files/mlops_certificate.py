@@ -97,7 +97,7 @@ def subject_of(certificate: Path, form: str) -> str:
 def ask(command: Sequence[str], asked: bytes, seconds: float) -> bytes:
     """Have the command answer a request; its own group ends with it."""
     with contextlib.ExitStack() as stack:
-        given, out, errors = (stack.enter_context(tempfile.TemporaryFile()) for _ in range(3))
+        given, out, errors = (stack.enter_context(tempfile.TemporaryFile()) for _file in range(3))
         given.write(asked)
         given.seek(0)
         try:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from ansible.module_utils.testing import patch_module_args
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.settings import Settings
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import RegistryError
 from ansible_collections.mlops.onprem.plugins.modules import model_release
 
@@ -99,9 +100,7 @@ def test_the_module_answers_for_any_number_of_releases(
     wanted = {model: bench.publish("1", model=model) for model in (MODEL, OTHER)[:count]}
     settings = tmp_path / "release.json"
     settings.write_text("{}")
-    monkeypatch.setattr(
-        model_release.Settings, "parse", lambda *_words: SimpleNamespace(ca_file="")
-    )
+    monkeypatch.setattr(Settings, "parse", lambda *_words: SimpleNamespace(ca_file=""))
     monkeypatch.setattr(model_release, "WebTransport", lambda *_words, **_more: None)
     monkeypatch.setattr(model_release, "open_device", lambda *_words: bench.device)
     said = {"releases": wanted, "settings": str(settings)}
