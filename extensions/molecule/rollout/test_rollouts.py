@@ -483,7 +483,7 @@ def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> 
     code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
     assert code == 0, said[-3000:]
     wait_until(lambda: "rdev8 is installed" in on("rdev8", "cat /root/install.out"), "installed")
-    again = on("rdev8", f"{INSTALL}")
+    again = on("rdev8", INSTALL)
     assert again == "rdev8 is as it has to be.\n"
     # It fetches what its ring is on, by itself.
     all_serve("better")
