@@ -30,6 +30,17 @@ for (const name of ["chromium.br", "fonts.tar.br", "swiftshader.tar.br", "al2023
 }
 """
 
+# The package looks for its fonts in /tmp and at places of one cloud, and Chromium ends where it
+# needs a font that it has not: those of the package, and those of the machine.
+FONTS = """<?xml version="1.0"?>
+<!DOCTYPE fontconfig SYSTEM "fonts.dtd">
+<fontconfig>
+  <dir>{fonts}</dir>
+  <dir>/usr/share/fonts</dir>
+  <cachedir>{fonts}/cache</cachedir>
+</fontconfig>
+"""
+
 
 @dataclass(frozen=True)
 class Browser:
@@ -54,7 +65,8 @@ def browser() -> Browser:
     node, npm = shutil.which("node"), shutil.which("npm")
     if not node or not npm:
         pytest.fail("no node or npm here for the browser of the tests: apt-get install nodejs npm")
-    digest = hashlib.sha256((HERE / "package-lock.json").read_bytes()).hexdigest()[:16]
+    made_of = (HERE / "package-lock.json").read_bytes() + FONTS.encode()
+    digest = hashlib.sha256(made_of).hexdigest()[:16]
     place = CACHE / f"browser-{digest}"
     chromium = place / "unpacked" / "chromium"
     if not (place / "ready").exists():
@@ -78,6 +90,9 @@ def browser() -> Browser:
             check=True,
             env={**os.environ, "TMPDIR": str(chromium.parent)},
             timeout=300,
+        )
+        (chromium.parent / "fonts" / "fonts.conf").write_text(
+            FONTS.format(fonts=chromium.parent / "fonts"), encoding="utf-8"
         )
         (place / "ready").touch()
     return Browser(node, place / "node_modules", chromium)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("aiosmtpd", reason="only the older ansible-core has the mail server here")
+
 from tests.soak.troubles import Mail, Trouble, firing_in
 
 FIRING = {("HostUnreachable", "edge4")}
