@@ -136,8 +136,9 @@ def test_parallel_batches_lose_nothing_and_hold_nobody_up(host: Host, admin: Cli
     assert codes == [200] * 16
     found = admin.ask("GET", f"{API}/runs/get?run_id={run}").json()["run"]["data"]["metrics"]
     assert {metric["key"] for metric in found} == {f"m{number}" for number in range(80)}
-    # Who got no connection stood still for the 30 s that the pool waits for one.
-    assert max(waited) <= max(1, 20 * alone) < 30, (max(waited), alone)
+    # Who got no connection stood still for the 30 s that the pool waits for one. On a machine too
+    # slow to tell that from work, nothing is claimed.
+    assert max(waited) <= max(1, 20 * alone), (max(waited), alone)
 
 
 def test_two_hundred_metrics_sent_asynchronously_are_all_there(host: Host, admin: Client) -> None:
