@@ -11,7 +11,8 @@ const require = createRequire(join(settings.packages, "x.js"));
 const { chromium } = require("playwright-core");
 const AXE = readFileSync(join(settings.packages, "axe-core/axe.min.js"), "utf8");
 const SIZES = { phone: [360, 740], desk: [1280, 800], wall: [2560, 1440] };
-const PATIENCE = 15000;
+// Of no meaning but that something will not come: a page that is slow to be drawn is not one that is wrong.
+const PATIENCE = 120000;
 // What the browser itself says of an answer that is an error, which is what the page is shown here.
 const EXPECTED = /Failed to load resource/;
 

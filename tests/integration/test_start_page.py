@@ -80,7 +80,7 @@ def found(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[s
             capture_output=True,
             text=True,
             env=chromium.environment,
-            timeout=600,
+            timeout=1800,
         )
     assert visit.stdout, f"the browser did not start: {visit.stderr[-2000:]}"
     rows = [json.loads(line) for line in visit.stdout.splitlines()]
