@@ -91,6 +91,14 @@ options:
         description: Octal mode in quotes.
         type: str
         default: "0755"
+      guests:
+        description:
+          - A program of ours writes here as users that are not ours, as a scheduler does for those
+            whose jobs it runs. All in it is then ours, and goes with the directory; without this,
+            what other users own there is theirs and stays.
+        type: bool
+        default: false
+        version_added: 0.3.0
   files:
     description:
       - Files and symbolic links, each by exactly one of template, source, content and link.

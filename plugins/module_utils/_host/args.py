@@ -51,6 +51,7 @@ FILES: Mapping[str, Any] = {
             "owner": {"type": "str", "default": "root"},
             "group": {"type": "str", "default": "root"},
             "mode": {"type": "str", "default": "0755"},
+            "guests": {"type": "bool", "default": False},
         },
     },
     "files": {

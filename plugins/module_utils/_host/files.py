@@ -36,6 +36,7 @@ class Directory:
     owner: str = "root"
     group: str = "root"
     mode: int = 0o755
+    guests: bool = False  # a program of ours writes there as users that are not ours
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def directory_of(row: Mapping[str, Any]) -> Directory:
         row.get("owner") or "root",
         row.get("group") or "root",
         mode_of(row.get("mode") or "0755", path),
+        bool(row.get("guests")),
     )
 
 

@@ -292,9 +292,10 @@ class _Draft:
         ids = self.ids(want.owner, want.group, path)
         self.parents(path)
         seen = self.paths.get(path)
+        said = {"whole": True} | ({"guests": True} if want.guests else {})
         if seen is None:
             self.refuse_shut(path)
-            self.claim("directory", path, whole=True)
+            self.claim("directory", path, **said)
             self.paths[path] = _seen("directory", ids, want.mode, leads=True)
             act = MakeDirectory(path, want.owner, want.group, want.mode)
             self.add(act, f"{path}: directory created")
@@ -303,7 +304,7 @@ class _Draft:
             raise HostError(f"{path} shall be a directory, but is something else; move it away.")
         ours = path == STATE_DIR or self.ledger.covers(path)
         if path != STATE_DIR and self.ledger.has("directory", path):
-            self.claim("directory", path, whole=True)
+            self.claim("directory", path, **said)
         self.attributes(SetAttributes(path, want.owner, want.group, want.mode), ids, ours)
 
     def attributes(

@@ -175,7 +175,11 @@ def _strangers(directories: Iterable[Thing], ledger: Ledger) -> dict[str, tuple[
         if one.kind == "user":
             with contextlib.suppress(KeyError):
                 ours.add(pwd.getpwnam(one.name).pw_uid)
-    apart = {one.name for one in ledger if one.kind in ("app", "trace")}
+    apart = {
+        one.name
+        for one in ledger
+        if one.kind in ("app", "trace") or (one.kind == "directory" and one.data.get("guests"))
+    }
     found: dict[str, list[str]] = {}
     seen: set[str] = set()
     for place in places:

@@ -170,6 +170,17 @@ def test_a_host_as_wanted_takes_no_step() -> None:
     assert plan(at_a(text()), wanted, ledger, "first") == []
 
 
+def test_guests_of_a_directory_that_stands_are_noted_and_nothing_else_is_done() -> None:
+    wanted = Wanted(directories=(Directory("/etc/mlops", guests=True),), files=(File(A, b"t"),))
+    ledger = FILE_OURS.claim("first", "directory", "/etc/mlops", whole=True)
+    (step,) = plan(at_a(text()), wanted, ledger, "first")
+    noted = step.ledger.get("directory", "/etc/mlops")
+    assert step.act is None
+    assert noted is not None
+    assert noted.data == {"whole": True, "guests": True}
+    assert plan(at_a(text()), wanted, step.ledger, "first") == []
+
+
 def test_a_stranger_that_is_as_wanted_is_never_recorded() -> None:
     assert plan(at_a(text()), Wanted(files=(File(A, b"t"),)), OURS, "first") == []
 

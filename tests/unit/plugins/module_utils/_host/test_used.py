@@ -299,3 +299,18 @@ def test_files_of_a_script_are_noted_when_the_packages_come(host: Path) -> None:
     assert made == [f"{host}/place/made"]
     ledger = BROUGHT.claim("r", "trace", f"{host}/place", packages=["web"], files=made)
     assert look(ledger) == {}
+
+
+def test_what_guests_left_in_a_directory_of_ours_goes_only_where_it_was_told(
+    host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job's copy of its script, in the spool of a scheduler whose host lost its power."""
+    script = host / "spool" / "job00012" / "slurm_script"
+    script.parent.mkdir(parents=True)
+    script.write_text("#!/bin/sh\n")
+    monkeypatch.setattr(used, "stranger", lambda *_: True)
+    told = Ledger().claim("r", "directory", f"{host}/spool", whole=True)
+    seen = used_apply.read(told, "r", "", {}).strangers
+    assert seen == {f"{host}/spool": (str(script),)}
+    told = told.claim("r", "directory", f"{host}/spool", whole=True, guests=True)
+    assert used_apply.read(told, "r", "", {}).strangers == {}
