@@ -28,6 +28,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.release impo
     MODEL_FILE,
 )
 
+from .disk import check_room
 from .errors import PipelineError
 from .onnx_file import Description, describe
 
@@ -300,9 +301,11 @@ def assemble(
     """
     description = describe(model)
     check_externals(model.parent, description)
+    files = [model, *(model.parent / name for name in description.files)]
+    size = sum(each.stat().st_size for each in files)
     if most_mib is not None:
-        files = [model, *(model.parent / name for name in description.files)]
-        check_size(sum(each.stat().st_size for each in files), most_mib)
+        check_size(size, most_mib)
+    check_room(folder.parent, size, "A copy of the model")
     folder.mkdir(parents=True)
     folder.chmod(0o755)
     copy_plain(model, folder / MODEL_FILE)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .disk import MOST_MIB
 from .errors import PipelineError
 
 STORE = ("PIPELINE_S3_ACCESS_KEY", "PIPELINE_S3_SECRET_KEY")
@@ -117,6 +118,11 @@ class Config:
     def limit(self) -> int:
         """Seconds that an entry point of a project may take."""
         return self.options.count("limit_seconds", 3600)
+
+    @property
+    def disk_mib(self) -> int:
+        """MiB of disk that the files of a step may take."""
+        return self.options.count("disk_max_mib", MOST_MIB)
 
     def parameters(self, step: str) -> dict[str, Any]:
         """The operator's parameters for an entry point of the project."""

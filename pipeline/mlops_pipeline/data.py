@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .disk import check_room
 from .errors import PipelineError
 from .storage import Storage
 
@@ -109,6 +110,7 @@ def fetch_dataset(storage: Storage, version: str, folder: Path) -> dict[str, Any
     """Put a version of the data into a folder; check every file against the manifest."""
     where = f"{storage.uri}/{version}"
     manifest = read_manifest(storage, version)
+    check_room(folder, sum(int(each["size"]) for each in manifest["files"]), f"The data {where}")
     for entry in manifest["files"]:
         path = folder / plain_path(str(entry["path"]), f"The manifest of {where}")
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def measure(config: Config, candidate: Path, data_version: str) -> dict[str, Any
         fetch_dataset(storage, data_version, data)
         python = project.python_of(code, config.environments, config.project_python)
         parameters = {**config.parameters("evaluate"), "candidate": candidate, "data": data}
-        said = project.run(code, "evaluate", parameters, python, config.limit)
+        said = project.run(code, "evaluate", parameters, python, config.limit, config.disk_mib)
     return {
         "metrics": project.metrics_of(said, "evaluate"),
         "rows": int(said.get("rows") or 0),

@@ -36,7 +36,14 @@ def run(config: Config, timings: Timings) -> dict[str, Any]:
         with timings.measure("find the environment"):
             python = project.python_of(code, config.environments, config.project_python)
         with timings.measure("run the project"):
-            said = project.run(code, "prepare", {**parameters, **given}, python, config.limit)
+            said = project.run(
+                code,
+                "prepare",
+                {**parameters, **given},
+                python,
+                config.limit,
+                config.disk_mib,
+            )
         files = describe_folder(folder / "data")
         if not files:
             raise PipelineError(

@@ -21,11 +21,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .disk import MOST_MIB, Disk
 from .errors import PipelineError
 
 PROJECT_FILE = "MLproject"
@@ -316,11 +318,13 @@ def run(
     values: Mapping[str, Any],
     python: str,
     timeout: float = 3600.0,
+    disk_mib: int = MOST_MIB,
 ) -> dict[str, Any]:
     """Run an entry point; return the line of JSON that it may end with.
 
     It runs in a copy of the project, with no secret in its environment and a home of its own. A
-    failure is a sentence with the last line that it wrote to standard error.
+    failure is a sentence with the last line that it wrote to standard error. Its copy and the
+    folders that it is given (values that are a ``Path``) may take ``disk_mib`` together.
     """
     point = project.entry_points.get(entry)
     if point is None:
@@ -337,7 +341,12 @@ def run(
             shutil.copy(path, target)
         (here / "home").mkdir()
         out, err = here / "out", here / "err"
-        code = _start(command, here, out, err, timeout)
+        given = [value for value in values.values() if isinstance(value, Path)]
+        disk = Disk((here, *(path for path in given if path.is_dir())), disk_mib)
+        disk.check(f"The entry point {entry} of {project.name}")
+        code, problem = _start(command, here, out, err, timeout, disk)
+        if problem:
+            raise PipelineError(f"The entry point {entry} of {project.name} was ended: {problem}.")
         if code:
             said = last_line(err) or last_line(out) or "it said nothing"
             ended = f"was ended after {timeout:g} seconds" if code == TIMED_OUT else f"ended {code}"
@@ -348,8 +357,27 @@ def run(
 TIMED_OUT = 124
 
 
-def _start(command: list[str], here: Path, out: Path, err: Path, timeout: float) -> int:
-    """Run a command in a group of its own, which ends with it; return its exit status."""
+def _wait(child: subprocess.Popen[bytes], timeout: float, disk: Disk) -> tuple[int, str]:
+    """Wait for the end, and look at the disk meanwhile and then; exit status and problem."""
+    end, pause = time.monotonic() + timeout, 1.0
+    while True:
+        try:
+            return child.wait(max(0.0, min(pause, end - time.monotonic()))), disk.problem()
+        except subprocess.TimeoutExpired:
+            if time.monotonic() >= end:
+                return TIMED_OUT, ""
+        problem, pause = disk.look()
+        if problem:
+            return TIMED_OUT, problem
+
+
+def _start(
+    command: list[str], here: Path, out: Path, err: Path, timeout: float, disk: Disk
+) -> tuple[int, str]:
+    """Run a command in a group of its own, which ends with it.
+
+    Returns its exit status, and what is wrong with the disk that it has taken.
+    """
     path = f"{Path(command[0]).parent}:{os.environ.get('PATH', os.defpath)}"
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment.update(
@@ -375,9 +403,7 @@ def _start(command: list[str], here: Path, out: Path, err: Path, timeout: float)
         except OSError as error:
             raise PipelineError(f"{command[0]} cannot be started: {error.strerror}.") from None
         try:
-            return child.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return TIMED_OUT
+            return _wait(child, timeout, disk)
         finally:
             # Also what it started and left behind, and also if we are interrupted.
             with contextlib.suppress(ProcessLookupError):

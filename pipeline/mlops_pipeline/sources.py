@@ -10,12 +10,14 @@ Parquet, CSV, images: the door looks at none of them, only the project does.
 from __future__ import annotations
 
 import csv
+import os
 import urllib.parse
 from pathlib import Path
 from typing import Any
 
 from .config import Config, Section
 from .data import Entry, describe, plain_path
+from .disk import Filling
 from .errors import PipelineError
 from .storage import Storage, open_storage
 
@@ -53,10 +55,11 @@ def _from_place(uri: str, config: Config, folder: Path) -> tuple[str, list[Entry
     if not names:
         raise PipelineError(f"The source of the data, {uri}, holds no file.")
     entries = []
+    room = Filling(folder, config.disk_mib, f"The source of the data, {uri},")
     for name in names:
         target = folder / plain_path(name, f"The source {uri}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        version = storage.get(name, target)
+        version = storage.get(name, target, room.add)
         if version is None:
             raise PipelineError(f"{uri}/{name} went away while the source was read; run it again.")
         entries.append(describe(target, name, version))
@@ -97,14 +100,15 @@ def _from_postgresql(options: Section, config: Config, folder: Path) -> tuple[st
         ) as connection:
             connection.read_only = True
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-            _write_rows(connection, query, target)
+            room = Filling(folder, config.disk_mib, f"What {where[0].lower()}{where[1:]} answers")
+            _write_rows(connection, query, target, room)
     except psycopg.Error as error:
         text = " ".join(str(error).split())[:400]
         raise PipelineError(f"{where} did not let us read as {user}: {text}") from None
     return f"postgresql://{host}:{port}/{database}", [describe(target, ROWS_FILE)]
 
 
-def _write_rows(connection: Any, query: str, target: Path) -> None:
+def _write_rows(connection: Any, query: str, target: Path, room: Filling) -> None:
     """Read through a cursor on the server, batch by batch."""
     with (
         connection.cursor(name="mlops_pipeline") as cursor,
@@ -114,5 +118,7 @@ def _write_rows(connection: Any, query: str, target: Path) -> None:
         cursor.execute(query)
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([column.name for column in cursor.description])
-        for row in cursor:
+        for number, row in enumerate(cursor):
+            if number % BATCH == 0:
+                room.add(os.fstat(stream.fileno()).st_size - room.taken)
             writer.writerow(["" if value is None else value for value in row])

@@ -10,6 +10,7 @@ import io
 import os
 import shutil
 import urllib.parse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -18,6 +19,9 @@ from .errors import PipelineError
 
 CHUNK = 1024 * 1024
 MAX_SMALL_BYTES = 8 * 1024 * 1024
+
+
+Expect = Callable[[int], None]
 
 
 class Storage(Protocol):
@@ -34,9 +38,10 @@ class Storage(Protocol):
     def write(self, name: str, data: bytes) -> None:
         """Store a small object, whole or not at all."""
 
-    def get(self, name: str, path: Path) -> str | None:
+    def get(self, name: str, path: Path, expect: Expect | None = None) -> str | None:
         """Put an object into a file. Return the version that the store gives it, if it gives one
-        ("" if not); None if the object is not there."""
+        ("" if not); None if the object is not there. ``expect`` is told its bytes before they are
+        copied, and may refuse them."""
 
     def put(self, name: str, path: Path) -> None:
         """Store a file, whole or not at all."""
@@ -64,8 +69,10 @@ class DirectoryStorage:
     def write(self, name: str, data: bytes) -> None:
         self._store(name, io.BytesIO(data))
 
-    def get(self, name: str, path: Path) -> str | None:
+    def get(self, name: str, path: Path, expect: Expect | None = None) -> str | None:
         try:
+            if expect:
+                expect((self._root / name).stat().st_size)
             shutil.copyfile(self._root / name, path)
         except FileNotFoundError:
             return None
@@ -141,11 +148,13 @@ class S3Storage:
             raise PipelineError(f"{self.uri}/{name} is larger than {MAX_SMALL_BYTES} bytes.")
         return data
 
-    def get(self, name: str, path: Path) -> str | None:
+    def get(self, name: str, path: Path, expect: Expect | None = None) -> str | None:
         with self._sentences(f"read {self.uri}/{name}"):
             answer = self._object(name)
             if answer is None:
                 return None
+            if expect:
+                expect(int(answer["ContentLength"]))
             with path.open("wb") as stream:
                 while part := answer["Body"].read(CHUNK):
                     stream.write(part)

@@ -66,12 +66,14 @@ def settle(written: Path, folder: Path, config: Config, data_version: str) -> Ca
         model_name=config.options.text("model_name"), tolerance=tolerance, data_version=data_version
     )
     profile = written / PROFILE_FILE
+    most = Limits.of(config.options).release_max_mib
     return assemble(
         folder,
         written / MODEL_FILE,
         check_golden(golden, GOLDEN_FILE),
         described,
         profile if profile.is_file() else None,
+        most,
     )
 
 
@@ -170,7 +172,7 @@ def run(config: Config, timings: Timings, data_version: str) -> dict[str, Any]:
             python = project.python_of(code, config.environments, config.project_python)
         parameters = {**config.parameters("train"), "data": data, "candidate": written}
         with timings.measure("run the project"):
-            project.run(code, "train", parameters, python, config.limit)
+            project.run(code, "train", parameters, python, config.limit, config.disk_mib)
         training = optional(written / TRAINING_FILE)
         metrics = project.metrics_of(training, "train") if training.get("metrics") else {}
         told = training.get("parameters") or config.parameters("train")

@@ -116,7 +116,8 @@ def unpacked(bundle: Path) -> Iterator[Path]:
 
 def environment_of(step: str, code: Path) -> dict[str, str]:
     """What a step sees: the code, and the secrets of that step."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "HOME") if name in os.environ}
+    passed_on = ("PATH", "LANG", "HOME", "TMPDIR")
+    kept = {name: os.environ[name] for name in passed_on if name in os.environ}
     names = [*SECRETS[step], *(f"{name}_FILE" for name in SECRETS[step])]
     secrets = {name: os.environ[name] for name in names if os.environ.get(name)}
     return {**kept, **secrets, "PYTHONPATH": str(code / "pipeline")}
