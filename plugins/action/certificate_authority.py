@@ -262,13 +262,17 @@ def _given(args: dict[str, Any], now: datetime) -> list[dict[str, str]]:
         findings = [
             _finding("certificate", severity, found, wanted, remedy) for severity, found in wrong
         ]
-        ended = trust.parse_certificates(chain, "")[0].not_valid_after_utc <= now
+        end = trust.parse_certificates(chain, "")[0].not_valid_after_utc
+        ended = end <= now
         # The one that took its place is on the host, and was judged there.
         if all(severity != "fail" for severity, _found in wrong) and not (renews and ended):
             findings += _refused(bundle_of(args, settle(args, now)[0]), chain, key, wanted)
     except trust.TrustError as error:
         return [_finding("certificate", "fail", str(error), wanted, remedy)]
-    return findings or [_finding("certificate", "pass", "a certificate issued elsewhere", wanted)]
+    found = "a certificate issued elsewhere"
+    if ended:
+        found += f" that ended on {end:%Y-%m-%d}; the host renews it, in this run if it has to"
+    return findings or [_finding("certificate", "pass", found, wanted)]
 
 
 def _refused(bundle: str, chain: str, key: str, wanted: str) -> list[dict[str, str]]:

@@ -43,15 +43,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _converge(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         place = {name: args[name] for name in ("owner", "common_name", "group")}
         given = {name: args[name] for name in ("certificate", "key") if args[name]}
+        kept = {"keep_later": args["keep_later"]} if given else {}
         first = self._execute_module(
-            module_name=MODULE, module_args={**place, **given}, task_vars=task_vars
+            module_name=MODULE, module_args={**place, **given, **kept}, task_vars=task_vars
         )
         if first.get("failed"):
             return dict(first)
         before = first["certificate"]
         if given:
-            after = given["certificate"]
-            return self._answer(first, before if self._task.check_mode else "", after, [])
+            check = self._task.check_mode
+            after = given["certificate"] if check else before
+            return self._answer(first, before if check else "", after, [])
 
         names = trust.names_of(args["common_name"], args["names"])
         now = datetime.now(timezone.utc)

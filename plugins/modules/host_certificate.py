@@ -95,6 +95,11 @@ renews:
   description: Whether a timer of the host renews the certificate by itself.
   returned: success
   type: bool
+ended:
+  description: Whether the certificate has ended. In check mode that of the one to be placed.
+  returned: success
+  type: bool
+  version_added: 0.3.0
 reasons:
   description: Why the certificate was issued anew.
   returned: success
@@ -114,6 +119,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._host.certificate imp
     KEY,
     TIMER,
     end_of,
+    has_ended,
     refuse_foreign,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
@@ -210,6 +216,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
             "certificate": certificate if check else wanted,
             "request": request(params["common_name"]) if os.path.exists(KEY) else "",
             "renews": os.path.exists(TIMER),
+            "ended": bool(wanted) and has_ended(wanted),
             "reasons": [],
         }
 

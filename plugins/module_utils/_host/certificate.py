@@ -38,6 +38,12 @@ def end_of(certificate: str) -> float | None:
         return _end(stream.name)
 
 
+def has_ended(certificate: str, now: float | None = None) -> bool:
+    """Say whether the certificate in a text has ended; one that cannot be read has not."""
+    end = end_of(certificate)
+    return end is not None and end <= (time.time() if now is None else now)
+
+
 def days_left(path: str = CERTIFICATE, now: float | None = None) -> float | None:
     """Days until the certificate ends, fewer than none after that; None if none can be read.
 
