@@ -36,8 +36,9 @@ _raw:
   elements: raw
 """
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.site import Sit
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates
 from ansible_collections.mlops.onprem.plugins.module_utils._trust.subjects import subject_of
 
+STATE_DIRECTORY = "mlops_state_dir"
 COLLECTION = Path(__file__).resolve().parents[2]
 
 
@@ -85,11 +87,20 @@ class Values:
 
     def of(self, host: str, name: str) -> Any:
         """A variable as a role sees it on a host."""
+        if host == self._asking:
+            raw = self._variables.get(name)
+            given = None if raw == self._defaults.get(name) else self._templar.template(raw)
+            return self._plain_default(name) if given is None else given
         play = self._of_the_play(name)
         if play is not None:
             return self._templar.template(play)
         value = self._host(host).get(name)
         return self._plain_default(name) if value is None else value
+
+    def fact(self, host: str, name: str) -> Any:
+        """What was found out about a host."""
+        known = self._variables if host == self._asking else self._host(host)
+        return (known.get("ansible_facts") or {}).get(name)
 
     def address(self, host: str) -> str:
         """Where other hosts reach a host."""
@@ -124,11 +135,43 @@ def subject(file: str) -> str:
         return ""
 
 
+def public_half(key: str) -> str:
+    """The public half of a private key, both as PEM."""
+    if certificates.CRYPTOGRAPHY_ERROR is not None:
+        raise AnsibleLookupError(
+            "reading the key of the releases needs the Python package cryptography on the "
+            "controller: pip install cryptography"
+        ) from certificates.CRYPTOGRAPHY_ERROR
+    return certificates.public_half(key, "release_signing_key")
+
+
+def state(path: Path) -> Any:
+    """What an earlier run, or an earlier task of this one, left there; None if there is nothing.
+
+    Read each time, since tasks of a play write it.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise SiteError(
+            f"{path}, which a run writes, cannot be read ({error}); bring back a copy of it, or "
+            "delete it and run site.yml"
+        ) from error
+
+
+def _facts(variables: Mapping[str, Any]) -> Iterator[Any]:
+    """The facts of the host that asks, which are at hand, and then of the others."""
+    yield variables.get("ansible_facts")
+    for host in variables["groups"].get("all", []):
+        yield variables["hostvars"][host].get("ansible_facts")
+
+
 def site_of_this_run(variables: Mapping[str, Any]) -> dict[str, Any]:
     """What was found out about the site in this very run; facts of another one may be cached."""
-    hostvars = variables["hostvars"]
-    for host in variables["groups"].get("all", []):
-        found = (hostvars[host].get("ansible_facts") or {}).get("mlops_site")
+    for facts in _facts(variables):
+        found = (facts or {}).get("mlops_site")
         if found and found.get("run") in (os.getpid(), os.getppid()):
             return {
                 "identity": found["id"],
@@ -155,6 +198,9 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 provides=known.provides,
                 groups=without(variables["groups"], lost) if lost else variables["groups"],
                 lost=lost,
+                inventory=variables["groups"],
+                fact=values.fact,
+                state=lambda name: state(self._state_directory(variables) / name),
                 value=values.of,
                 secret=lambda name, kind="password", length=32: self._secret(
                     variables, name, kind, length
@@ -162,11 +208,16 @@ class LookupModule(LookupBase):  # type: ignore[misc]
                 address=values.address,
                 root=str(COLLECTION),
                 subject=subject,
+                public_half=public_half,
                 **site_of_this_run(variables),
             )
             return [handed(site, str(term), str(variables["inventory_hostname"])) for term in terms]
-        except (SiteError, ShapeError) as error:
+        except (SiteError, ShapeError, certificates.TrustError) as error:
             raise AnsibleLookupError(f"{error}.") from error
+
+    def _state_directory(self, variables: Mapping[str, Any]) -> Path:
+        given = self._templar.template(variables.get(STATE_DIRECTORY))
+        return Path(given or Path(variables.get("inventory_dir") or "", ".state"))
 
     def _declared(self, variables: Mapping[str, Any]) -> Any:
         """What the inventory declares lost; the check of the inventory tells what has no value."""

@@ -37,10 +37,10 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_release": ("_rollout", "_findings"),
     "_rollout": ("_findings",),
     "_serving_checks": ("_findings",),
-    "_site": ("_monitoring", "_demand", "_findings"),
+    "_site": ("_workloads", "_monitoring", "_demand", "_findings"),
     "_slurm": ("_workloads", "_site", "_supply", "_findings"),
     "_trust": ("_findings",),
-    "_workloads": ("_site", "_demand", "_findings"),
+    "_workloads": ("_demand", "_findings"),
 }
 # The same within the planner; "" is its own floor, which joins the others.
 PLANNER = {

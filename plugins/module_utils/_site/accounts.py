@@ -184,9 +184,14 @@ def handed_databases(site: Site, variable: str) -> Entry | None:
 
 
 def handed_accounts(site: Site, variable: str) -> Entry | None:
-    """The account and bucket that a variable is told, None if it is told none."""
+    """The account and bucket that a variable is told, None if it is told none.
+
+    Nothing where the account is one of a group that has no host.
+    """
     for provides in site.provides.values():
         for account in provides.accounts:
             if variable in account.handed_as:
+                if account.group and not site.groups.get(account.group):
+                    return {}
                 return account_of(site, account, account.handed_as[variable])
     return None

@@ -16,6 +16,7 @@ from .site import Site, url_of
 RING = "ring_"
 LAST_RING = "ring_fleet"
 FLEET_PORT = 8444
+ASSESSMENT_FILE = "assessment.json"
 
 
 def deferred(site: Site) -> list[str]:
@@ -41,6 +42,21 @@ def devices(site: Site) -> list[dict[str, str]]:
         {"name": host, "url": site.url(SERVING, host), "ring": ring_of(site, host)}
         for host in site.hosts(SERVING)
     ]
+
+
+def seen(site: Site) -> dict[str, Any]:
+    """What the start page knows of the inventory, so that it shows what was never seen."""
+    found = [{"name": one["name"], "ring": one["ring"]} for one in devices(site)]
+    names = [one["name"] for one in found]
+    return {
+        "devices": found,
+        "hosts": [host for host in site.everyone.get("all") or () if host not in names],
+    }
+
+
+def plan(site: Site) -> dict[str, Any]:
+    """The plan of the last assessment: on which day something runs out."""
+    return (site.state(ASSESSMENT_FILE) or {}).get("workloads") or {}
 
 
 def gateway_url(site: Site) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import fleet, measured, models, pulling
+from . import events, fleet, measured, models, placement, pulling, scheduler, signing
 from .accounts import (
     handed_accounts,
     handed_databases,
@@ -73,12 +73,15 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "gateway_metrics_devices": lambda site, _host: pulling.pushing(site),
     "gateway_metrics_write_url": lambda site, _host: measured.write_url(site),
     "gateway_services": lambda site, _host: measured.tiles(site),
-    "gateway_devices": lambda site, _host: [
-        {"name": one["name"], "ring": one["ring"]} for one in fleet.devices(site)
-    ],
+    "gateway_inventory": lambda site, _host: fleet.seen(site),
+    "gateway_plan": lambda site, _host: fleet.plan(site),
     "gateway_measured_here": lambda site, _host: site.managed("monitoring"),
+    "audit_log_witness": lambda site, _host: events.witness(site),
+    "audit_log_prometheus_url": events.prometheus_url,
+    "audit_log_slurm": events.slurm,
     "job_scheduler_site_id": lambda site, _host: site.identity,
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
+    "model_serving_public_key": signing.public_key,
     "model_serving_site_id": lambda site, _host: site.identity,
     "model_serving_models": models.of_host,
     "model_serving_transport": lambda site, host: "pull" if pulling.pulls(site, host) else "push",
@@ -86,6 +89,10 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_serving_fleet_ring": fleet.channel_of,
     "model_serving_metrics": lambda site, host: host in pulling.pushing(site),
     "model_serving_reconcile": lambda site, _host: models.declared(site),
+    "workloads_planned": placement.written,
+    "workloads_placement": placement.placement,
+    "workloads_members": placement.members,
+    "workloads_teams": placement.team_names,
     "workloads_tracking": lambda site, _host: f"{site.gateway_url}/mlflow",
     "workloads_addresses": lambda site, _host: {
         name: site.address(name) for name in site.groups.get("all") or ()
@@ -94,6 +101,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "monitoring_external_url": lambda site, _host: site.gateway_url,
     "monitoring_targets": lambda site, _host: measured.targets(site),
     "monitoring_probes": lambda site, _host: measured.probes(site),
+    "monitoring_planned": placement.planned,
     "monitoring_rules": lambda site, _host: measured.rules(site),
     "monitoring_metrics_port": measured.metrics_port,
     "pipelines_models": lambda site, host: models.scheduled(site) if host == site.control else [],
@@ -102,6 +110,16 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "pipeline_registry": lambda site, _host: account_of_the_registry(site, "push"),
     "pipeline_prometheus": lambda site, _host: _prometheus(site),
     # For playbooks.
+    "signing_key": signing.key,
+    "placed_here": placement.here,
+    "workload_hosts_now": placement.hosts_now,
+    "workload_hosts_kept": placement.hosts_kept,
+    "workload_hosts_left": placement.hosts_left,
+    "workload_group": placement.group,
+    "scheduler_hosts_now": lambda site, _host: scheduler.hosts_now(site),
+    "scheduler_hosts_known": lambda site, _host: scheduler.hosts_known(site),
+    "scheduler_hosts_left": lambda site, _host: scheduler.hosts_left(site),
+    "scheduler_hosts_kept": lambda site, _host: scheduler.hosts_kept(site),
     "lost_hosts": lambda site, _host: list(site.lost),
     "roles_to_ask": fleet.roles_to_ask,
     "ways": ways,

@@ -18,6 +18,13 @@ from .table import Groups, Row
 
 HTTPS = 443
 CONTROL = "control"
+SCHEDULER = "scheduler"
+DEFERRED = "mlops_deferred"
+
+
+def _nothing(*_asked: str) -> Any:
+    """What is known of a site that has not been looked at."""
+    return None
 
 
 def url_of(address: str, port: int) -> str:
@@ -34,7 +41,10 @@ class Site:
     ``secret(name, kind=, length=)`` returns a secret, created on first use.
     ``address(host)`` is where other hosts reach a host, ``root`` where the collection lies;
     ``subject(file)`` is that of a certificate on the controller, empty if it cannot be read.
-    ``lost`` are hosts that are declared lost, which ``groups`` no longer has.
+    ``lost`` are hosts that are declared lost, which ``groups`` no longer has; ``inventory`` are the
+    groups with them. ``fact(host, name)`` is what was found out about a host, ``state(file)`` what
+    a run before this one left beside the inventory; both None where there is nothing.
+    ``public_half(key)`` is that of a private key, both as PEM.
     ``identity`` is the random one that its hosts bear, ``adopts`` whether it was made before there
     were any, ``authority`` the certificate that its hosts trust and whose key is at hand.
     """
@@ -47,10 +57,24 @@ class Site:
     address: Callable[[str], str]
     root: str = ""
     lost: Sequence[str] = ()
+    inventory: Groups | None = None
+    fact: Callable[[str, str], Any] = _nothing
+    state: Callable[[str], Any] = _nothing
     subject: Callable[[str], str] = str
+    public_half: Callable[[str], str] = str
     identity: str = ""
     adopts: bool = False
     authority: str = ""
+
+    @property
+    def everyone(self) -> Groups:
+        """The groups of the inventory, with the hosts that are declared lost."""
+        return self.groups if self.inventory is None else self.inventory
+
+    @property
+    def away(self) -> tuple[str, ...]:
+        """Hosts that this run does not go to: switched off when it looked, or declared lost."""
+        return tuple(self.everyone.get(DEFERRED) or ())
 
     def hosts(self, role: str) -> tuple[str, ...]:
         """The hosts that a role runs on."""

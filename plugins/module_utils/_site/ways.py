@@ -12,10 +12,9 @@ from urllib.parse import urlsplit
 from .._monitoring import receivers
 from . import measured, receiver
 from .provides import ACCOUNTING_DB
-from .site import CONTROL, HTTPS, Site
+from .site import CONTROL, HTTPS, SCHEDULER, Site
 
 Way = dict[str, Any]
-SCHEDULER = "scheduler"
 LOOPBACK = ("localhost", "127.", "::1")
 
 

@@ -113,6 +113,16 @@ def public_bytes(key: Any) -> bytes:
     )
 
 
+def public_half(text: str, where: str) -> str:
+    """The public half of a private key, both as PEM."""
+    return str(
+        parse_key(text, where)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        .decode()
+    )
+
+
 def belongs(certificate: Any, key: Any) -> bool:
     """Whether the certificate is for that private key."""
     return public_bytes(certificate.public_key()) == public_bytes(key.public_key())

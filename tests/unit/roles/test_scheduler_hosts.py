@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which hosts the scheduler has, which were its and which are lost, as the variables say it."""
+"""Which hosts the scheduler has and which are lost, as the variables say it."""
 
 from __future__ import annotations
 
@@ -47,26 +47,3 @@ def test_the_first_controller_is_that_of_the_inventory() -> None:
     assert rendered(page, name) == ["ctl2", "ctl1"]
     away = {**GROUPS, "mlops_deferred": ["ctl2"]}
     assert rendered(page, name, groups=away) == ["ctl1"]
-
-
-@pytest.mark.parametrize(
-    ("known", "groups", "left", "kept"),
-    [
-        ([], {}, [], ["ctl1", "ctl2", "gpu1", "gpu2"]),
-        (["gpu3", "gpu1"], {}, ["gpu3"], ["ctl1", "ctl2", "gpu1", "gpu2"]),
-        # Out of the inventory altogether: nobody can go there.
-        (["gone", "gpu1"], {}, [], ["ctl1", "ctl2", "gpu1", "gpu2"]),
-        # Away today: it is tidied when it is back.
-        (["gpu3"], {"mlops_deferred": ["gpu3"]}, [], ["ctl1", "ctl2", "gpu1", "gpu2", "gpu3"]),
-        # No scheduler any more.
-        (["ctl1", "gpu1"], {"scheduler": []}, ["ctl1", "gpu1"], []),
-    ],
-    ids=["first", "leaves", "gone", "away", "none"],
-)
-def test_a_host_that_left_is_known_until_it_is_tidied(
-    known: list[str], groups: dict[str, list[str]], left: list[str], kept: list[str]
-) -> None:
-    given = {"__site_scheduler_hosts_known": known, "groups": {**GROUPS, **groups}}
-    page = "playbooks/vars/wiring.yml"
-    assert sorted(rendered(page, "__site_scheduler_hosts_left", **given)) == left
-    assert rendered(page, "__site_scheduler_hosts_kept", **given) == kept

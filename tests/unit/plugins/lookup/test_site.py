@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from ansible.template import Templar
 from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from ansible_collections.mlops.onprem.plugins.lookup.site import LookupModule
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 HOSTS = """\
 metadata_db: {hosts: {ctl1: {}}}
@@ -67,6 +70,48 @@ def test_a_default_that_a_role_brings_into_the_play_is_not_what_the_play_says(as
 def test_what_belongs_to_one_host_stays_with_it(ask: Asking) -> None:
     assert ask("ctl1", "monitoring_server") is True
     assert ask("edge1", "monitoring_server") is False
+
+
+def test_what_a_run_leaves_beside_the_inventory_is_read_each_time(
+    ask: Asking, tmp_path: Path
+) -> None:
+    assert ask("ctl1", "scheduler_hosts_known") == []
+    for place, more in ((tmp_path / ".state", {}), (tmp_path / "own", {"mlops_state_dir": "own"})):
+        place.mkdir()
+        given = {name: str(place) for name in more}
+        for hosts in (["edge1"], ["edge1", "store1"]):
+            (place / "scheduler_hosts.json").write_text(json.dumps(hosts))
+            assert ask("ctl1", "scheduler_hosts_known", **given) == hosts
+
+
+def test_a_file_of_a_run_that_cannot_be_read_is_a_sentence(ask: Asking, tmp_path: Path) -> None:
+    (tmp_path / ".state").mkdir()
+    (tmp_path / ".state" / "workload_hosts.json").write_text("[")
+    with pytest.raises(AnsibleLookupError, match=r"workload_hosts\.json, which a run"):
+        ask("ctl1", "workload_group")
+
+
+def test_what_this_run_has_judged_is_read_of_the_host_that_asks(ask: Asking) -> None:
+    rows = [{"workload": "chat", "replica": 0}]
+    facts = {"mlops_assessment": {"placement": {"edge1": rows}}}
+    assert ask("edge1", "placed_here", ansible_facts=facts) == rows
+    assert ask("ctl1", "placed_here", ansible_facts=facts) == []
+
+
+def test_the_public_half_of_a_given_key_is_what_devices_believe(ask: Asking) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    private = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    ).decode()
+    public = key.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    told = ask("edge1", "model_serving_public_key", release_signing_key=private)
+    assert told == public.decode()
+    with pytest.raises(AnsibleLookupError, match="release_signing_key is not a private key in PEM"):
+        ask("edge1", "model_serving_public_key", release_signing_key="no key")
 
 
 def test_what_is_wrong_is_said_in_a_sentence(ask: Asking) -> None:
