@@ -65,7 +65,7 @@ LONG = {
     "rollout": 330,
     "common": 230,
     "model_serving": 220,
-    "monitoring": 220,
+    "monitoring": 400,
     "object_store_refuses": 210,
     "assess": 200,
     "metadata_db": 200,

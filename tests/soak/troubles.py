@@ -36,7 +36,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 import yaml
@@ -129,6 +129,12 @@ class Trouble:
             "ended_after": since(self.ended, self.undone),
             "against": self.against(),
         }
+
+
+class Shown(Protocol):
+    """Whoever answers which alerts Alertmanager has."""
+
+    def alerts(self) -> list[dict[str, Any]]: ...
 
 
 def firing_in(alerts: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
@@ -416,7 +422,7 @@ def tell(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def strike(site: Site, chosen: Sequence[Trouble], box: Mailbox) -> None:
+def strike(site: Shown, chosen: Sequence[Trouble], box: Mailbox) -> None:
     """Do all of it, wait for what is told, undo all of it, wait for the end."""
     before = firing_in(site.alerts())
     for one in chosen:

@@ -7,7 +7,10 @@ import re
 
 from testinfra.host import Host
 
+from tests.infra.site.conftest import Site
+
 MAX_EXPOSURE = 4.0
+WATCHED = "mlops-alertmanager"
 
 
 def loaded_units(remote: Host) -> dict[str, bool]:
@@ -76,3 +79,10 @@ def test_every_unit_is_sandboxed(remote: Host) -> None:
     assert sorted(exposure) == sorted(units)
     too_open = {unit: value for unit, value in exposure.items() if value > MAX_EXPOSURE}
     assert not too_open, f"exposure above {MAX_EXPOSURE}: {too_open}"
+
+
+def test_an_alertmanager_that_tells_nobody_outside_reaches_nobody(site: Site) -> None:
+    control = site.connect(site.groups["control"][0])
+    shown = control.check_output("systemctl show -P IPAddressDeny -P IPAddressAllow %s", WATCHED)
+    assert "0.0.0.0/0" in shown
+    assert "127.0.0.0/8" in shown
