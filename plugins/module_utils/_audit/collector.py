@@ -33,7 +33,7 @@ from .chain import ITSELF, first_of
 from .errors import AuditError
 from .event import FAILURE, Event, Thing, parse, stamp
 from .names import Names
-from .sources import devices, gateway, rollout, runs, slurm
+from .sources import devices, gateway, hourly, rollout, runs, slurm, workloads
 from .store import Store
 
 BATCH = 5_000
@@ -201,6 +201,8 @@ class Collector:
         )
         found = devices.serving(info, self.now, memory)
         found += devices.queries(counts, info, self.names, self.now, memory)
+        asked = self.memory.setdefault("workloads", {})
+        found += workloads.queries(ask(url, workloads.COUNTER), self.now, asked)
         self._add(found)
 
     def _states(self) -> None:
@@ -319,7 +321,7 @@ def new_lines(path: Path, place: int, most: int) -> tuple[list[bytes], int]:
     return found, place
 
 
-def ask(url: str, query: str) -> list[devices.Sample]:
+def ask(url: str, query: str) -> list[hourly.Sample]:
     """An instant query of Prometheus."""
     parts = urllib.parse.urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection

@@ -14,6 +14,7 @@ from .event import DENIED, SUCCESS, Event, seconds_of, stamp
 from .names import pseudonym
 
 _TRACED = ("release.publish", "release.rollout", "device.serve")
+_USES = ("model.query", "release.pull", "workload.query")
 KINDS = ("serving", "users", "person", "changes", "data", "denied", "actions")
 
 
@@ -311,7 +312,7 @@ def _users(question: Question, events: Sequence[Event], _key: str) -> Answer:
 
 
 def _uses(event: Event, model: str) -> bool:
-    if event.outcome != SUCCESS or event.action not in ("model.query", "release.pull"):
+    if event.outcome != SUCCESS or event.action not in _USES:
         return False
     return event.thing.name == model or model in event.details.get("one_of", [])
 

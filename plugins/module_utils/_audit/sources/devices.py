@@ -16,9 +16,10 @@ from typing import Any
 
 from ..event import DEVICE, SERVICE, UNKNOWN, Actor, Event, Thing, stamp
 from ..names import Names
+from . import hourly
+from .hourly import Sample
 
 SOURCE = "device"
-Sample = tuple[Mapping[str, str], float]
 
 
 def samples(answer: bytes) -> list[Sample]:
@@ -63,27 +64,9 @@ def queries(
     now: float,
     memory: MutableMapping[str, Any],
 ) -> list[Event]:
-    """How many requests of each client a device answered in the hour that has passed.
-
-    The counter begins at zero again where a server was restarted, and what it counted between the
-    last look and that is lost.
-    """
-    hour = stamp(now)[:13]
-    last: dict[str, float] = memory.setdefault("counted", {})
-    sums: dict[str, float] = memory.setdefault("hour", {})
-    found: list[Event] = []
-    if memory.get("hour_of") not in (None, hour):
-        found = _told(sums, _models(info), names, str(memory["hour_of"]))
-        sums.clear()
-    memory["hour_of"] = hour
-    for labels, value in counts:
-        key = f"{labels.get('host', '')}\t{labels.get('client', '')}\t{labels.get('outcome', '')}"
-        before = last.get(key)
-        last[key] = value
-        more = 0.0 if before is None else value - before if value >= before else value
-        if more:
-            sums[key] = sums.get(key, 0.0) + more
-    return found
+    """How many requests of each client a device answered in the hour that has passed."""
+    hour, sums = hourly.add(counts, ("host", "client", "outcome"), now, memory)
+    return _told(sums, _models(info), names, hour)
 
 
 def clients(declared: Iterable[Sample], all_requests: Iterable[Sample]) -> list[Sample]:
@@ -116,11 +99,13 @@ def _models(info: Iterable[Sample]) -> dict[str, list[Thing]]:
 
 
 def _told(
-    sums: Mapping[str, float], models: Mapping[str, list[Thing]], names: Names, hour: str
+    sums: Mapping[tuple[str, ...], float],
+    models: Mapping[str, list[Thing]],
+    names: Names,
+    hour: str,
 ) -> list[Event]:
     found = []
-    for key, count in sorted(sums.items()):
-        host, client, outcome = key.split("\t")
+    for (host, client, outcome), count in sorted(sums.items()):
         there = models.get(host, [])
         thing = there[0] if len(there) == 1 else Thing("device", host)
         details: dict[str, Any] = {"count": int(count), "hour": hour, "answer": outcome}

@@ -12,9 +12,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._audit.event import E
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.sources import (
     devices,
     gateway,
+    hourly,
     rollout,
     runs,
     slurm,
+    workloads,
 )
 
 PEOPLE = ("ada", "ben", "cleo", "dan", "eva")
@@ -225,7 +227,7 @@ JOBS = [
 ]
 
 
-def info(host: str, version: str, digest: str) -> devices.Sample:
+def info(host: str, version: str, digest: str) -> hourly.Sample:
     labels = {
         "host": host,
         "model_name": "defects",
@@ -236,7 +238,7 @@ def info(host: str, version: str, digest: str) -> devices.Sample:
     return labels, 1.0
 
 
-def counted(host: str, client: str, count: float) -> devices.Sample:
+def counted(host: str, client: str, count: float) -> hourly.Sample:
     return {"host": host, "client": client, "outcome": "ok"}, count
 
 
@@ -250,6 +252,28 @@ def device_day(memory: dict[str, Any]) -> list[Event]:
     return found + devices.queries(counts, now, WHO, at("14:10:00"), memory)
 
 
+def of_team(team: str, code: str, count: float, workload: str = "chat") -> hourly.Sample:
+    labels = {"host": "ctl1", "team": team, "workload": workload, "code": code}
+    return labels, count
+
+
+def workload_day(memory: dict[str, Any]) -> list[Event]:
+    """The exporter of the gateway: a series comes with its first request, all go with a restart."""
+    looks = {
+        "15:10": [of_team("vision", "200", 900), of_team("platform", "200", 5)],
+        "15:40": [
+            *(of_team("vision", "200", 950), of_team("vision", "429", 3)),
+            *(of_team("none", "401", 4), of_team("platform", "200", 65)),
+        ],
+        "16:10": [of_team("vision", "200", 10), of_team("speech", "503", 2, "search")],
+        "17:10": [],
+    }
+    found = []
+    for clock, counts in looks.items():
+        found += workloads.queries(counts, at(f"{clock}:00"), memory)
+    return found
+
+
 def whole_day(who: names.Names = WHO) -> list[Event]:
     """All events, in the order of the sources, as the collector would hide names."""
     found = list(gateway.events(gateway_day(), who, ADDRESSES, "ctl1", {}))
@@ -259,6 +283,7 @@ def whole_day(who: names.Names = WHO) -> list[Event]:
         found += runs.events(content, who)
     found += slurm.events(JOBS, who, "ctl1", {})
     found += device_day({})
+    found += workload_day({})
     return [who.hide(one) for one in found]
 
 

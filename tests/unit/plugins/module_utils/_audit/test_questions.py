@@ -1,4 +1,4 @@
-"""Twenty questions about a day of five people."""
+"""Two-and-twenty questions about a day of five people."""
 
 from __future__ import annotations
 
@@ -110,6 +110,20 @@ def test_11_which_device_fetched_it() -> None:
     assert (one["actor"]["name"], one["details"]["from_host"]) == ("pull", "edge1")
 
 
+def test_21_which_teams_asked_a_workload() -> None:
+    found = [one for one in rows("users", model="chat") if one["what"] == "workload.query"]
+    assert [(one["who"], one["kind"], one["times"]) for one in found] == [("vision", "service", 60)]
+
+
+def test_22_which_teams_a_workload_turned_away_and_how_often() -> None:
+    found = [
+        (one["actor"]["name"], one["outcome"], one["details"]["count"])
+        for one in rows("actions", actions=["workload.query"])
+        if one["outcome"] != "success"
+    ]
+    assert sorted(found) == [("", "denied", 4), ("speech", "failure", 2), ("vision", "denied", 3)]
+
+
 # What a person did.
 
 
@@ -165,7 +179,8 @@ def test_17_whose_jobs_failed() -> None:
 
 
 def test_18_who_showed_a_wrong_password_and_how_often() -> None:
-    eva, nobody, forbidden = rows("denied")
+    denied = [one for one in rows("denied") if one["action"] != "workload.query"]
+    eva, nobody, forbidden = denied
     assert (eva["actor"]["name"], eva["details"]["count"]) == ("eva", 4)
     assert (nobody["actor"], "claimed" in nobody["details"]) == (
         {"kind": "unknown", "name": ""},
