@@ -70,6 +70,29 @@ options:
         description: Make the role a member of C(pg_monitor), if O(user) may grant that.
         type: bool
         default: false
+  client_certificates:
+    description:
+      - Certificates to show to a server that asks for one (C(cert), or C(clientcert) in its
+        pg_hba.conf). Each login shows its own, else the one without O(client_certificates[].login).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      login:
+        description: Role that logs in. If empty, every role without a certificate of its own.
+        type: str
+        default: ""
+      certificate_file:
+        description:
+          - PEM file on the controller with the client's certificate, and after it those of the
+            authorities between it and the one that the server trusts.
+        type: path
+        required: true
+      key_file:
+        description: PEM file on the controller with its key, without passphrase, mode 0600.
+        type: path
+        required: true
 requirements:
   - psycopg >= 3.1
+  - cryptography >= 42, if O(client_certificates) is given
 """

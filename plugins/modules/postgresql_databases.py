@@ -80,10 +80,18 @@ told:
 
 import os
 import time
+from datetime import datetime, timezone
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.client_certificate import (
+    CRYPTOGRAPHY_ERROR,
+    judge_client_certificates,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import (
+    Contract,
+    sentences_of_failures,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint import endpoint_of
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.databases import (
@@ -116,11 +124,17 @@ def main() -> None:
     if client.PSYCOPG_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
-    endpoint = endpoint_of(wanted)
+    if wanted["client_certificates"] and CRYPTOGRAPHY_ERROR:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=CRYPTOGRAPHY_ERROR)
+    shown = client.certificates_named(wanted)
+    endpoint = endpoint_of(wanted, shown)
     contract = Contract("metadata_db", endpoint.address, ("host", "port"))
     wrong = wrong_address(contract, wanted["host"])
     if wrong:
         module.fail_json(msg=wrong.sentence)
+    judged = judge_client_certificates(contract, shown, datetime.now(timezone.utc))
+    if sentences_of_failures(judged):
+        module.fail_json(msg=" ".join(sentences_of_failures(judged)))
     try:
         databases = Databases(
             contract,
@@ -133,6 +147,7 @@ def main() -> None:
             lambda: probe.in_the_way(contract, endpoint, wanted["timeout"], ask_for_tls),
             wanted["state"] == "present",
             wanted["to_be_installed"],
+            bool(shown),
         )
         steps = databases.converge(module.check_mode)
     except DatabaseError as error:

@@ -123,11 +123,20 @@ server:
 """
 
 import time
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts import probe
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import Contract
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.client_certificate import (
+    CRYPTOGRAPHY_ERROR,
+    ClientCertificate,
+    judge_client_certificates,
+)
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.contract import (
+    Contract,
+    sentences_of_failures,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.deadline import (
     Deadline,
 )
@@ -136,6 +145,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint i
     endpoint_of,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql import client, read
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.dialogue import ask
 from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.greeting import (
     ask_for_tls,
 )
@@ -145,7 +155,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql
     consumers_of,
     wrong_address,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import Login
+from ansible_collections.mlops.onprem.plugins.module_utils._contracts.postgresql.login import (
+    Login,
+    Refusal,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import Finding
 
 SECONDS = 30
@@ -167,33 +180,52 @@ def main() -> None:
     if client.PSYCOPG_ERROR:
         module.fail_json(msg=missing_required_lib("psycopg"), exception=client.PSYCOPG_ERROR)
     wanted = module.params
-    endpoint = endpoint_of(wanted)
+    shown = client.certificates_named(wanted)
+    endpoint = endpoint_of(wanted, shown)
     contract = Contract(wanted["contract"], endpoint.address, ("host", "port"))
     try:
         consumers, site = consumers_of(wanted["databases"]), client.site_named(wanted)
     except DatabaseError as error:
         module.fail_json(msg=str(error))
-    wrong = wrong_address(contract, wanted["host"])
-    if wrong:
-        # A finding about the host that asks.
-        finding = {key: text for key, text in wrong.as_dict().items() if key != "host"}
-        module.exit_json(changed=False, findings=[finding], server={})
+    judged = settled(module, contract, shown)
     deadline = Deadline(SECONDS)
 
     def connect(login: Login) -> Any:
         return client.reading(endpoint, login, wanted["timeout"])
 
+    def knock(login: Login) -> Refusal:
+        return ask(endpoint, login, wanted["timeout"])
+
     def look(certificate: Certificate) -> tuple[list[Finding], dict[str, Any]]:
         if wanted["through"] == "consumers":
-            return read.look_as_consumers(contract, consumers, connect), {}
+            return judged + read.look_as_consumers(contract, consumers, connect), {}
         login = Login(wanted["user"], wanted["password"], wanted["database"])
         server, findings = read.look_as_account(
             contract, login, consumers, site, wanted, connect, time.time
         )
-        return findings, {"server": facts(server, certificate)} if server else {}
+        if server:
+            findings += read.look_at_the_rules(contract, consumers, server, knock)
+        return judged + findings, {"server": facts(server, certificate)} if server else {}
 
     limited = probe.in_time(look, contract, deadline, wanted["user"])
     probe.run(module, contract, endpoint, limited, {"server": {}}, ask_for_tls, deadline)
+
+
+def settled(
+    module: AnsibleModule, contract: Contract, shown: tuple[ClientCertificate, ...]
+) -> list[Finding]:
+    """Findings about the client certificates; wrong settings end the module."""
+    if shown and CRYPTOGRAPHY_ERROR:
+        module.fail_json(msg=missing_required_lib("cryptography"), exception=CRYPTOGRAPHY_ERROR)
+    wrong = wrong_address(contract, module.params["host"])
+    if wrong:
+        # A finding about the host that asks.
+        finding = {key: text for key, text in wrong.as_dict().items() if key != "host"}
+        module.exit_json(changed=False, findings=[finding], server={})
+    judged = judge_client_certificates(contract, shown, datetime.now(timezone.utc))
+    if sentences_of_failures(judged):
+        probe.report(module, judged, {"server": {}})
+    return judged
 
 
 def facts(server: Server, certificate: Certificate) -> dict[str, Any]:

@@ -339,7 +339,7 @@ def test_a_client_certificate_that_is_demanded_is_told(
     with new.setting("ssl_ca_file", new.ca_file):
         new.hba(f"hostssl all all all {rule}")
         sentence = said_by_all(run_module, new)
-    assert "wants a client certificate, which the platform does not have" in sentence
+    assert "give one for dba in metadata_db_client_certificates" in sentence
 
 
 def test_a_password_stored_as_md5_under_rules_for_scram_is_named(

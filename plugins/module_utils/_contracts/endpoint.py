@@ -16,6 +16,7 @@ from typing import Any, Callable
 
 from .._findings.finding import Finding
 from .._findings.sentence import one_line
+from .client_certificate import ClientCertificate, of_login, show
 from .contract import Contract
 
 DAY = 86400
@@ -37,6 +38,13 @@ class Endpoint:
     port: int
     ca_file: str
     verify_name: bool = True
+    user: str = ""
+    """Who logs in, where that is somebody else than the one of a login."""
+    certificates: tuple[ClientCertificate, ...] = ()
+
+    def certificate_of(self, login: str) -> ClientCertificate | None:
+        """What a login shows to a server that asks for a certificate."""
+        return of_login(self.certificates, login)
 
     @property
     def address(self) -> str:
@@ -77,10 +85,17 @@ SERVER: dict[str, Any] = {
 }
 
 
-def endpoint_of(params: Mapping[str, Any]) -> Endpoint:
+def endpoint_of(
+    params: Mapping[str, Any], certificates: tuple[ClientCertificate, ...] = ()
+) -> Endpoint:
     """The server of a database as the options of a module name it."""
     return Endpoint(
-        params["host"], params["port"], params["ca_file"], params["sslmode"] == "verify-full"
+        params["host"],
+        params["port"],
+        params["ca_file"],
+        params["sslmode"] == "verify-full",
+        params["user"],
+        certificates,
     )
 
 
@@ -105,13 +120,17 @@ def wrong_host(contract: Contract, host: str, remedy: str) -> Finding | None:
     )
 
 
-def verifying(endpoint: Endpoint) -> ssl.SSLContext:
-    """How an endpoint is verified. OSError or SSLError if its authorities cannot be read."""
+def verifying(endpoint: Endpoint, login: str = "") -> ssl.SSLContext:
+    """How an endpoint is verified, and what the login shows to it.
+
+    OSError or SSLError if files cannot be read.
+    """
     context = ssl.create_default_context(cafile=endpoint.ca_file or None)
     context.check_hostname = endpoint.verify_name
     # As libpq and botocore judge. Python's own wishes differ from version to version: 3.13 takes
     # a chain without root, and refuses authorities without key identifiers.
     context.verify_flags = ssl.VERIFY_X509_TRUSTED_FIRST
+    show(context, endpoint.certificate_of(login or endpoint.user))
     return context
 
 

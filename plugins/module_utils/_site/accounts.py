@@ -82,7 +82,24 @@ def _told(site: Site, database: Database, entry: Entry, name: str) -> Entry:
     account = {"user": entry["owner"], "password": entry["password"]}
     if database.server == ACCOUNTING_DB:
         return {**site.accounting, "database": name, **account, "ca_file": BUNDLE_OF_HOSTS}
-    return {**site.database, "name": name, **account, **_limit(entry, database)}
+    shown = client_certificate(site, str(entry["owner"]))
+    return {**site.database, "name": name, **account, **_limit(entry, database), **shown}
+
+
+def client_certificate(site: Site, login: str) -> dict[str, str]:
+    """What a role shows to an existing server: its own certificate, else the one for all."""
+    if site.managed(METADATA_DB):
+        return {}
+    given = site.of(METADATA_DB, "client_certificates")
+    entries = [one for one in given or () if isinstance(one, Mapping)]
+    by_login = {str(one.get("login") or ""): one for one in entries}
+    found = by_login.get(login) or by_login.get("")
+    if not found:
+        return {}
+    return {
+        "client_certificate_file": str(found.get("certificate_file") or ""),
+        "client_key_file": str(found.get("key_file") or ""),
+    }
 
 
 def _limit(entry: Entry, database: Database) -> Entry:

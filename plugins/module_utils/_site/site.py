@@ -130,12 +130,14 @@ class Site:
 
     @property
     def database(self) -> dict[str, Any]:
-        """``host`` and ``port`` of the metadata database."""
+        """``host`` and ``port`` of the metadata database, and how strictly its name is taken."""
         managed = self.managed("metadata_db")
         host = None if managed else self.of("metadata_db", "host")
+        mode = "" if managed else str(self.of("metadata_db", "sslmode") or "")
         return {
             "host": str(host or self.address(self.first("metadata_db"))),
             "port": int(self.of("metadata_db", "port") or 5432),
+            **({"sslmode": mode} if mode else {}),
         }
 
     @property

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..._findings.sentence import one_line
+from ..client_certificate import OPTIONS as CERTIFICATES
+from ..client_certificate import ClientCertificate, client_certificates_of
 from ..endpoint import SERVER, Endpoint, authorities_of_the_system
 from ..marks import Site
 from .dialogue import WELCOME, ask
@@ -46,6 +48,7 @@ OPTIONS: dict[str, Any] = {
     "site_id": {"type": "str", "default": ""},
     "adopt_named_marks": {"type": "bool", "default": False},
     "databases": {"type": "list", "elements": "dict", "default": [], "options": _DATABASE},
+    "client_certificates": CERTIFICATES,
 }
 
 
@@ -54,11 +57,17 @@ def site_named(params: dict[str, Any]) -> Site:
     return site_of(params["site"], params["site_id"], params["adopt_named_marks"])
 
 
+def certificates_named(params: dict[str, Any]) -> tuple[ClientCertificate, ...]:
+    """The client certificates as the options of a module name them."""
+    return client_certificates_of(params["client_certificates"])
+
+
 def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict[str, Any]:
     """Arguments of libpq. What it would look for in files of the user's is named out of the way.
 
     No options are sent at the start: a connection pooler refuses them.
     """
+    shown = endpoint.certificate_of(login.user)
     return {
         "host": endpoint.host,
         "port": endpoint.port,
@@ -67,8 +76,8 @@ def connection_arguments(endpoint: Endpoint, login: Login, timeout: int) -> dict
         "dbname": login.database,
         "sslmode": "verify-full" if endpoint.verify_name else "verify-ca",
         "sslrootcert": endpoint.ca_file or authorities_of_the_system() or "system",
-        "sslcert": _NOWHERE,
-        "sslkey": _NOWHERE,
+        "sslcert": shown.certificate_file if shown else _NOWHERE,
+        "sslkey": shown.key_file if shown else _NOWHERE,
         "sslcrl": _NOWHERE,
         "passfile": _NOWHERE,
         "gssencmode": "disable",

@@ -27,7 +27,7 @@ from .login import (
     password_was_refused,
 )
 from .plan import Step, left_alone, plan_absent, plan_present
-from .read import read_server, whose_account
+from .read import OF_CONSUMER, read_server, whose_account
 
 # One run at a time on one server; the lock of a killed run ends with its backend.
 _KEY = "hashtext('mlops.onprem')"
@@ -83,6 +83,8 @@ class Databases:
     present: bool = True
     to_be_installed: bool = False
     """Whether, in check mode, a server that cannot be reached will still be installed."""
+    certified: bool = False
+    """Whether logins show certificates, which can be refused although all is made."""
     pause: Callable[[float], None] = time.sleep
     pooled: bool = False
     """Whether a connection pooler answers, which refuses roles that it was not told of."""
@@ -103,6 +105,7 @@ class Databases:
                 steps = self.plan(server)
                 if not check:
                     self.apply(session, steps)
+                    self.let_in()
         except Refused as error:
             raise DatabaseError(f"{self.contract.host}: {error.said}") from None
         finally:
@@ -184,6 +187,16 @@ class Databases:
                     f"{consumer.owner} holds: {one_line(error.said, [consumer.password])}"
                 )
         return True
+
+    def let_in(self) -> None:
+        """Say here, and not in the log of a service, that the server takes no certificate of it."""
+        for consumer in self.consumers if self.certified and self.present else ():
+            login = Login(consumer.owner, consumer.password, consumer.databases[0])
+            try:
+                self.connect(login).close()
+            except Refused as error:
+                refused = judge_login(self.contract, login, error, OF_CONSUMER)
+                raise DatabaseError(refused.sentence) from None
 
     def apply(self, session: Session, steps: tuple[Step, ...]) -> None:
         """Make the steps up to the first that the server refuses, and take back what was lent."""

@@ -15,11 +15,14 @@ import hashlib
 import hmac
 import os
 import socket
+import ssl
 import struct
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from ..._findings.sentence import one_line
+from ..client_certificate import shown_name
 from ..endpoint import Endpoint, verifying
 from .greeting import SSL_REQUEST
 from .login import Login, Refusal
@@ -31,6 +34,7 @@ _OK, _CLEAR, _MD5, _SASL, _SASL_CONTINUE, _SASL_FINAL = 0, 3, 5, 10, 11, 12
 _NEVER_ANSWERED = {2: "Kerberos 5", 7: "GSSAPI (Kerberos)", 8: "GSSAPI (Kerberos)", 9: "SSPI"}
 _SCRAM = b"SCRAM-SHA-256"
 WELCOME = "welcome"
+NO_CERTIFICATE = "certificate"
 
 
 class Talk:
@@ -63,13 +67,23 @@ class Talk:
 
 def ask(endpoint: Endpoint, login: Login, timeout: int) -> Refusal:
     """Log in once more. A server that does not get as far as an answer gives an empty refusal."""
+    shown = shown_name(endpoint.certificate_of(login.user))
     try:
         with socket.create_connection((endpoint.host, endpoint.port), timeout=timeout) as sock:
             sock.sendall(SSL_REQUEST)
             if sock.recv(1) != b"S":
                 return Refusal()
-            with verifying(endpoint).wrap_socket(sock, server_hostname=endpoint.host) as tls:
-                return converse(Talk(tls, timeout), login)
+            context = verifying(endpoint, login.user)
+            with context.wrap_socket(sock, server_hostname=endpoint.host) as tls:
+                return replace(converse(Talk(tls, timeout), login), certificate=shown)
+    except ssl.SSLCertVerificationError:
+        return Refusal()
+    except ssl.SSLError as error:
+        # It is the server that breaks off here, by an alert, once it has seen what it is shown.
+        if not shown:
+            return Refusal()
+        said = one_line(error.reason or error).lower().replace("_", " ")
+        return Refusal(said=said, outcome=NO_CERTIFICATE, certificate=shown)
     except (OSError, ValueError, struct.error):
         return Refusal()
 
@@ -79,17 +93,19 @@ def converse(talk: Talk, login: Login) -> Refusal:
     words = [b"user", login.user.encode(), b"database", login.database.encode()]
     words += [b"client_encoding", b"UTF8", b"application_name", b"mlops.onprem"]
     talk.say(b"", struct.pack("!i", _VERSION_3) + b"\0".join(words) + b"\0\0")
-    method = ""
+    method, proven = "", False
     scram = Scram(login.password, base64.b64encode(os.urandom(18)))
     while True:
         kind, content = talk.hear()
         if kind == b"E":
-            return refusal_of(content, method)
+            return replace(refusal_of(content, method), proven=proven)
         if kind == b"Z":
             return Refusal(method=method, outcome=WELCOME)
         if kind != b"R":
             continue
         number = struct.unpack("!i", content[:4])[0]
+        # Said only to who has proven the password.
+        proven = proven or number == _SASL_FINAL
         method = _NEVER_ANSWERED.get(number) or _METHODS.get(number) or method
         if number in _NEVER_ANSWERED or (method and not login.password and number != _OK):
             return Refusal(method=method, outcome="" if login.password else "no password")

@@ -33,7 +33,9 @@ class Refusal:
     ``routine`` is the function of the server that refused, ``method`` the kind of login that it
     asked for before. ``outcome`` is set where no SQLSTATE came: C(welcome) if it let us in after
     all, C(no password) if it asked for one and there was none, C(silent) if it said nothing in
-    time after TLS was set up.
+    time after TLS was set up, C(certificate) if it ended TLS once it saw the client's certificate.
+    ``certificate`` is whom the client's certificate is for, ``proven`` whether the server took the
+    password before it refused.
     """
 
     sqlstate: str = ""
@@ -41,11 +43,13 @@ class Refusal:
     routine: str = ""
     method: str = ""
     outcome: str = ""
+    certificate: str = ""
+    proven: bool = False
 
     @property
     def answered(self) -> bool:
         """Whether the server itself said no; otherwise the way to it has to be looked at."""
-        return bool(self.sqlstate or self.method)
+        return bool(self.sqlstate or self.method or self.outcome == "certificate")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Refused(Exception):
 
 
 def password_was_refused(refusal: Refusal) -> bool:
-    return refusal.sqlstate == WRONG_PASSWORD
+    return refusal.sqlstate == WRONG_PASSWORD and not refusal.proven
 
 
 def judge_login(contract: Contract, login: Login, error: Refused, whose: Whose) -> Finding:
@@ -90,7 +94,28 @@ def _line(login: Login) -> str:
     return f"hostssl {login.database} {login.user} <address of the client> scram-sha-256"
 
 
-def _wrong_password(login: Login, _refusal: Refusal, _said: str, whose: Whose) -> Explained:
+def _wrong_certificate(login: Login, refusal: Refusal, said: str, _whose: Whose) -> Explained:
+    return (
+        f"the server does not take the client certificate of {refusal.certificate} for "
+        f"{login.user} ({said})",
+        f"give {login.user} one of its own in metadata_db_client_certificates (login: "
+        f"{login.user}) whose common name is {login.user}, or ask the server's owner for map= in "
+        f"pg_hba.conf and a line in pg_ident.conf that lets {refusal.certificate} be {login.user}",
+    )
+
+
+def _unknown_certificate(login: Login, refusal: Refusal, said: str, _whose: Whose) -> Explained:
+    return (
+        f"the server ends the connection of {login.user} at the client certificate of "
+        f"{refusal.certificate} ({said})",
+        "set metadata_db_client_certificates to a certificate of an authority that the server "
+        "trusts for clients (ssl_ca_file), with those between in the same file",
+    )
+
+
+def _wrong_password(login: Login, refusal: Refusal, said: str, whose: Whose) -> Explained:
+    if refusal.proven:
+        return _wrong_certificate(login, refusal, said, whose)
     return (
         f"the server refuses the password of {login.user}",
         f"set {whose.password} to the password of {whose.user} {login.user}; if it is that, it has "
@@ -109,6 +134,8 @@ def _not_authorised(login: Login, refusal: Refusal, said: str, whose: Whose) -> 
             f"{login.user} may not log in ({said})",
             f"set {whose.user} to a role with LOGIN",
         )
+    if refusal.certificate and refusal.routine == "auth_failed" and not refusal.method:
+        return _wrong_certificate(login, refusal, said, whose)
     if refusal.method:
         return (
             f"the server has the password of {login.user} checked elsewhere (LDAP, PAM, RADIUS or "
@@ -118,8 +145,17 @@ def _not_authorised(login: Login, refusal: Refusal, said: str, whose: Whose) -> 
         )
     return (
         f"no line in the server's pg_hba.conf lets {login.user} in with a password ({said})",
-        f"ask its owner for a line such as: {_line(login)}, before every line that rejects or that "
-        "wants a client certificate, which the platform does not have",
+        f"ask its owner for a line such as: {_line(login)}, before every line that rejects"
+        + _or_certificate(login, refusal),
+    )
+
+
+def _or_certificate(login: Login, refusal: Refusal) -> str:
+    if refusal.certificate:
+        return ""
+    return (
+        "; if the line wants a client certificate (cert, clientcert), give one for "
+        f"{login.user} in metadata_db_client_certificates"
     )
 
 
@@ -213,4 +249,5 @@ _BY_OUTCOME: dict[str, Explain] = {
     "welcome": _welcome,
     "no password": _no_password,
     "silent": _silent,
+    "certificate": _unknown_certificate,
 }

@@ -24,7 +24,14 @@ from .judge import (
     Use,
     judge,
 )
-from .login import Login, Refused, Whose, judge_login
+from .login import (
+    NOT_AUTHORISED,
+    Login,
+    Refusal,
+    Refused,
+    Whose,
+    judge_login,
+)
 
 Query = Callable[[str, Sequence[Any]], list[tuple[Any, ...]]]
 
@@ -99,7 +106,10 @@ SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
 """
 
 
-_OF_CONSUMER = Whose(
+Knock = Callable[[Login], Refusal]
+"""Asks for a login to hear how it is refused."""
+
+OF_CONSUMER = Whose(
     "its password in metadata_db_databases",
     "the role",
     "run the playbook mlops.onprem.site again, which makes what is missing",
@@ -138,6 +148,34 @@ def look_as_account(
     ]
 
 
+def look_at_the_rules(
+    contract: Contract, consumers: Iterable[Consumer], server: Server, knock: Knock
+) -> list[Finding]:
+    """Whom the server's rules will turn away once its role is made.
+
+    The rules are looked at before the role is, so they can be asked before there is one.
+    """
+    there = {role.name for role in server.roles}
+    findings = []
+    for consumer in consumers:
+        if consumer.owner in there or server.pooled:
+            continue
+        login = Login(consumer.owner, consumer.password, consumer.databases[0])
+        refusal = knock(login)
+        if _by_rule(refusal):
+            refused = Refused(refusal.said, refusal=refusal)
+            findings.append(judge_login(contract, login, refused, OF_CONSUMER))
+    return findings
+
+
+def _by_rule(refusal: Refusal) -> bool:
+    by_name = refusal.sqlstate == NOT_AUTHORISED and refusal.routine == "ClientAuthentication"
+    by_certificate = refusal.certificate and not refusal.method
+    return bool(by_name or (by_certificate and refusal.routine == "auth_failed")) or (
+        refusal.outcome == "certificate"
+    )
+
+
 def look_as_consumers(
     contract: Contract, consumers: Iterable[Consumer], connect: Connect
 ) -> list[Finding]:
@@ -157,7 +195,7 @@ def _look_as_consumer(
         with connect(login) as reader:
             rows = reader.query(ROUND_TRIP, ())
     except Refused as error:
-        return judge_login(contract, login, error, _OF_CONSUMER)
+        return judge_login(contract, login, error, OF_CONSUMER)
     text = f"a login as {consumer.owner} to database {database} that may create tables"
     if rows and rows[0][1] and rows[0][2]:
         return contract.passed("login", f"logged in as {consumer.owner}", text)

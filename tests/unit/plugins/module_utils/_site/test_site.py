@@ -132,6 +132,26 @@ def test_the_database_is_as_its_host_says(said: dict[str, Any], told: tuple[str,
         assert (found["host"], found["port"]) == told
 
 
+def test_services_show_the_certificate_of_their_role_to_an_existing_server() -> None:
+    own = {"login": "mlflow", "certificate_file": "/pki/own.crt", "key_file": "/pki/own.key"}
+    rest = {"certificate_file": "/pki/all.crt", "key_file": "/pki/all.key"}
+    said = {"metadata_db_client_certificates": [rest, own], "metadata_db_sslmode": "verify-ca"}
+    existing = {**said, "metadata_db_mode": "existing", "metadata_db_host": "pg.example.com"}
+    for name, base in (
+        ("model_registry_database", "/pki/own"),
+        ("model_registry_auth_database", "/pki/own"),
+        ("monitoring_database", "/pki/all"),
+    ):
+        found = asked(name, {"ctl1": existing})
+        assert found["client_certificate_file"] == f"{base}.crt"
+        assert found["client_key_file"] == f"{base}.key"
+        assert found["sslmode"] == "verify-ca"
+        managed = asked(name, {"ctl1": said})
+        assert not {"client_certificate_file", "client_key_file", "sslmode"} & set(managed)
+    only = {**existing, "metadata_db_client_certificates": [own]}
+    assert "client_key_file" not in asked("monitoring_database", {"ctl1": only})
+
+
 def test_a_metrics_port_is_that_of_each_host() -> None:
     targets = asked("monitoring_targets", {"edge1": {"common_nginx_metrics_port": 10443}})
     ports = {(t["job"], t["host"]): t["port"] for t in targets}

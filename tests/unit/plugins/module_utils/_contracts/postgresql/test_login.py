@@ -101,6 +101,21 @@ LINE = "hostssl postgres dba <address of the client> scram-sha-256"
             "see the server's log and load",
         ),
         (
+            Refusal("28P01", method="scram-sha-256", certificate="platform", proven=True),
+            "the server does not take the client certificate of platform for dba (nein)",
+            "give dba one of its own in metadata_db_client_certificates (login: dba) whose common",
+        ),
+        (
+            Refusal("28000", routine="auth_failed", certificate="platform"),
+            "the server does not take the client certificate of platform for dba (nein)",
+            "give dba one of its own in metadata_db_client_certificates",
+        ),
+        (
+            Refusal(outcome="certificate", certificate="dba"),
+            "the server ends the connection of dba at the client certificate of dba (nein)",
+            "set metadata_db_client_certificates to a certificate of an authority that the server",
+        ),
+        (
             Refusal("P0001"),
             "the server turns dba away (SQLSTATE P0001): nein",
             "see the server's log",
