@@ -41,28 +41,16 @@ _value:
   type: str
 """
 
-import ctypes
-import ctypes.util
 import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.mlops.onprem.plugins.plugin_utils.crypts import crypt
 
 ACCOUNT = re.compile(r"[A-Za-z0-9._-]+")
 ROUNDS = 5000  # what SHA-512 crypt uses if nothing is said
-
-
-def crypt(password: str, salt: str) -> str:
-    """SHA-512 crypt of the system's libcrypt, as the web servers verify it."""
-    library = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
-    library.crypt.restype = ctypes.c_char_p
-    library.crypt.argtypes = (ctypes.c_char_p, ctypes.c_char_p)
-    hashed = library.crypt(password.encode(), f"$6${salt}$".encode())
-    if not hashed or not hashed.startswith(b"$6$"):
-        raise AnsibleFilterError("the controller's libcrypt cannot make SHA-512 hashes")
-    return str(hashed.decode())
 
 
 def htpasswd(accounts: Mapping[str, str], salt: str) -> str:
@@ -78,7 +66,7 @@ def htpasswd(accounts: Mapping[str, str], salt: str) -> str:
         if not password:
             raise AnsibleFilterError(f"the account {account} has no password")
         own_salt = hashlib.sha256(f"{salt}:{account}".encode()).hexdigest()[:16]
-        lines.append(f"{account}:{crypt(str(password), own_salt)}\n")
+        lines.append(f"{account}:{crypt(str(password), f'$6${own_salt}$', 'SHA-512')}\n")
     return "".join(lines)
 
 

@@ -21,6 +21,13 @@ options:
     description: Address of Alertmanager, with its path.
     type: str
     required: true
+  user:
+    description: Account at Alertmanager. Empty for none.
+    type: str
+    default: ""
+  password_file:
+    description: File on the host with the password of that account.
+    type: path
   deliveries:
     description: How many deliveries are wanted by integration of Alertmanager, such as C(email).
     type: dict
@@ -71,6 +78,7 @@ taken:
   sample: {email: 1}
 """
 
+import base64
 import json
 import secrets
 import time
@@ -87,20 +95,26 @@ PAUSE_SECONDS = 0.5
 class Alertmanager:
     """Its metrics, and its API for alerts."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, user: str = "", password_file: str | None = None) -> None:
         self._url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json"}
+        if user and password_file:
+            with open(password_file, encoding="utf-8") as stream:
+                words = f"{user}:{stream.read().rstrip()}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(words).decode()}"
         # It is asked on the host itself; a proxy of the environment has no part in that.
         self._open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
     def counted(self) -> dict[str, delivery.Attempts]:
-        with self._open(f"{self._url}/metrics", timeout=10) as answer:
+        request = urllib.request.Request(f"{self._url}/metrics", headers=self._headers)
+        with self._open(request, timeout=10) as answer:
             return delivery.counted(answer.read().decode("utf-8"))
 
     def send(self, alert: dict[str, object]) -> None:
         request = urllib.request.Request(
             f"{self._url}/api/v2/alerts",
             data=json.dumps([alert]).encode(),
-            headers={"Content-Type": "application/json"},
+            headers=self._headers,
         )
         with self._open(request, timeout=10):
             pass
@@ -108,7 +122,7 @@ class Alertmanager:
 
 def send(params: dict[str, Any]) -> tuple[str, dict[str, int], list[str]]:
     """Send it and wait: its name, what was taken, and what is missing."""
-    manager = Alertmanager(params["url"])
+    manager = Alertmanager(params["url"], params["user"], params["password_file"])
     wanted = {name: int(count) for name, count in params["deliveries"].items()}
     before = manager.counted()
     test = secrets.token_hex(4)
@@ -132,6 +146,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
+            "user": {"type": "str", "default": ""},
+            "password_file": {"type": "path", "no_log": False},
             "deliveries": {"type": "dict", "required": True},
             "site": {"type": "str", "default": "the platform"},
             "sender": {"type": "str", "default": "playbooks/selfcheck.yml"},

@@ -100,6 +100,12 @@ options:
       headers:
         description: HTTP headers.
         type: dict
+      user:
+        description: Account to show, with the password in C(password_file).
+        type: str
+      password_file:
+        description: File on the host with the password of C(user), read when it is asked.
+        type: path
       ca:
         description:
           - Certificates to trust. Default is C(/etc/mlops/tls/ca.crt) if it exists, else those of

@@ -14,17 +14,23 @@ from tests.infra.outside import Client, address_of, secret
 SERVER = "mol1"
 UNITS = ["mlops-prometheus", "mlops-alertmanager", "mlops-blackbox-exporter"]
 ASK = """
-import json, ssl, sys, urllib.error, urllib.request
-url, certificate = sys.argv[1], sys.argv[2:]
+import base64, json, pathlib, ssl, sys, urllib.error, urllib.request
+url, account, certificate = sys.argv[1], sys.argv[2], sys.argv[3:]
+if account:
+    account = "mlops:" + pathlib.Path(account).read_text().strip()
+    account = {"Authorization": "Basic " + base64.b64encode(account.encode()).decode()}
+request = urllib.request.Request(url, headers=account or {})
 context = ssl.create_default_context(cafile="/etc/mlops/tls/ca.crt")
 if certificate:
     context.load_cert_chain(*certificate)
 try:
-    with urllib.request.urlopen(url, context=context, timeout=10) as answer:
+    with urllib.request.urlopen(request, context=context, timeout=10) as answer:
         print(json.dumps([answer.status, answer.read().decode()]))
 except urllib.error.HTTPError as error:
     print(json.dumps([error.code, ""]))
 """
+PROMETHEUS = "/etc/mlops/monitoring/prometheus.password"
+ALERTMANAGER = "/etc/mlops/monitoring/alertmanager.password"
 OWN = ["/etc/mlops/tls/host.crt", "/etc/mlops/tls/host.key"]
 
 
@@ -44,15 +50,15 @@ print(urllib.parse.urljoin(url, connection.getresponse().getheader("Location")))
 """
 
 
-def ask(host: Host, url: str, *certificate: str) -> tuple[int, str]:
-    words = " ".join(f"'{word}'" for word in [url, *certificate])
+def ask(host: Host, url: str, *certificate: str, account: str = "") -> tuple[int, str]:
+    words = " ".join(f"'{word}'" for word in [url, account, *certificate])
     status, body = json.loads(host.check_output(f"python3 - {words} <<'END'\n{ASK}\nEND"))
     return int(status), str(body)
 
 
 def query(host: Host, text: str) -> list[dict[str, Any]]:
     url = "http://127.0.0.1:9090/prometheus/api/v1/query?query=" + text.replace(" ", "%20")
-    status, body = ask(host, url)
+    status, body = ask(host, url, account=PROMETHEUS)
     assert status == 200
     result: list[dict[str, Any]] = json.loads(body)["data"]["result"]
     return result
@@ -128,10 +134,11 @@ def test_addresses_are_asked_as_clients_do(server: Host) -> None:
 
 
 def test_alerts_reach_alertmanager(server: Host) -> None:
-    status, body = ask(server, "http://127.0.0.1:9090/prometheus/api/v1/alertmanagers")
+    address = "http://127.0.0.1:9090/prometheus/api/v1"
+    status, body = ask(server, f"{address}/alertmanagers", account=PROMETHEUS)
     assert status == 200
     assert len(json.loads(body)["data"]["activeAlertmanagers"]) == 1
-    rules = ask(server, "http://127.0.0.1:9090/prometheus/api/v1/rules")[1]
+    rules = ask(server, f"{address}/rules", account=PROMETHEUS)[1]
     assert "CertificateExpires" in rules
 
 
@@ -157,7 +164,8 @@ def test_links_lead_to_pages_that_are_there(server: Host, link: str, place: str)
 
 @pytest.mark.parametrize("page", ["graph", "alerts", "targets", "rules", "status"])
 def test_the_pages_of_prometheus_say_what_they_are(server: Host, page: str) -> None:
-    body = ask(server, f"http://127.0.0.1:9090/prometheus/classic/{page}")[1]
+    where = f"http://127.0.0.1:9090/prometheus/classic/{page}"
+    body = ask(server, where, account=PROMETHEUS)[1]
     assert "Prometheus Time Series" in body
     assert "does not include" not in body.split("<body", 1)[-1].split("modern", 1)[0]
 
@@ -193,8 +201,67 @@ def test_prometheus_comes_back_after_it_was_killed(server: Host) -> None:
 
 
 def ask_quietly(host: Host) -> bool:
-    return bool(
-        host.run(
-            "python3 -c 'import urllib.request as r; r.urlopen(\"http://127.0.0.1:9090/prometheus/-/ready\")'"
-        ).succeeded
+    words = f"'http://127.0.0.1:9090/prometheus/-/ready' '{PROMETHEUS}'"
+    done = host.run(f"python3 - {words} <<'END'\n{ASK}\nEND")
+    return done.succeeded and json.loads(done.stdout)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "password"),
+    [
+        (":9090/prometheus/api/v1/query?query=up", PROMETHEUS),
+        (":9090/prometheus/metrics", PROMETHEUS),
+        (":9090/prometheus/-/ready", PROMETHEUS),
+        (":9093/alertmanager/api/v2/silences", ALERTMANAGER),
+        (":9093/alertmanager/metrics", ALERTMANAGER),
+        (":9093/alertmanager/-/ready", ALERTMANAGER),
+    ],
+)
+def test_nobody_on_the_host_asks_without_the_account(
+    server: Host, path: str, password: str
+) -> None:
+    url = f"http://127.0.0.1{path}"
+    assert ask(server, url)[0] == 401
+    assert ask(server, url, account=password)[0] == 200
+    # One program's password is none of the other's.
+    other = ALERTMANAGER if password == PROMETHEUS else PROMETHEUS
+    assert ask(server, url, account=other)[0] == 401
+
+
+def test_nobody_on_the_host_silences_alerts(server: Host) -> None:
+    code = (
+        'import http.client as h; c = h.HTTPConnection("127.0.0.1", 9093); '
+        'c.request("POST", "/alertmanager/api/v2/silences", "{}"); print(c.getresponse().status)'
     )
+    assert server.check_output(f"runuser -u nobody -- python3 -c '{code}'") == "401"
+
+
+def test_the_accounts_are_read_by_root_and_their_users_alone(server: Host) -> None:
+    kept = [
+        *(f"/etc/mlops/monitoring/{n}" for n in ("prometheus-web.yml", "alertmanager-web.yml")),
+        *(f"/etc/mlops/monitoring/{n}.password" for n in ("prometheus", "alertmanager")),
+        "/etc/mlops/monitoring/alert-watch.password",
+        *(f"/etc/mlops/nginx/{n}.account" for n in ("prometheus", "alertmanager")),
+    ]
+    for path in kept:
+        assert (server.file(path).user, server.file(path).mode) == ("root", 0o640), path
+        assert not server.run("runuser -u nobody -- cat %s", path).succeeded
+        assert not server.run("runuser -u mlops-node-exporter -- cat %s", path).succeeded
+    found = [secret(f"monitoring_{name}_password") for name in ("prometheus", "alertmanager")]
+    shown = server.check_output(
+        "ps axww -o args; systemctl show 'mlops-*' -p ExecStart -p Environment"
+    )
+    assert not any(one in shown for one in found)
+
+
+def test_a_person_who_is_root_asks_with_the_tools(server: Host) -> None:
+    said = server.check_output(
+        "promtool query instant --http.config.file=/etc/mlops/monitoring/prometheus-client.yml "
+        "http://127.0.0.1:9090/prometheus 'up{job=\"node\"}'"
+    )
+    assert 'host="mol2"' in said
+    said = server.check_output(
+        "amtool --http.config.file=/etc/mlops/monitoring/alertmanager-client.yml "
+        "--alertmanager.url=http://127.0.0.1:9093/alertmanager alert query alertname=Watchdog"
+    )
+    assert "Watchdog" in said

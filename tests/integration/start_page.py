@@ -204,9 +204,11 @@ def configure(place: Path, port: int, prometheus: str, alertmanager: str) -> Pat
         ("    http2 on;\n", ""),  # the nginx of Debian 12 does not know it
         ("/etc/mlops/gateway/", f"{place}/"),
         ("root /etc/mlops/gateway/pages", f"root {place}/pages"),
-        ("/etc/mlops/nginx/gateway.d/*.conf", f"{place}/gateway.d/*.conf"),
+        ("/etc/mlops/nginx/", f"{place}/"),
     ):
         site, services = site.replace(old, new), services.replace(old, new)
+    for name in ("prometheus", "alertmanager"):
+        (place / f"{name}.account").write_text('proxy_set_header Authorization "Basic bTpw";\n')
     (place / "gateway.d").mkdir()
     (place / "gateway.d/monitoring.conf").write_text(services)
     (place / "gateway.d/others.conf").write_text(OTHERS)

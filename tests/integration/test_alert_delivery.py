@@ -231,6 +231,8 @@ def mail_of(box: Mailbox, certificate: tuple[Path, Path]) -> dict[str, Any]:
 def asked(url: str, timeout: float = DEADLINE, **deliveries: int) -> dict[str, Any]:
     return {
         "url": url,
+        "user": "",
+        "password_file": None,
         "deliveries": deliveries,
         "site": "example",
         "sender": "a test",
@@ -314,7 +316,7 @@ def test_a_silent_prometheus_is_told_by_mail_and_ends_when_it_speaks(
     start: Callable[..., str], mailbox: Mailbox, certificate: tuple[Path, Path]
 ) -> None:
     url = start(mail=mail_of(mailbox, certificate), password=PASSWORD)
-    manager, ask = alert_test.Alertmanager(url), watch.asker(url)
+    manager, ask = alert_test.Alertmanager(url), watch.asker(url, "", "")
     now = datetime.datetime.now(datetime.timezone.utc)
     later = now + watch.GRACE
     assert not watch.look(ask, "ctl1", "https://gw", now)  # it has only just been started

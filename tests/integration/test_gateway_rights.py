@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.filter.htpasswd import htpasswd
@@ -37,7 +38,10 @@ SILENCE = "/alertmanager/api/v2/silence/0f8fad5b-d9cb-469f-a165-70867728950e"
 class Behind(BaseHTTPRequestHandler):
     """Prometheus and Alertmanager: whoever comes here has passed."""
 
+    shown: ClassVar[list[tuple[str, list[str]]]] = []
+
     def do_GET(self) -> None:
+        self.shown.append((self.path, self.headers.get_all("Authorization") or []))
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -92,6 +96,9 @@ def configuration(place: Path, port: int, behind: int) -> str:
         __common_nginx_metrics_clients=[],
         __common_nginx_metrics_client_ca=f"{place}/host.crt",
     )
+    for name in ("prometheus", "alertmanager"):
+        line = f'proxy_set_header Authorization "Basic of-{name}";\n'
+        (place / f"{name}.account").write_text(line)
     (place / "sites.d/gateway.conf").write_text(moved(site, place))
     (place / "gateway.d/monitoring.conf").write_text(moved(inner, place))
     main = moved(main, place)
@@ -169,3 +176,15 @@ def test_who_has_no_account_learns_nothing_of_rights(
 def test_what_an_account_may_do_is_not_told_before_its_password_is_right(gateway: int) -> None:
     told = {name: ask(gateway, name, *SILENCING, password="no") for name in ("default", "o.p")}
     assert told == {"default": 401, "o.p": 401}
+
+
+def test_a_service_sees_the_account_of_the_platform_and_none_of_a_person(gateway: int) -> None:
+    Behind.shown.clear()
+    assert ask(gateway, "ada", *READING) == 200
+    assert ask(gateway, "ada", "POST", SILENCES) == 200
+    assert ask(gateway, "default", "GET", SILENCES) == 200
+    assert Behind.shown == [
+        (READING[1], ["Basic of-prometheus"]),
+        (SILENCES, ["Basic of-alertmanager"]),
+        (SILENCES, ["Basic of-alertmanager"]),
+    ]

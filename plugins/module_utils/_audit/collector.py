@@ -12,6 +12,8 @@ be read is said, and does not keep the others from being read.
 from __future__ import annotations
 
 import argparse
+import base64
+import functools
 import hashlib
 import http.client
 import json
@@ -195,14 +197,16 @@ class Collector:
         if self.now - float(memory.get("looked", 0)) < float(self.config["device_seconds"]):
             return
         memory["looked"] = self.now
-        info = ask(url, "mlops_model_info")
+        shown = [str(self.config.get(f"prometheus_{part}") or "") for part in ("user", "password")]
+        told = functools.partial(ask, url, account=(shown[0], shown[1]))
+        info = told("mlops_model_info")
         counts = devices.clients(
-            ask(url, "mlops_client_requests_total"), ask(url, "mlops_model_requests_total")
+            told("mlops_client_requests_total"), told("mlops_model_requests_total")
         )
         found = devices.serving(info, self.now, memory)
         found += devices.queries(counts, info, self.names, self.now, memory)
         asked = self.memory.setdefault("workloads", {})
-        found += workloads.queries(ask(url, workloads.COUNTER), self.now, asked)
+        found += workloads.queries(told(workloads.COUNTER), self.now, asked)
         self._add(found)
 
     def _states(self) -> None:
@@ -321,14 +325,16 @@ def new_lines(path: Path, place: int, most: int) -> tuple[list[bytes], int]:
     return found, place
 
 
-def ask(url: str, query: str) -> list[hourly.Sample]:
-    """An instant query of Prometheus."""
+def ask(url: str, query: str, account: tuple[str, str] = ("", "")) -> list[hourly.Sample]:
+    """An instant query of Prometheus, as an account and its password where it has any."""
+    words = base64.b64encode(":".join(account).encode()).decode()
+    headers = {"Authorization": f"Basic {words}"} if account[0] else {}
     parts = urllib.parse.urlsplit(url)
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname or "", parts.port, timeout=20)
     try:
-        words = urllib.parse.urlencode({"query": query})
-        connection.request("GET", f"{parts.path}/api/v1/query?{words}")
+        asked = urllib.parse.urlencode({"query": query})
+        connection.request("GET", f"{parts.path}/api/v1/query?{asked}", headers=headers)
         answer = connection.getresponse()
         if answer.status != 200:
             raise ValueError(f"HTTP {answer.status}")

@@ -19,6 +19,8 @@ HEALTH = {
     "contains": {"type": "str"},
     "method": {"type": "str"},
     "headers": {"type": "dict", "no_log": True},
+    "user": {"type": "str"},
+    "password_file": {"type": "path", "no_log": False},
     "ca": {"type": "path"},
     "client_cert": {"type": "path"},
     "client_key": {"type": "path"},

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import grp
 import http.client
 import json
@@ -88,7 +89,8 @@ def explained(
         return said
     url = str(source["url"])
     if url not in asked:
-        status, body, _wrong = _fetch({"ca": check.get("ca"), "url": url}, timeout)
+        as_whom = {name: check.get(name) for name in ("ca", "user", "password_file")}
+        status, body, _wrong = _fetch({**as_whom, "url": url}, timeout)
         asked[url] = body if status == OK else ""
     try:
         why = reason_in(json.loads(asked[url]), source["say"], source.get("where") or {})
@@ -200,6 +202,23 @@ def _connect(check: Mapping[str, Any], where: tuple[str, int], timeout: float) -
     return raw
 
 
+def _account(check: Mapping[str, Any]) -> dict[str, str]:
+    """The header with the account that is shown; its password lies in a file of this host."""
+    if not check.get("user"):
+        return {}
+    path = str(check.get("password_file") or "")
+    try:
+        with open(path, encoding="utf-8") as stream:
+            password = stream.read().rstrip("\n")
+    except OSError as error:
+        raise HostError(
+            f"The password of {check['user']} cannot be read from {path or 'no file'}: "
+            f"{reason(error)}."
+        ) from None
+    words = base64.b64encode(f"{check['user']}:{password}".encode()).decode()
+    return {"Authorization": f"Basic {words}"}
+
+
 def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
     """The status and the body of an answer, or 0, nothing, and why there is none."""
     url = str(check["url"])
@@ -208,6 +227,7 @@ def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
         raise HostError(f"{url!r} is not an http or https address.")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     name = check.get("server_name") or parts.hostname
+    account = _account(check)
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
     try:
         raw = _connect(check, (parts.hostname, port), timeout)
@@ -219,7 +239,12 @@ def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
                 raise
         connection.sock = raw
         host = name if port in (80, 443) else f"{name}:{port}"
-        headers = {"Host": host, "User-Agent": "mlops.onprem", **(check.get("headers") or {})}
+        headers = {
+            "Host": host,
+            "User-Agent": "mlops.onprem",
+            **account,
+            **(check.get("headers") or {}),
+        }
         path = (parts.path or "/") + ("?" + parts.query if parts.query else "")
         connection.request(check.get("method") or "GET", path, headers=headers)
         answer = connection.getresponse()

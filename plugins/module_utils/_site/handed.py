@@ -46,6 +46,24 @@ def _tracking(site: Site) -> dict[str, str]:
     }
 
 
+def _account_of_prometheus(
+    variable: str, address: Callable[[Site, str], str], prefix: str
+) -> dict[str, Callable[[Site, str], str]]:
+    """The account, and its password, of whoever asks Prometheus at the address in a variable."""
+
+    def shown(site: Site, host: str) -> bool:
+        return measured.shows_account(site, host, variable, address(site, host))
+
+    return {
+        f"{prefix}_user": lambda site, host: (
+            measured.PROMETHEUS_ACCOUNT if shown(site, host) else ""
+        ),
+        f"{prefix}_password": lambda site, host: (
+            _password(site, "monitoring_prometheus_password") if shown(site, host) else ""
+        ),
+    }
+
+
 def _prometheus(site: Site) -> dict[str, str]:
     return {
         "url": f"{site.gateway_url}/prometheus",
@@ -72,12 +90,20 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "gateway_metrics": lambda site, host: host == site.control and bool(pulling.pushing(site)),
     "gateway_metrics_devices": lambda site, _host: pulling.pushing(site),
     "gateway_metrics_write_url": lambda site, _host: measured.write_url(site),
+    **_account_of_prometheus(
+        "gateway_metrics_write_url",
+        lambda site, _host: measured.write_url(site),
+        "gateway_metrics_write",
+    ),
     "gateway_services": lambda site, _host: measured.tiles(site),
     "gateway_inventory": lambda site, _host: fleet.seen(site),
     "gateway_plan": lambda site, _host: fleet.plan(site),
     "gateway_measured_here": lambda site, _host: site.managed("monitoring"),
     "audit_log_witness": lambda site, _host: events.witness(site),
     "audit_log_prometheus_url": events.prometheus_url,
+    **_account_of_prometheus(
+        "audit_log_prometheus_url", events.prometheus_url, "audit_log_prometheus"
+    ),
     "audit_log_slurm": events.slurm,
     "job_scheduler_site_id": lambda site, _host: site.identity,
     "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),

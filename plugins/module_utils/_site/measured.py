@@ -18,6 +18,7 @@ Entry = dict[str, Any]
 METRICS_PORT = 9443
 POSTGRESQL_PORT = 5432
 PROMETHEUS_PORT = 9090
+PROMETHEUS_ACCOUNT = "mlops"
 
 
 def metrics_port(site: Site, host: str) -> int:
@@ -45,6 +46,14 @@ def write_url(site: Site) -> str:
         return ""
     port = int(site.value(site.control, "monitoring_prometheus_port") or PROMETHEUS_PORT)
     return f"http://127.0.0.1:{port}/prometheus/api/v1/write"
+
+
+def shows_account(site: Site, host: str, variable: str, ours: str) -> bool:
+    """Whether what a host asks is the platform's own Prometheus, which alone is shown its account.
+
+    ``variable`` may name another one, ``ours`` is what it is handed.
+    """
+    return bool(ours) and str(site.value(host, variable) or ours) == ours
 
 
 def absent(site: Site, row: Row) -> bool:

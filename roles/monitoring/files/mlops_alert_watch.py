@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tell Alertmanager that Prometheus is silent, since nobody else would.
 
-    mlops_alert_watch.py ALERTMANAGER HOST GATEWAY
+    mlops_alert_watch.py ALERTMANAGER HOST GATEWAY USER PASSWORD_FILE
 
 The alert Watchdog always fires. When Alertmanager does not have it any more (Prometheus ended, does
 not evaluate its rules, or does not get through), the alert PrometheusDown is posted, and again at
@@ -12,12 +12,14 @@ each look; it ends by itself when nobody posts it. Standard library only.
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 ALERT = "PrometheusDown"
 GRACE = timedelta(minutes=3)
@@ -50,15 +52,16 @@ def silent(alerts: list[object], status: Mapping[str, str], now: datetime) -> bo
     return not alerts and now - when(status["uptime"]) >= GRACE
 
 
-def asker(url: str) -> Ask:
+def asker(url: str, user: str, password: str) -> Ask:
     """Asks the API of Alertmanager on this host; a proxy of the environment has no part in that."""
     opened = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+    account = f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
     def ask(path: str, told: object = None) -> object:
         request = urllib.request.Request(
             f"{url}/api/v2/{path}",
             data=None if told is None else json.dumps(told).encode(),
-            headers={"Content-Type": "application/json"},
+            headers={"Content-Type": "application/json", "Authorization": account},
         )
         with opened(request, timeout=10) as answer:
             said = answer.read()
@@ -79,10 +82,11 @@ def look(ask: Ask, host: str, gateway: str, now: datetime) -> bool:
     return True
 
 
-def main(url: str, host: str, gateway: str) -> int:
+def main(url: str, host: str, gateway: str, user: str, password_file: str) -> int:
     """The program."""
     try:
-        if look(asker(url), host, gateway, datetime.now(timezone.utc)):
+        password = Path(password_file).read_text(encoding="utf-8").rstrip("\n")
+        if look(asker(url, user, password), host, gateway, datetime.now(timezone.utc)):
             print("Prometheus is silent; Alertmanager was told.")
     except (OSError, ValueError, KeyError) as error:
         print(f"Alertmanager at {url} cannot be asked: {error}", file=sys.stderr)
@@ -91,4 +95,4 @@ def main(url: str, host: str, gateway: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:4]))
+    sys.exit(main(*sys.argv[1:6]))

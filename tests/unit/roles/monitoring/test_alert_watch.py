@@ -82,7 +82,17 @@ def test_what_answers_nonsense_is_refused(watch: ModuleType) -> None:
 
 
 def test_an_alertmanager_that_is_not_there_is_said(
-    watch: ModuleType, capsys: pytest.CaptureFixture[str]
+    watch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert watch.main("http://127.0.0.1:1/alertmanager", "ctl1", "https://gw") == 1
+    (tmp_path / "password").write_text("x\n")
+    words = ("http://127.0.0.1:1/alertmanager", "ctl1", "https://gw", "mlops")
+    assert watch.main(*words, str(tmp_path / "password")) == 1
     assert "http://127.0.0.1:1/alertmanager cannot be asked" in capsys.readouterr().err
+
+
+def test_a_password_that_cannot_be_read_is_said(
+    watch: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("http://127.0.0.1:1/alertmanager", "ctl1", "https://gw", "mlops")
+    assert watch.main(*words, str(tmp_path / "none")) == 1
+    assert "No such file" in capsys.readouterr().err

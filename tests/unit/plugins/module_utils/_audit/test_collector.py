@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,36 @@ def test_one_source_that_fails_keeps_none_of_the_others_back(config: dict[str, A
     found = look(config)
     assert [problem.partition(":")[0] for problem in found.problems] == ["devices"]
     assert "model.register" in {one.action for one in events(config)}
+
+
+def test_prometheus_is_asked_with_the_account_of_the_configuration(config: dict[str, Any]) -> None:
+    shown: list[str | None] = []
+
+    class Prometheus(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            shown.append(self.headers["Authorization"])
+            body = b'{"data": {"result": []}}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    httpd = HTTPServer(("127.0.0.1", 0), Prometheus)
+    thread = threading.Thread(target=httpd.serve_forever)
+    thread.start()
+    try:
+        config["prometheus"] = f"http://127.0.0.1:{httpd.server_port}/prometheus"
+        assert look(config).problems == []
+        config.update(prometheus_user="me", prometheus_password="p")
+        assert look(config, NOW + 3600).problems == []
+    finally:
+        httpd.shutdown()
+        thread.join()
+        httpd.server_close()
+    assert shown == [None] * 4 + ["Basic bWU6cA=="] * 4
 
 
 def test_a_release_tells_its_data_from_the_registry(

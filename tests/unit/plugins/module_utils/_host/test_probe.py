@@ -30,7 +30,10 @@ TARGETS = {
 
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path in ("/ok", "/why") else 503)
+        if self.path.startswith("/mine") and self.headers["Authorization"] != "Basic bWU6cA==":
+            self.send_error(401)
+            return
+        self.send_response(200 if self.path in ("/ok", "/why", "/mine/ok") else 503)
         self.end_headers()
         if self.path == "/why":
             self.wfile.write(json.dumps(TARGETS).encode())
@@ -98,6 +101,19 @@ def test_a_socket_is_asked_in_place_of_the_address(tmp_path: Path) -> None:
         httpd.shutdown()
         thread.join()
         httpd.server_close()
+
+
+def test_an_account_is_shown_with_the_password_of_a_file(server: str, tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    path.write_text("p\n")
+    check = {"url": f"http://{server}/mine/ok", "user": "me", "password_file": str(path)}
+    assert probe.ask(check, 5) == ""
+    assert "answers 401" in probe.ask({"url": check["url"]}, 5)
+    path.write_text("q\n")
+    assert "answers 401" in probe.ask(check, 5)
+    path.unlink()
+    with pytest.raises(HostError, match=r"of me cannot be read from .*: No such file"):
+        probe.ask(check, 5)
 
 
 def test_bad_answers_are_sentences(server: str, tmp_path: Path) -> None:

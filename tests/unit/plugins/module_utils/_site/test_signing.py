@@ -108,3 +108,33 @@ def test_the_schedulers_events_are_read_on_its_hosts() -> None:
 
 def test_the_gateway_is_told_the_plan_of_the_last_assessment() -> None:
     assert handed(site({}, Secrets()), "gateway_plan", "ctl1") == {"days": [3]}
+
+
+@pytest.mark.parametrize(
+    ("variable", "prefix", "ours"),
+    [
+        ("audit_log_prometheus_url", "audit_log_prometheus", "http://127.0.0.1:9090/prometheus"),
+        (
+            "gateway_metrics_write_url",
+            "gateway_metrics_write",
+            "http://127.0.0.1:9090/prometheus/api/v1/write",
+        ),
+    ],
+)
+def test_the_account_of_our_prometheus_is_shown_to_no_other(
+    variable: str, prefix: str, ours: str
+) -> None:
+    def told(said: dict[str, Any]) -> tuple[str, str]:
+        found = site(said, Secrets())
+        user, password = (
+            handed(found, f"{prefix}_{part}", "ctl1") for part in ("user", "password")
+        )
+        return str(user), str(password)
+
+    account = told({})
+    assert account[0] == "mlops"
+    assert account[1]
+    assert told({variable: ours}) == account
+    assert told({"monitoring_prometheus_password": "given"}) == ("mlops", "given")
+    assert told({variable: "https://prometheus.example.com/api"}) == ("", "")
+    assert told({"monitoring_mode": "existing"}) == ("", "")
