@@ -328,7 +328,7 @@ def stop_all() -> None:
     for process in list(_running):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while _running and time.monotonic() < deadline:
         time.sleep(0.2)
     for process in list(_running):

@@ -232,7 +232,7 @@ class Server:
         self, method: str, path: str, body: bytes = b"", **headers: str
     ) -> tuple[int, dict[str, str], bytes]:
         """Send one request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
         try:
             named = {name.replace("_", "-"): value for name, value in headers.items()}
             connection.request(method, path, body or None, named)
@@ -268,7 +268,7 @@ def serving(root: Path, limit_mib: int = 512, *options: str) -> Iterator[Server]
         )
     server = Server(port, process, group, log)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while True:
             try:
                 if server.ask("GET", "/v2/health/live")[0] == 200:

@@ -9,6 +9,7 @@ from pathlib import Path
 import requests
 
 from tests.infra.outside import SITE, ca_bundle, secret
+from tests.patience import PATIENCE
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,7 @@ def status(folder: Path, issuer: Issuer, subject: str, url: str) -> int:
     )
     with requests.Session() as session:
         session.trust_env = False
-        answer = session.get(url, verify=ca_bundle(), cert=(str(certificate), str(key)), timeout=20)
+        answer = session.get(
+            url, verify=ca_bundle(), cert=(str(certificate), str(key)), timeout=PATIENCE
+        )
     return answer.status_code

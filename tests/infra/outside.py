@@ -11,11 +11,10 @@ import tomllib
 import yaml
 from testinfra.host import Host
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[2]
 SITE = ROOT / os.environ.get("MLOPS_TEST_SITE", "extensions/molecule/inventory")
-# Seconds until a test no longer waits for a service to be back. What does come back is back long
-# before, also on a machine that is busy with something else.
-PATIENCE = 120
 
 
 def address_of(name: str) -> str:
@@ -49,7 +48,7 @@ class Client:
 
     def ask(self, method: str, path: str, **more: object) -> requests.Response:
         url = path if path.startswith("https:") else self.url + path
-        return self._session.request(method, url, timeout=60, **more)  # type: ignore[arg-type]
+        return self._session.request(method, url, timeout=PATIENCE, **more)  # type: ignore[arg-type]
 
 
 def exposure(host: Host, unit: str) -> float:

@@ -21,6 +21,8 @@ from typing import Any
 
 BATCH = 1000
 LAST_PORT = 65535
+# Seconds for what a program says itself, once the kernel has taken the connection for it.
+WORDS_PATIENCE = 30.0
 
 
 def open_ports(address: str, ports: Iterable[int], patience: float) -> Iterator[int]:
@@ -37,8 +39,13 @@ def open_ports(address: str, ports: Iterable[int], patience: float) -> Iterator[
         else:
             connection.close()
     deadline = time.monotonic() + patience
-    while waiting and (left := deadline - time.monotonic()) > 0:
-        for descriptor, _event in poll.poll(left * 1000):
+    while waiting:
+        # What has answered by then counts, also where nobody looked in time.
+        left = max(0.0, deadline - time.monotonic())
+        answered = poll.poll(left * 1000)
+        if not answered and not left:
+            break
+        for descriptor, _event in answered:
             connection, port = waiting.pop(descriptor)
             poll.unregister(descriptor)
             if connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
@@ -66,7 +73,7 @@ def speaks_tls(address: str, port: int, patience: float) -> str | bool:
 def first_words(address: str, port: int, patience: float) -> str:
     try:
         with socket.create_connection((address, port), patience) as connection:
-            connection.settimeout(min(patience, 0.5))
+            connection.settimeout(patience)
             return connection.recv(80).decode("ascii", "replace").strip()
     except OSError:
         return ""
@@ -78,8 +85,8 @@ def scan(address: str, patience: float) -> list[dict[str, Any]]:
         found += open_ports(address, range(first, min(first + BATCH, LAST_PORT + 1)), patience)
     answer = []
     for port in sorted(found):
-        tls = speaks_tls(address, port, patience)
-        says = "" if tls else first_words(address, port, patience)
+        tls = speaks_tls(address, port, WORDS_PATIENCE)
+        says = "" if tls else first_words(address, port, WORDS_PATIENCE)
         answer.append({"port": port, "tls": tls, "says": says})
     return answer
 

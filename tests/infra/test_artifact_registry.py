@@ -14,7 +14,8 @@ from threading import Barrier
 import pytest
 from testinfra.host import Host
 
-from tests.infra.outside import PATIENCE, Client, exposure, open_ports, secret, spills
+from tests.infra.outside import Client, exposure, open_ports, secret, spills
+from tests.patience import PATIENCE
 
 PASSWORDS = ["artifact_registry_push_password", "artifact_registry_pull_password"]
 README = Path(__file__).resolve().parents[2] / "roles/artifact_registry/README.md"

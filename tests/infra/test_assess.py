@@ -27,6 +27,7 @@ import yaml
 
 from tests.infra.outside import SITE
 from tests.infra.snapshot import Snapshot, differences, take
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 PLAYBOOK = ROOT / "extensions" / "molecule" / "assess" / "attempt.yml"
@@ -44,13 +45,18 @@ LATE_CLOCK = (
 GIANT = {"name": "giant", "kind": "training", "requests": {"cpu_cores": 50_000}}
 
 
+def until_listening(port: int) -> str:
+    """Wait on a host until a program listens there."""
+    look = f"until ss -ltn | grep -q ':{port} '; do sleep 0.2; done"
+    return f'timeout {PATIENCE:.0f} sh -c "{look}"'
+
+
 def web_server(port: int) -> str:
     """The company's own program on a port of the control host."""
     return (
         "systemd-run --quiet --unit=company-web --property=WorkingDirectory=/usr/share/doc "
         f"/usr/bin/python3 -m http.server {port} && "
-        "for try in 1 2 3 4 5 6 7 8 9 10; do "
-        f"ss -ltn | grep -q ':{port} ' && exit 0; sleep 0.3; done; exit 1"
+        f"{until_listening(port)}"
     )
 
 
@@ -318,8 +324,7 @@ CASES = [
                 ),
                 before="cd /usr/share/doc && { setsid nohup /usr/bin/python3 -m http.server 9443 "
                 ">/dev/null 2>&1 </dev/null & echo $! >/run/company.pid; }; "
-                "for try in 1 2 3 4 5 6 7 8 9 10; do "
-                "ss -ltn | grep -q ':9443 ' && exit 0; sleep 0.3; done; exit 1",
+                + until_listening(9443),
                 after="kill $(cat /run/company.pid); rm /run/company.pid",
             ),
             Mistake(
@@ -499,7 +504,7 @@ class Hosts:
     def read(self, host: str, path: str) -> str:
         return self.answer(host, f"cat {path}")
 
-    def wait(self, host: str, seconds: float = 120) -> None:
+    def wait(self, host: str, seconds: float = 2 * PATIENCE) -> None:
         """Until a host that was switched on answers."""
         end = time.monotonic() + seconds
         command = ["ssh", "-F", str(self.ssh_config), "-o", "ConnectTimeout=5", host, "true"]

@@ -9,14 +9,15 @@ import pytest
 from testinfra.host import Host
 
 from tests.infra import issued
-from tests.infra.outside import PATIENCE, address_of
+from tests.infra.outside import address_of
+from tests.patience import PATIENCE
 
 UNITS = ["mlops-nginx", "mlops-nginx-exporter", "mlops-scenario"]
 CURL = (
     "python3 -c 'import ssl,sys,urllib.request as u;"
     'c=ssl.create_default_context(cafile="/etc/mlops/tls/ca.crt");'
     "len(sys.argv)>2 and c.load_cert_chain(*sys.argv[2:]);"
-    "print(u.urlopen(sys.argv[1],context=c,timeout=10).read().decode())' "
+    "print(u.urlopen(sys.argv[1],context=c,timeout=60).read().decode())' "
 )
 METRICS = f"https://{address_of('mol3')}:9443/metrics/nginx"
 

@@ -10,6 +10,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.infra.outside import Client, address, exposure, open_ports, secret, spills
+from tests.patience import PATIENCE
 
 
 def test_it_is_healthy(host: Host) -> None:
@@ -79,7 +80,7 @@ def test_old_tls_is_refused(host: Host, version: ssl.TLSVersion) -> None:
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = version
-    with socket.create_connection((address(host), 443), timeout=10) as plain:  # noqa: SIM117
+    with socket.create_connection((address(host), 443), timeout=PATIENCE) as plain:  # noqa: SIM117
         with pytest.raises(ssl.SSLError):
             context.wrap_socket(plain)
 
@@ -115,7 +116,7 @@ context = ssl.create_default_context(cafile="/etc/mlops/tls/ca.crt")
 context.load_cert_chain("/etc/mlops/tls/host.crt", "/etc/mlops/tls/host.key")
 for row in sys.argv[2:]:
     method, path = row.split()
-    connection = http.client.HTTPSConnection(sys.argv[1], 8444, context=context, timeout=30)
+    connection = http.client.HTTPSConnection(sys.argv[1], 8444, context=context, timeout=120)
     connection.request(method, path, b"{}" if method == "PUT" else None)
     print(connection.getresponse().status)
 """

@@ -11,7 +11,8 @@ import psycopg
 import pytest
 import testinfra
 
-from tests.infra.outside import PATIENCE, ROOT, SITE, address_of
+from tests.infra.outside import ROOT, SITE, address_of
+from tests.patience import PATIENCE
 
 STATE = SITE / ".state"
 MANAGED, COMPANY = address_of("mol1"), address_of("moldb")

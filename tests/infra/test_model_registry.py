@@ -13,7 +13,6 @@ from testinfra.backend.base import CommandResult
 from testinfra.host import Host
 
 from tests.infra.outside import (
-    PATIENCE,
     SITE,
     Client,
     address,
@@ -22,6 +21,7 @@ from tests.infra.outside import (
     secret,
     spills,
 )
+from tests.patience import PATIENCE
 
 API = "/mlflow/api/2.0/mlflow"
 UNITS = ["mlops-mlflow", "mlops-mlflow-2"]
@@ -138,7 +138,7 @@ def test_parallel_batches_lose_nothing_and_hold_nobody_up(host: Host, admin: Cli
     assert {metric["key"] for metric in found} == {f"m{number}" for number in range(80)}
     # Who got no connection stood still for the 30 s that the pool waits for one. On a machine too
     # slow to tell that from work, nothing is claimed.
-    assert max(waited) <= max(1, 20 * alone), (max(waited), alone)
+    assert max(waited) <= max(25, 20 * alone), (max(waited), alone)
 
 
 def test_two_hundred_metrics_sent_asynchronously_are_all_there(host: Host, admin: Client) -> None:

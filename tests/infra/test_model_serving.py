@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from testinfra.host import Host
 
-from tests.infra.outside import PATIENCE, SITE, address_of
+from tests.infra.outside import SITE, address_of
+from tests.patience import PATIENCE
 
 STATE = SITE / ".state"
 DEVICE = f"https://{address_of('mol2')}"
@@ -34,7 +35,7 @@ def ask(path: str, body: Any = None, method: str = "") -> tuple[int, Any]:
         method=method or ("POST" if data is not None else "GET"),
     )
     try:
-        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
+        with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

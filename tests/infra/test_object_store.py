@@ -16,7 +16,8 @@ import botocore.exceptions
 import pytest
 import testinfra
 
-from tests.infra.outside import PATIENCE, SITE, address_of
+from tests.infra.outside import SITE, address_of
+from tests.patience import PATIENCE
 
 CA_FILE = SITE / ".state/ca-bundle.crt"
 ADDRESS = address_of("mol3")
@@ -135,7 +136,7 @@ def test_nothing_of_ceph_listens_outside_of_loopback(store: Any) -> None:
 
 def test_the_gateway_itself_is_not_reachable_from_outside() -> None:
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((ADDRESS, 7480), timeout=5)
+        socket.create_connection((ADDRESS, 7480), timeout=PATIENCE)
 
 
 def test_the_cluster_has_nothing_to_complain_about(store: Any) -> None:

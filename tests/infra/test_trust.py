@@ -8,6 +8,7 @@ import ssl
 from testinfra.host import Host
 
 from tests.infra.outside import address, ca_bundle, secret
+from tests.patience import PATIENCE
 
 DIRECTORY = "/etc/mlops/tls"
 
@@ -51,12 +52,10 @@ def test_a_client_on_the_controller_trusts_the_host(host: Host) -> None:
     )
     host.check_output(serve)
     try:
-        host.check_output(
-            "for i in $(seq 50); do ss -Hltn | grep -q :8443 && break; sleep .1; done"
-        )
+        host.check_output("timeout 120 sh -c 'until ss -Hltn | grep -q :8443; do sleep .1; done'")
         context = ssl.create_default_context(cafile=ca_bundle())
         with (
-            socket.create_connection((address(host), 8443), timeout=10) as plain,
+            socket.create_connection((address(host), 8443), timeout=PATIENCE) as plain,
             context.wrap_socket(plain, server_hostname=address(host)) as secured,
         ):
             assert secured.version() == "TLSv1.3"

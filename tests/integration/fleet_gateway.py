@@ -24,6 +24,7 @@ import jinja2
 import yaml
 
 from tests import unpacked
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._trust.companies import Holder, authority, leaf
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -143,7 +144,7 @@ def nginx_of(place: Path, port: int, text: str) -> Iterator[subprocess.Popen[byt
             stderr=errors,
         )
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             with socket.socket() as one:
                 if one.connect_ex(("127.0.0.1", port)) == 0:
@@ -155,7 +156,7 @@ def nginx_of(place: Path, port: int, text: str) -> Iterator[subprocess.Popen[byt
         yield process
     finally:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
 
 @contextmanager

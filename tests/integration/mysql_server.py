@@ -19,6 +19,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.patience import PATIENCE
+
 from .debian_programs import archives, start_through_loader, unpack
 from .postgresql_server import certificate
 
@@ -127,7 +129,7 @@ class MysqlServer:
         ]
         with (self.place / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd="/")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             assert self.process.poll() is None, self.log[-2000:]
             assert time.monotonic() < deadline, self.log[-2000:]
@@ -141,12 +143,12 @@ class MysqlServer:
         """End the server and keep what it has."""
         if self.process and self.process.poll() is None:
             self.process.terminate()
-            self.process.wait(60)
+            self.process.wait(PATIENCE)
 
     def stop(self) -> None:
         if self.process and self.process.poll() is None:
             self.process.kill()
-            self.process.wait(60)
+            self.process.wait(PATIENCE)
         shutil.rmtree(self.place, ignore_errors=True)
 
     @contextmanager

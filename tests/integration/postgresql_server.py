@@ -22,6 +22,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from tests.patience import PATIENCE
+
 Key = ec.EllipticCurvePrivateKey
 
 
@@ -221,7 +223,7 @@ class PostgresqlServer:
         """Have the configuration read again, and wait until new sessions begin with it."""
         before = self.sql("SELECT pg_conf_load_time()")
         self.sql("SELECT pg_reload_conf()")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while self.sql("SELECT pg_conf_load_time()") == before:
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -21,6 +21,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.servi
 from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store import ReleaseStore
 from ansible_collections.mlops.onprem.plugins.module_utils._release.web import WebTransport
 
+from tests.patience import PATIENCE
+
 
 @dataclass(frozen=True)
 class RegistryServer:
@@ -106,4 +108,4 @@ def running(place: Path, port: int) -> Iterator[RegistryServer]:
         yield server
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(PATIENCE)

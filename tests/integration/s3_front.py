@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._trust.companies import authority, leaf
 
 XML = "application/xml"
@@ -115,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             said = self.server.rule(request)
         except Hang:
-            self.server.over.wait(60)
+            self.server.over.wait(3600)
             return
         except Close:
             return
@@ -156,7 +157,7 @@ def front(folder: Path, rule: Rule, behind: dict[str, Any] | None = None) -> Ite
         server.over.set()
         server.shutdown()
         server.server_close()
-        thread.join(timeout=10)
+        thread.join(timeout=PATIENCE)
 
 
 def hand_on(request: Request, behind: dict[str, Any]) -> tuple[int, list[tuple[str, str]], bytes]:
@@ -164,7 +165,7 @@ def hand_on(request: Request, behind: dict[str, Any]) -> tuple[int, list[tuple[s
     place = urlsplit(behind["endpoint"])
     context = ssl.create_default_context(cafile=behind["ca_file"])
     connection = http.client.HTTPSConnection(
-        str(place.hostname), place.port, context=context, timeout=30
+        str(place.hostname), place.port, context=context, timeout=PATIENCE
     )
     with contextlib.closing(connection):
         headers = {name: text for name, text in request.headers.items() if name != "Expect"}

@@ -7,13 +7,19 @@
 Debian's Alertmanager runs only where its package is installed, so its version 2 API is stood in
 for: alerts, and silences that match by equal labels. The scenario of monitoring sets a silence with
 the real one, by the same request.
+
+    python -m tests.integration.start_page DIRECTORY SETTINGS CHECKS
+
+runs the checks of ``tests/browser`` against it, and hands on what they print.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -27,7 +33,9 @@ from pathlib import Path
 from typing import Any
 
 from tests import site_to_look_at as werk
+from tests.browsers import browser
 from tests.integration.fleet_gateway import free_port, program, rendered
+from tests.patience import PATIENCE
 from tests.prometheus_programs import program as monitoring
 from tests.unit.plugins.module_utils._trust.companies import authority, leaf
 
@@ -140,7 +148,7 @@ def process(command: Sequence[str | Path], log: Path, ready: str) -> Iterator[No
     with log.open("wb") as said:
         running = subprocess.Popen([str(word) for word in command], stdout=said, stderr=said)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 with urllib.request.urlopen(ready, timeout=5):
@@ -154,7 +162,7 @@ def process(command: Sequence[str | Path], log: Path, ready: str) -> Iterator[No
         yield
     finally:
         running.terminate()
-        running.wait(timeout=30)
+        running.wait(timeout=PATIENCE)
 
 
 def pages(place: Path, **settings: Any) -> None:
@@ -285,3 +293,32 @@ def running(place: Path) -> Iterator[Gateway]:
             )
         )
         yield Gateway(f"https://127.0.0.1:{port}", alertmanager)
+
+
+def fetched() -> None:
+    """See that every program is here, also those that have to be fetched from elsewhere first."""
+    browser()
+    program()
+    for name in ("prometheus", "promtool"):
+        monitoring(name)
+
+
+def main(place: str, settings: str, checks: str) -> int:
+    """Look at the page with a browser."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started ends as well
+    chromium = browser()
+    with running(Path(place)) as gateway:
+        told = {
+            "url": gateway.url,
+            "account": ACCOUNT,
+            "password": PASSWORD,
+            "chromium": str(chromium.chromium),
+            "packages": str(chromium.packages),
+            **json.loads(settings),
+        }
+        command = [chromium.node, checks, json.dumps(told)]
+        return subprocess.run(command, check=False, env=chromium.environment).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -21,6 +21,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.mlops.onprem.plugins.action import advice, assessment
 
 from tests import example_site
+from tests.patience import PATIENCE
 from tests.prometheus_programs import program
 from tests.unit.plugins.action.test_assessment import arguments as assessment_arguments
 from tests.unit.plugins.action.test_assessment import silent, site
@@ -166,7 +167,7 @@ def _prometheus(directory: Path, tmp_path_factory: pytest.TempPathFactory) -> It
 
 
 def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):

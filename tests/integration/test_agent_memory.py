@@ -31,6 +31,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.store
 from tests.benchmarks import channel_world as world
 from tests.integration import fleet_gateway
 from tests.integration.fleet_gateway import Gateway
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._release import conftest as doubles
 from tests.unit.plugins.module_utils._trust.companies import CLIENT, authority, leaf
 
@@ -152,7 +153,7 @@ def agent(place: Path) -> Iterator[int]:
         yield process.pid
     finally:
         process.kill()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
 
 def memory_mib(pid: int, name: str) -> float:
@@ -163,7 +164,7 @@ def memory_mib(pid: int, name: str) -> float:
 
 
 def until(there: Callable[[], bool], said: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while not there():
         assert time.monotonic() < deadline, said.read_text()
         time.sleep(0.1)

@@ -12,7 +12,6 @@ import http.server
 import importlib
 import ipaddress
 import json
-import socket
 import ssl
 import subprocess
 import sys
@@ -21,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jinja2
@@ -28,6 +28,7 @@ import pytest
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from ansible_collections.mlops.onprem.plugins.filter.alertmanager import alertmanager
+from ansible_collections.mlops.onprem.plugins.module_utils._monitoring import delivery
 from ansible_collections.mlops.onprem.plugins.modules import alert_test
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -35,25 +36,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests import prometheus_programs
+from tests.patience import PATIENCE, eventually
+
+from .conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "roles" / "monitoring" / "files"))
 watch = importlib.import_module("mlops_alert_watch")
 PASSWORD, TOKEN = "correct horse", "hush-hush"
-DEADLINE = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def eventually(ready: Callable[[], bool], what: str, seconds: float = DEADLINE) -> None:
-    deadline = time.monotonic() + seconds
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} did not happen within {DEADLINE:.0f} s"
-        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module", name="certificate")
@@ -123,6 +113,7 @@ def _mailbox(certificate: tuple[Path, Path]) -> Iterator[Mailbox]:
         authenticator=login,
         # Alertmanager knows the words of LOGIN that other servers use, not those of this one.
         auth_exclude_mechanism=["LOGIN"],
+        ready_timeout=PATIENCE,
     )
     server.start()
     yield box
@@ -214,7 +205,7 @@ def _start(tmp_path: Path) -> Iterator[Callable[..., str]]:
     yield start
     for process in running:
         process.terminate()
-        process.wait(timeout=20)
+        process.wait(timeout=PATIENCE)
 
 
 def mail_of(box: Mailbox, certificate: tuple[Path, Path]) -> dict[str, Any]:
@@ -228,7 +219,7 @@ def mail_of(box: Mailbox, certificate: tuple[Path, Path]) -> dict[str, Any]:
     }
 
 
-def asked(url: str, timeout: float = DEADLINE, **deliveries: int) -> dict[str, Any]:
+def asked(url: str, timeout: float = PATIENCE, **deliveries: int) -> dict[str, Any]:
     return {
         "url": url,
         "user": "",
@@ -269,9 +260,30 @@ def test_a_test_alert_arrives_by_mail_and_webhook(
     assert alert_test.send(asked(url, email=1, webhook=1))[1] == {"email": 1, "webhook": 1}
 
 
+def over_when_tried(url: str, wrong: str, right: str) -> SimpleNamespace:
+    """A time that is up once one delivery was taken and the other was tried in vain."""
+    manager, looks = alert_test.Alertmanager(url), [False]
+
+    def monotonic() -> float:
+        counted = manager.counted()
+        none = delivery.Attempts()
+        tried = counted.get(wrong, none).failed > 0 and counted.get(right, none).taken > 0
+        looks.append(tried)  # what is told was counted before this look
+        return time.monotonic() + (2 * PATIENCE if looks[-2] else 0)
+
+    return SimpleNamespace(
+        monotonic=monotonic,
+        sleep=time.sleep,
+        time=time.time,
+        gmtime=time.gmtime,
+        strftime=time.strftime,
+    )
+
+
 @pytest.mark.parametrize("broken", ["password", "webhook", "nobody"])
 def test_what_is_not_taken_is_told(
     broken: str,
+    monkeypatch: pytest.MonkeyPatch,
     start: Callable[..., str],
     mailbox: Mailbox,
     hook: Hook,
@@ -287,9 +299,10 @@ def test_what_is_not_taken_is_told(
             {"url": f"http://127.0.0.1:{hook.port}/{'broken' if broken == 'webhook' else 'x'}"}
         ],
     )
-    _test, taken, lacking = alert_test.send(asked(url, 12, email=1, webhook=1))
-    wrong = "webhook" if broken == "webhook" else "email"
-    assert taken[wrong] == 0
+    wrong, right = ("webhook", "email") if broken == "webhook" else ("email", "webhook")
+    monkeypatch.setattr(alert_test, "time", over_when_tried(url, wrong, right))
+    _test, taken, lacking = alert_test.send(asked(url, email=1, webhook=1))
+    assert taken == {wrong: 0, right: 1}
     (sentence,) = lacking
     assert sentence.startswith(f"0 of 1 deliveries by {wrong} were taken; ")
     assert "attempts failed" in sentence
@@ -329,6 +342,6 @@ def test_a_silent_prometheus_is_told_by_mail_and_ends_when_it_speaks(
     assert alert["status"]["state"] == "active"
     assert alert["receivers"] == [{"name": "site"}]
     # After group_wait, as any other alert.
-    eventually(lambda: bool(mailbox.mails), "a mail", 90)
+    eventually(lambda: bool(mailbox.mails), "a mail", 2 * PATIENCE)
     mail = email.message_from_bytes(mailbox.mails[0][0].content or b"", policy=email.policy.default)
     assert "PrometheusDown ctl1" in mail["Subject"]

@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests import prometheus_programs
+from tests.patience import PATIENCE, eventually
 
-from .test_alert_delivery import eventually, free_port
+from .conftest import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
@@ -103,7 +104,7 @@ def _prober(tmp_path: Path) -> Iterator[str]:
 
 def get(url: str) -> str:
     opened = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
-    with opened(url, timeout=10) as answer:
+    with opened(url, timeout=PATIENCE) as answer:
         return str(answer.read().decode())
 
 

@@ -9,13 +9,13 @@ import base64
 import hashlib
 import http.client
 import ssl
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.integration import fleet_gateway
 from tests.integration.fleet_gateway import Gateway
+from tests.patience import PATIENCE, eventually
 from tests.unit.plugins.module_utils._trust.companies import CLIENT, Holder, authority, leaf
 
 
@@ -47,7 +47,9 @@ def ask(
         file = gateway.place / "client.pem"
         file.write_text(holder.pem + holder.key)
         context.load_cert_chain(file)
-    connection = http.client.HTTPSConnection("localhost", gateway.port, timeout=30, context=context)
+    connection = http.client.HTTPSConnection(
+        "localhost", gateway.port, timeout=PATIENCE, context=context
+    )
     try:
         connection.request(method, path, body, headers or {})
         answer = connection.getresponse()
@@ -156,10 +158,8 @@ def test_who_was_handed_what_is_kept_and_what_did_not_change_is_not_handed_out_a
     one = device(gateway, "edge12")
     path = "/fleet/channel/ring_kept.json"
     _status, headers, _body = ask(gateway, "GET", path, one)
-    deadline = time.monotonic() + 60
-    while f' edge12 127.0.0.1 "GET {path}" 200 3\n' not in log(gateway):
-        assert time.monotonic() < deadline, log(gateway)
-        time.sleep(0.02)
+    line = f' edge12 127.0.0.1 "GET {path}" 200 3\n'
+    eventually(lambda: line in log(gateway), lambda: log(gateway))
     before = log(gateway)
     again = ask(gateway, "GET", path, one, headers={"If-None-Match": headers["etag"]})
     assert again[0] == 304

@@ -20,6 +20,7 @@ from ansible_collections.mlops.onprem.plugins.filter.htpasswd import htpasswd
 from ansible_collections.mlops.onprem.plugins.filter.people import people
 
 from tests.integration.fleet_gateway import ROLES, NoNginx, free_port, nginx_of, program, rendered
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._trust.companies import authority, leaf
 
 # A name that is a word of nginx is one of the people as well.
@@ -126,7 +127,7 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
 def ask(port: int, account: str, method: str, path: str, password: str = "") -> int:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=20, context=context)
+    connection = http.client.HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context)
     words = base64.b64encode(f"{account}:{password or f'of {account}'}".encode()).decode()
     headers = {"Authorization": f"Basic {words}"} if account else {}
     body = b"{}" if method in ("POST", "PUT") else None

@@ -30,12 +30,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.serving im
 from mlops_pipeline import weights
 
 from tests.fixtures import random_gguf
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ROOT / "roles/workloads/files"
 LOCK = FILES / "requirements-llama_cpp/requirements.txt"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlops.onprem"
-DEADLINE = 60.0
+DEADLINE = PATIENCE
 
 
 @pytest.fixture(scope="module")

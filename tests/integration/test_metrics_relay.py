@@ -25,6 +25,7 @@ import yaml
 from tests.integration import fleet_gateway
 from tests.integration.fleet_gateway import ROLES, Gateway, free_port, rendered
 from tests.integration.test_fleet_gateway import ask, device
+from tests.patience import PATIENCE
 from tests.prometheus_programs import program
 from tests.unit.plugins.module_utils._trust.companies import authority
 
@@ -69,11 +70,11 @@ def started(command: list[str], log: Path) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(timeout=90)
+        process.wait(timeout=PATIENCE)
 
 
 def wait_for(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + 90
+    end = time.monotonic() + PATIENCE
     while True:
         try:
             if true():
@@ -111,7 +112,7 @@ class Site:
             method=method,
         )
         try:
-            with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
                 return int(answer.status)
         except urllib.error.HTTPError as error:
             return error.code
@@ -120,7 +121,7 @@ class Site:
         """All that came of devices."""
         match = urllib.parse.quote('{host=~".+"}')
         address = f"{self.prometheus}/api/v1/series?match[]={match}"
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        with urllib.request.urlopen(address, timeout=PATIENCE) as answer:
             return list(json.loads(answer.read())["data"])
 
 

@@ -25,6 +25,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.engines im
 )
 
 from tests.benchmarks import serving
+from tests.patience import PATIENCE
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "roles/workloads/files"))
@@ -71,7 +72,7 @@ def replica(python: str, place: Path, folder: Path) -> Iterator[tuple[Path, Any]
     finally:
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(20)
+            process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
@@ -84,7 +85,7 @@ def test_a_replica_answers_at_its_socket_with_the_one_release(python: str, tmp_p
     folder.mkdir()
     ready = ENGINES[ONNX].ready
     with replica(python, place, folder) as (socket, process):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + PATIENCE
         while True:
             said = (folder / "log").read_text(errors="replace")[-2000:]
             assert process.poll() is None, said
@@ -124,7 +125,7 @@ def test_a_release_that_was_changed_is_not_served(python: str, tmp_path: Path) -
     folder = tmp_path / "run"
     folder.mkdir()
     with replica(python, place, folder) as (socket, process):
-        process.wait(120)
+        process.wait(PATIENCE)
         assert process.returncode != 0
         assert "the manifest says" in (folder / "log").read_text(errors="replace")
         with pytest.raises(web.Unanswered):

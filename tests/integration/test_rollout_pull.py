@@ -54,6 +54,7 @@ from tests.benchmarks import channel_world as world
 from tests.integration import fleet_gateway
 from tests.integration.conftest import RunModule
 from tests.integration.fleet_gateway import Gateway
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._release.conftest import (
     MODEL,
     SITE,
@@ -116,7 +117,7 @@ class Phone:
     def poll(self) -> None:
         """Ask once. Time passes faster for the rollout than for nginx, which turns away who asks
         too often; the timer of a device would try again, and so does this."""
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + PATIENCE
         while self.on:
             try:
                 self.agent.poll()

@@ -28,6 +28,7 @@ from mlops_pipeline.config import Config, Section
 from mlops_pipeline.errors import PipelineError
 
 from tests import releases
+from tests.patience import PATIENCE
 
 from .conftest import free_port
 from .debian_programs import archives, start_through_loader, unpack
@@ -93,7 +94,7 @@ class Bench:
             cwd=self.folder,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert (done.returncode != 0) == fails, done.stdout + done.stderr
@@ -234,7 +235,7 @@ def token(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[s
     tool = str(root / "usr/bin/pkcs11-tool")
 
     def run(*words: str) -> bytes:
-        done = subprocess.run(words, capture_output=True, check=False, timeout=60)
+        done = subprocess.run(words, capture_output=True, check=False, timeout=PATIENCE)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.alone import alone
 from tests.browsers import Browser, browser
 from tests.integration import start_page
 
@@ -60,28 +63,22 @@ def chromium() -> Browser:
 
 
 @pytest.fixture(scope="session")
-def found(chromium: Browser, tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     """What one visit of the browser found, by what it looked at."""
     place = tmp_path_factory.mktemp("start_page")
     pictures = ROOT / "build" / "test" / "start_page"
     pictures.mkdir(parents=True, exist_ok=True)
-    with start_page.running(place) as gateway:
-        settings = {
-            "url": gateway.url,
-            "account": start_page.ACCOUNT,
-            "password": start_page.PASSWORD,
-            "chromium": str(chromium.chromium),
-            "packages": str(chromium.packages),
-            "pictures": str(pictures),
-        }
-        visit = subprocess.run(
-            [chromium.node, CHECKS, json.dumps(settings)],
-            check=False,
-            capture_output=True,
-            text=True,
-            env=chromium.environment,
-            timeout=1800,
-        )
+    start_page.fetched()
+    settings = json.dumps({"pictures": str(pictures)})
+    command = [sys.executable, "-m", "tests.integration.start_page", str(place), settings]
+    visit = subprocess.run(
+        alone([*command, str(CHECKS)]),
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
     assert visit.stdout, f"the browser did not start: {visit.stderr[-2000:]}"
     rows = [json.loads(line) for line in visit.stdout.splitlines()]
     return {row["name"]: row["problems"] for row in rows}

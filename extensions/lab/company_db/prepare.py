@@ -140,7 +140,7 @@ def configure(payload: dict[str, Any]) -> None:
     place(tls / "server.crt", payload["certificate"], 0o644)
     place(tls / "server.key", payload["key"], 0o600)
     subprocess.run(["systemctl", "restart", "postgresql@17-main"], check=True)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while subprocess.run(["pg_isready", "-q"], check=False).returncode != 0:
         if time.monotonic() > deadline:
             raise SystemExit("PostgreSQL does not answer 30 s after its start")

@@ -111,7 +111,7 @@ def configure(payload: dict[str, Any]) -> None:
     place(CONFIG, SETTINGS.format(**payload), 0o644, "root")
     subprocess.run(["systemctl", "enable", "--quiet", "mariadb"], check=True)
     subprocess.run(["systemctl", "restart", "mariadb"], check=True)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while subprocess.run(
         ["mariadb", "--no-defaults", "--skip-ssl", "-e", "SELECT 1"],
         check=False,

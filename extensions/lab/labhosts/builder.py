@@ -28,7 +28,7 @@ from .topology import DATABASES, GPU, SYSTEMS, Host, Topology
 
 OWNER_LABEL = "mlops.lab.topology"
 SPEC_LABEL = "mlops.lab.spec"
-BOOT_SECONDS = 60
+BOOT_SECONDS = 180
 # What makes a host this host, and not one like it.
 FORGET = (
     "rm -rf /etc/ssh/ssh_host_* /root/.ansible /root/.ssh /var/log/journal/* /var/tmp/* /tmp/*; "

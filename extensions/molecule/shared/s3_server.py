@@ -128,7 +128,7 @@ def running(state: Path) -> int | None:
 def wait_until_ready(endpoint: str, ca_file: Path, process: subprocess.Popen[bytes]) -> None:
     """Wait until the server answers."""
     context = ssl.create_default_context(cafile=str(ca_file))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while True:
         try:
             with urllib.request.urlopen(f"{endpoint}/moto-api/data.json", context=context):

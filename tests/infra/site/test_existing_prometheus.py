@@ -9,7 +9,6 @@ import json
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.infra.site.conftest import ROOT, Site
+from tests.patience import eventually
 
 PORT = 19091
 UNIT = "company-prometheus"
@@ -64,13 +64,6 @@ def ask(host: Host, path: str, method: str = "GET") -> Any:
 def query(host: Host, text: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ask(host, f"api/v1/query?query={quote(text, safe='')}")["result"]
     return found
-
-
-def eventually(ready: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 60
-    while not ready():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.5)
 
 
 @pytest.fixture(scope="module", name="company")

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.infra.site.conftest import ROOT, Site
+from tests.patience import PATIENCE
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 FIXTURES = ROOT / "tests/fixtures"
@@ -56,7 +57,7 @@ def ask(site: Site, device: str, path: str, body: Any = None) -> Any:
         data=None if body is None else json.dumps(body).encode(),
     )
     context = ssl.create_default_context(cafile=str(site.inventory / ".state/ca-bundle.crt"))
-    with urllib.request.urlopen(request, timeout=20, context=context) as answer:
+    with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
         return json.load(answer)
 
 

@@ -10,8 +10,7 @@ from testinfra.host import Host
 
 from tests.infra.site.conftest import Site
 from tests.infra.site.test_services import our_units, properties
-
-BACK_WITHIN_SECONDS = 10.0
+from tests.patience import PATIENCE
 
 
 def wait_for(condition: Callable[[], bool], seconds: float) -> float | None:
@@ -36,7 +35,7 @@ def test_killed_services_are_back(site: Site, remote: Host, host_name: str) -> N
         pid = properties(remote, unit, "MainPID")["MainPID"]
         assert pid != "0", f"{unit} has no process to kill"
         remote.check_output(f"kill -9 {pid}")
-        waited = wait_for(lambda u=unit, p=pid: is_back(remote, u, p), BACK_WITHIN_SECONDS)  # type: ignore[misc]
+        waited = wait_for(lambda u=unit, p=pid: is_back(remote, u, p), PATIENCE)  # type: ignore[misc]
         if waited is None:
             late.append(unit)
-    assert not late, f"{host_name}: not back within {BACK_WITHIN_SECONDS} s: {late}"
+    assert not late, f"{host_name}: not back within {PATIENCE:.0f} s: {late}"

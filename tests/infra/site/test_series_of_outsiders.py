@@ -12,6 +12,7 @@ import ssl
 import pytest
 
 from tests.infra.site.conftest import Site
+from tests.patience import PATIENCE
 
 MARK = "zzq"
 # Where each server is asked, below the gateway or on a device, and the metrics that it is seen by.
@@ -57,7 +58,7 @@ def ask(site: Site, host: str, path: str, method: str, choose: random.Random) ->
     ends = ["", f"/versions/{word}/infer", f"/manifests/{word}", f"?{word}={word}"]
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection(site.address(host), timeout=60, context=context)
+    connection = http.client.HTTPSConnection(site.address(host), timeout=PATIENCE, context=context)
     # What is refused by closing the connection is answered, too.
     with contextlib.closing(connection), contextlib.suppress(http.client.HTTPException, OSError):
         wanted = choose.choice([method, method, "PUT", "DELETE", word.upper()])

@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from tests.infra.site.conftest import ROOT, Site
+from tests.patience import PATIENCE
 
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 LAB = [sys.executable, "extensions/lab/lab.py"]
-BACK_WITHIN_SECONDS = 180.0
+BACK_WITHIN_SECONDS = 5 * PATIENCE
 # Orders to try; one in CI, more in a campaign (tests/soak).
 SEEDS = range(1, 1 + int(os.environ.get("MLOPS_RESTART_ORDERS", "1")))
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.infra import portscan
+from tests.patience import PATIENCE
 
 
 @pytest.fixture
@@ -46,13 +47,13 @@ def serve() -> Iterator[Callable[[Callable[[socket.socket], None]], int]]:
 
 def test_open_ports_are_found_among_closed_ones(serve: Callable[..., int]) -> None:
     port = serve(lambda _connection: None)
-    assert list(portscan.open_ports("127.0.0.1", range(port, port + 1), 1.0)) == [port]
+    assert list(portscan.open_ports("127.0.0.1", range(port, port + 1), PATIENCE)) == [port]
 
 
 def test_a_service_without_tls_is_told_by_its_first_words(serve: Callable[..., int]) -> None:
     port = serve(lambda connection: connection.sendall(b"220 hello\r\n"))
-    assert portscan.speaks_tls("127.0.0.1", port, 1.0) is False
-    assert portscan.first_words("127.0.0.1", port, 1.0) == "220 hello"
+    assert portscan.speaks_tls("127.0.0.1", port, PATIENCE) is False
+    assert portscan.first_words("127.0.0.1", port, PATIENCE) == "220 hello"
 
 
 def test_a_service_with_tls_is_told_by_its_protocol(
@@ -69,4 +70,4 @@ def test_a_service_with_tls_is_told_by_its_protocol(
         with context.wrap_socket(connection, server_side=True) as secure:
             secure.recv(1)
 
-    assert portscan.speaks_tls("127.0.0.1", serve(answer), 2.0) == "TLSv1.3"
+    assert portscan.speaks_tls("127.0.0.1", serve(answer), PATIENCE) == "TLSv1.3"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,8 @@ from mlops_pipeline import prepare, project, sources
 from mlops_pipeline.config import Config, Section
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.timing import Timings
+
+from tests.patience import PATIENCE, eventually
 
 HASH = "six==1.17.0 --hash=sha256:" + "0" * 64 + "\n"
 PREPARE = """
@@ -175,7 +178,7 @@ def test_a_failure_is_the_last_line_without_control_characters(tmp_path: Path) -
     )
 
 
-def ends(pid: int, seconds: float = 60) -> bool:
+def ends(pid: int, seconds: float = PATIENCE) -> bool:
     """Whether a process is gone, or is in a moment: what was killed may still be on its way out."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -188,17 +191,41 @@ def ends(pid: int, seconds: float = 60) -> bool:
     return False
 
 
-def test_what_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+def times_out_once(there: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the time of a program be up as soon as it has written a file, and not before."""
+    really = subprocess.Popen.wait
+
+    def wait(child: subprocess.Popen[bytes], timeout: float | None = None) -> int:
+        if timeout is None:
+            return really(child)
+        eventually(there.exists, f"{there.name} is written")
+        raise subprocess.TimeoutExpired("program", timeout)
+
+    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+
+
+def test_what_does_not_end_is_ended_with_all_that_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = f"""
 import pathlib, subprocess, time
-child = subprocess.Popen(["sleep", "60"])
-pathlib.Path({str(tmp_path / "pid")!r}).write_text(str(child.pid))
-time.sleep(60)
+child = subprocess.Popen(["sleep", "3600"])
+written = pathlib.Path({str(tmp_path / "written")!r})
+written.write_text(str(child.pid))
+written.rename({str(tmp_path / "pid")!r})
+time.sleep(3600)
 """
     code = simple(tmp_path / "p", program)
+    times_out_once(tmp_path / "pid", monkeypatch)
     with pytest.raises(PipelineError, match="was ended after 1 seconds"):
         project.run(code, "prepare", {"output": "x"}, sys.executable, timeout=1)
     assert ends(int((tmp_path / "pid").read_text()))
+
+
+def test_the_time_of_a_program_is_really_counted(tmp_path: Path) -> None:
+    code = simple(tmp_path / "p", "import time; time.sleep(3600)")
+    with pytest.raises(PipelineError, match=r"was ended after 0\.2 seconds"):
+        project.run(code, "prepare", {"output": "x"}, sys.executable, timeout=0.2)
 
 
 def test_endless_output_is_read_from_its_end(

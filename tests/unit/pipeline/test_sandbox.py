@@ -44,7 +44,7 @@ tried("write", lambda: (place / "new").write_text("x"))
 tried("memory", lambda: bytearray(256 * 2**20))
 def connect():
     with socket.socket() as sock:
-        sock.settimeout(5)
+        sock.settimeout(60)
         sock.connect(("127.0.0.1", int(sys.argv[4])))
 tried("network", connect)
 print(json.dumps(found))

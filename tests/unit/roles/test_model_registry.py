@@ -20,6 +20,8 @@ import jinja2
 import pytest
 import yaml
 
+from tests.patience import PATIENCE
+
 ROLE = Path(__file__).resolve().parents[3] / "roles/model_registry"
 
 
@@ -39,12 +41,13 @@ admission = module("admission")
 class Pool:
     """Connections that come back, and callers who give up as MLflow does."""
 
-    def __init__(self, connections: int) -> None:
+    def __init__(self, connections: int, patience: float = PATIENCE) -> None:
         self.free = threading.Semaphore(connections)
+        self.patience = patience
 
     @contextlib.contextmanager
     def session(self, read_only: bool = True) -> Iterator[bool]:
-        if not self.free.acquire(timeout=2):
+        if not self.free.acquire(timeout=self.patience):
             raise TimeoutError
         try:
             yield read_only
@@ -57,8 +60,7 @@ def nested(session: object, depth: int, together: threading.Barrier | None = Non
     with session(read_only=False) as read_only:  # type: ignore[operator]
         assert read_only is False
         if together is not None:
-            with contextlib.suppress(threading.BrokenBarrierError):
-                together.wait(0.2)
+            together.wait(PATIENCE)
         return 1 + (nested(session, depth - 1) if depth > 1 else 0)
 
 
@@ -85,11 +87,11 @@ def test_the_pool_serves_all_that_are_admitted(
 def test_who_reads_does_not_wait_for_those_who_write() -> None:
     session = admission.Admission(admission.Turns(1, 1)).wrap(Pool(10).session)
     with ThreadPoolExecutor(1) as threads, session(read_only=False):
-        assert threads.submit(lambda: session().__enter__()).result(timeout=2) is True
+        assert threads.submit(lambda: session().__enter__()).result(timeout=PATIENCE) is True
 
 
 def test_as_many_as_there_are_connections_would_wait_for_each_other() -> None:
-    session = admission.Admission(admission.Turns(4, 0)).wrap(Pool(4).session)
+    session = admission.Admission(admission.Turns(4, 0)).wrap(Pool(4, 0.5).session)
     with pytest.raises(TimeoutError):
         at_once(session, 4, 4)
 

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.patience import PATIENCE
+
 FILES = Path(__file__).resolve().parents[3] / "roles" / "workloads" / "files"
 sys.path.insert(0, str(FILES))
 cli: Any = importlib.import_module("mlops_workload.cli")
@@ -82,7 +84,7 @@ def release(tmp_path: Path, *expected: Any) -> Path:
 
 
 def options(tmp_path: Path, **more: Any) -> argparse.Namespace:
-    said = {"engine": "llama_cpp", "directory": tmp_path, "release": tmp_path, "timeout": 5.0}
+    said = {"engine": "llama_cpp", "directory": tmp_path, "release": tmp_path, "timeout": PATIENCE}
     return argparse.Namespace(**{**said, **more})
 
 
@@ -117,7 +119,9 @@ def test_an_engine_that_says_nothing_is_wrong(engine: Engine, tmp_path: Path) ->
 def test_an_engine_that_never_is_ready_ends_the_wait(tmp_path: Path) -> None:
     now = iter(float(second) for second in range(100))
     with pytest.raises(golden.Wrong, match="not ready within 5 s"):
-        cli.admit(options(tmp_path), clock=lambda: next(now), pause=lambda _seconds: None)
+        cli.admit(
+            options(tmp_path, timeout=5.0), clock=lambda: next(now), pause=lambda _seconds: None
+        )
 
 
 def test_an_engine_that_ended_is_not_waited_for(
@@ -142,7 +146,9 @@ def test_nobody_is_let_in_while_the_last_requests_are_answered(
     assert looks == [False] * 7
     engine.busy = [1]
     now = iter(float(second) for second in range(100))
-    said = cli.drain(options(tmp_path), clock=lambda: next(now), pause=lambda _seconds: None)
+    said = cli.drain(
+        options(tmp_path, timeout=5.0), clock=lambda: next(now), pause=lambda _seconds: None
+    )
     assert said == "Requests were still under way after 5 s."
 
 

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,8 @@ import yaml
 from ansible_collections.mlops.onprem.plugins.action.pipeline_step import SPEC
 from ansible_collections.mlops.onprem.plugins.plugin_utils import step
 from mlops_pipeline.config import COMPARING, SECRETS
+
+from tests.patience import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parents[4]
 EVERY = {name for names in SECRETS.values() for name in names}
@@ -100,12 +101,13 @@ def test_digests_are_handed_on(tmp_path: Path) -> None:
     ("program", "sentence"),
     [
         ("raise SystemExit('no such thing')", "ended with 1 and printed no result. no such thing"),
-        ("import time; time.sleep(60)", "did not end within 1 seconds"),
+        ("import time; time.sleep(3600)", "did not end within 1 seconds"),
         ("print('[' * 100000)", "ended with 0 and printed no result"),
     ],
 )
 def test_a_step_without_a_result_is_a_sentence(tmp_path: Path, program: str, sentence: str) -> None:
-    said = step.run(params(tmp_path, "prepare", program, timeout=1))
+    patience = 1 if "sleep" in program else int(PATIENCE)
+    said = step.run(params(tmp_path, "prepare", program, timeout=patience))
     assert said["ok"] is False
     assert sentence in said["error"]
 
@@ -119,7 +121,7 @@ def test_a_kill_leaves_no_secret_on_the_disk(tmp_path: Path) -> None:
     """Killed while a step runs: neither Ansible's own folder nor any other holds the secret."""
     (tmp_path / "mlops_pipeline").mkdir()
     (tmp_path / "mlops_pipeline/__main__.py").write_text(
-        f"import time, pathlib; pathlib.Path({str(tmp_path / 'runs')!r}).touch(); time.sleep(20)"
+        f"import time, pathlib; pathlib.Path({str(tmp_path / 'runs')!r}).touch(); time.sleep(3600)"
     )
     home = tmp_path / "home"
     home.mkdir()
@@ -163,10 +165,9 @@ def test_a_kill_leaves_no_secret_on_the_disk(tmp_path: Path) -> None:
         start_new_session=True,
     )
     try:
-        for _turn in range(600):
-            if (tmp_path / "runs").exists() or child.poll() is not None:
-                break
-            time.sleep(0.1)
+        eventually(
+            lambda: (tmp_path / "runs").exists() or child.poll() is not None, "the step runs"
+        )
         assert (tmp_path / "runs").exists(), child.stdout and child.stdout.read()
     finally:
         os.killpg(child.pid, signal.SIGKILL)

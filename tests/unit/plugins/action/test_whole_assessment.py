@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[4]
 # Nobody listens on this port of the loopback network.
 NOBODY = {"ansible_host": "127.0.0.9", "ansible_port": 9}
@@ -53,7 +55,7 @@ def assess(folder: Path, variables: dict[str, Any], **groups: Any) -> tuple[int,
         capture_output=True,
         text=True,
         check=False,
-        timeout=180,
+        timeout=5 * PATIENCE,
     )
     # Before that, Ansible says in its own words what it thinks of the inventory.
     said = done.stdout + done.stderr.rpartition("[ERROR]")[2]

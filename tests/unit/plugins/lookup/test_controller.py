@@ -15,6 +15,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible_collections.mlops.onprem.plugins.plugin_utils import controller
 from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import broken_variables
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[4]
 OF_A_GROUP, OF_A_HOST = "group_vars/control.yml", "host_vars/ctl1/main.yml"
 LOCAL = "control: {hosts: {ctl1: {ansible_connection: local}}}\n"
@@ -44,7 +46,7 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=5 * PATIENCE,
     )
     return done.returncode, done.stdout + done.stderr
 

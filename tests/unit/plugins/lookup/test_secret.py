@@ -17,6 +17,8 @@ from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.mlops.onprem.plugins.lookup import secret
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from tests.patience import PATIENCE
+
 MP = multiprocessing.get_context("fork")
 
 
@@ -125,7 +127,7 @@ def test_processes_that_ask_at_once_agree(tmp_path: Path) -> None:
     children = [MP.Process(target=child, args=(queue,)) for _index in range(12)]
     for process in children:
         process.start()
-    answers = [queue.get(timeout=60) for _process in children]
+    answers = [queue.get(timeout=PATIENCE) for _process in children]
     for process in children:
         process.join()
     assert all(answer == answers[0] for answer in answers)

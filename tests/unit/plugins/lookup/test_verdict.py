@@ -16,6 +16,8 @@ from ansible.utils.context_objects import CLIArgs
 from ansible.utils.display import Display
 from ansible_collections.mlops.onprem.plugins.lookup.verdict import LookupModule
 
+from tests.patience import PATIENCE
+
 
 @pytest.fixture(autouse=True)
 def a_real_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +93,7 @@ def in_a_worker(assessment: dict[str, Any] | None) -> Any:
 
     worker = context.Process(target=work)
     worker.start()
-    answer = answers.get(timeout=60)
+    answer = answers.get(timeout=PATIENCE)
     worker.join()
     return answer
 

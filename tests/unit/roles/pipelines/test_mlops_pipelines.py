@@ -13,7 +13,6 @@ import importlib.util
 import json
 import stat
 import subprocess
-import time
 import zipfile
 from pathlib import Path
 from types import ModuleType
@@ -23,7 +22,7 @@ import pytest
 from mlops_pipeline import config
 
 from tests import prometheus_programs
-from tests.unit.pipeline.test_project import ends
+from tests.unit.pipeline.test_project import ends, times_out_once
 
 ROOT = Path(__file__).resolve().parents[4]
 PROGRAM = ROOT / "roles/pipelines/files/mlops_pipelines.py"
@@ -231,18 +230,7 @@ def test_a_step_that_does_not_end_is_ended_with_what_it_started(
 ) -> None:
     engine = host.place / "python"
     engine.write_text("#!/bin/sh\nsleep 600 & echo $! > $HOME/c; mv $HOME/c $HOME/child; wait\n")
-    really = subprocess.Popen.wait
-
-    def wait(child: subprocess.Popen[bytes], timeout: float | None = None) -> int:
-        """The time is up as soon as the step has started something."""
-        if timeout is None:
-            return really(child)
-        end = time.monotonic() + 60
-        while not (host.place / "child").exists() and time.monotonic() < end:
-            time.sleep(0.02)
-        raise subprocess.TimeoutExpired("step", timeout)
-
-    monkeypatch.setattr(subprocess.Popen, "wait", wait)
+    times_out_once(host.place / "child", monkeypatch)
     assert host.run("train") == 1
     assert "did not end within 60 seconds" in host.state["why"]
     assert ends(int((host.place / "child").read_text()))

@@ -24,6 +24,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._audit.syslog import 
     send,
 )
 
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._audit.day import lines_of, whole_day
 
 LINES = lines_of(whole_day())
@@ -58,7 +59,7 @@ class Sink:
 
     def _serve(self) -> None:
         raw, _address = self.listener.accept()
-        raw.settimeout(30)
+        raw.settimeout(PATIENCE)
         try:
             stream = self.context.wrap_socket(raw, server_side=True, suppress_ragged_eofs=True)
         except OSError:
@@ -75,7 +76,7 @@ class Sink:
                 pass
 
     def end(self) -> bytes:
-        self.thread.join(timeout=60)
+        self.thread.join(timeout=PATIENCE)
         self.listener.close()
         return self.content
 

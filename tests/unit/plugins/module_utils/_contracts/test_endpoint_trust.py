@@ -19,6 +19,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._contracts.endpoint i
     dial,
 )
 
+from tests.patience import PATIENCE
 from tests.unit.plugins.module_utils._trust.companies import Holder, authority, leaf
 
 STORE = Contract("object_store", "s3.example.com:443", ("endpoint",))
@@ -51,7 +52,7 @@ def dialled(folder: Path, shown: list[Holder], trusted: list[Holder]) -> Dialled
     server.start()
     endpoint = Endpoint("s3.example.com", 443, str(ca_file))
     seen = dial(STORE, endpoint, lambda _endpoint: ours)
-    server.join(timeout=10)
+    server.join(timeout=PATIENCE)
     return seen
 
 

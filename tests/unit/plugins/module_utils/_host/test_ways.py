@@ -13,6 +13,8 @@ from collections.abc import Iterator
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._host import ways
 
+from tests.patience import PATIENCE
+
 
 @pytest.fixture
 def listening() -> Iterator[int]:
@@ -45,13 +47,14 @@ def closed() -> int:
 def test_each_is_told_from_the_others(listening: int, silent: int) -> None:
     places = [("127.0.0.1", listening), ("127.0.0.1", closed()), ("127.0.0.1", silent)]
     places.append(("nobody.invalid", 443))
-    assert ways.tried(places, 1.0) == ["open", "refused", "silent", "unnamed"]
+    assert ways.tried(places, 3.0) == ["open", "refused", "silent", "unnamed"]
 
 
 def test_many_silent_ones_take_as_long_as_one(silent: int) -> None:
     before = time.monotonic()
-    assert ways.tried([("127.0.0.1", silent)] * 40, 1.0) == ["silent"] * 40
-    assert time.monotonic() - before < 6
+    assert ways.tried([("127.0.0.1", silent)] * 200, 1.0) == ["silent"] * 200
+    # One after the other they would take 200 s.
+    assert time.monotonic() - before < PATIENCE
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.cpu_use impor
     use,
 )
 
+from tests.patience import PATIENCE
+
 ROOT = Path(__file__).resolve().parents[5]
 
 
@@ -175,7 +177,9 @@ def test_what_we_keep_is_counted_from_our_directories_and_the_ledger(tmp_path: P
     ]
     put(tmp_path, "/var/lib/mlops/ledger.json", json.dumps({"version": 1, "things": things}))
     host = tree.Host(str(tmp_path))
-    ours = installed.ours(host, time.monotonic() + 5, time.monotonic, {"ceph": 300.0, "vim": 4.0})
+    ours = installed.ours(
+        host, time.monotonic() + PATIENCE, time.monotonic, {"ceph": 300.0, "vim": 4.0}
+    )
     sizes = {row["path"]: row["mib"] for row in ours["directories"]}
     assert sizes["/var/lib/mlops/monitoring"] == pytest.approx(1.9, abs=0.1)
     assert sizes["/var/lib/ceph"] == pytest.approx(1.0, abs=0.1)

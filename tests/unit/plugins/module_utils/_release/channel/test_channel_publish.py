@@ -45,6 +45,7 @@ from ansible_collections.mlops.onprem.plugins.modules import rollout_channel
 
 from tests.benchmarks import channel_world as world
 from tests.benchmarks.channel_world import NOW, WEEK, YEAR
+from tests.patience import PATIENCE
 
 ROOT, OTHER_ROOT, THIRD_ROOT = (world.Key.make() for _number in range(3))
 OWN = Own(world.SITE, world.RING, world.CLASS)
@@ -402,6 +403,6 @@ def test_two_publishers_wait_for_each_other(tmp_path: Path) -> None:
         thread.start()
         thread.join(0.2)
         done.append("first")
-    thread.join(20)
+    thread.join(PATIENCE)
     assert done == ["first", "second"]
     assert list(tmp_path.iterdir()) == []

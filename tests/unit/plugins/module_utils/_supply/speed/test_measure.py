@@ -25,6 +25,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed import 
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.judge import BenchmarkError
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed.measure import BoundedFile
 
+from tests.patience import PATIENCE
+
 LOOPBACK = "127.0.0.1"
 ROOT = Path(__file__).resolve().parents[6]
 
@@ -89,9 +91,9 @@ def test_a_measurement_that_is_killed_leaves_nothing(tmp_path: Path) -> None:
     program = (
         "from ansible_collections.mlops.onprem.plugins.module_utils._supply.speed import measure\n"
         f"file = measure.BoundedFile({str(tmp_path)!r}, 4)\n"
-        "measure.sequential_write(file, 5)\n"
+        "measure.sequential_write(file, 1000)\n"
         "print('written', flush=True)\n"
-        "measure.fdatasync(file, 60)\n"
+        "measure.fdatasync(file, 3600)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT / ".collections")}
     with subprocess.Popen(
@@ -143,7 +145,7 @@ def test_fdatasync_waits_for_100_samples_but_not_for_ever(file: BoundedFile) -> 
 
 
 def test_reading_ends_with_the_file_or_with_the_time(file: BoundedFile) -> None:
-    measure.sequential_write(file, 5.0)
+    measure.sequential_write(file, 1000.0)
     assert measure.sequential_read(file, 1000.0)["mib"] == 4
     assert measure.sequential_read(file, 1.0, Ticks(2.0))["mib"] == 1
     assert measure.random_read(file, 1.0, Ticks(0.1))["mib"] < 1
@@ -160,8 +162,8 @@ def test_a_file_system_without_direct_access_goes_through_the_page_cache(
         return int(real(fd, command, flags))
 
     monkeypatch.setattr(fcntl, "fcntl", refusing)
-    assert measure.sequential_write(file, 5.0)["direct"] is False
-    assert measure.sequential_read(file, 5.0)["direct"] is False
+    assert measure.sequential_write(file, 1000.0)["direct"] is False
+    assert measure.sequential_read(file, 1000.0)["direct"] is False
 
 
 def test_memory_is_measured_only_where_enough_is_free() -> None:
@@ -253,9 +255,11 @@ def free_port() -> int:
 class Serving(threading.Thread):
     """The receiving side, with its answer or error."""
 
-    def __init__(self, port: int, wait: float = 20.0, peer: str = LOOPBACK, mib: int = 8) -> None:
+    def __init__(
+        self, port: int, wait: float = PATIENCE, peer: str = LOOPBACK, mib: int = 8
+    ) -> None:
         super().__init__(daemon=True)
-        self.arguments = (LOOPBACK, port, peer, [peer], mib, 5.0, wait)
+        self.arguments = (LOOPBACK, port, peer, [peer], mib, PATIENCE, wait)
         self.found: dict[str, Any] = {}
         self.error = ""
         self.start()
@@ -270,8 +274,8 @@ class Serving(threading.Thread):
 def test_two_peers_measure_what_arrives_and_agree() -> None:
     port = free_port()
     other = Serving(port)
-    sent = measure.connect(LOOPBACK, port, [LOOPBACK], 8, 5.0, 20.0)
-    other.join(30)
+    sent = measure.connect(LOOPBACK, port, [LOOPBACK], 8, PATIENCE, PATIENCE)
+    other.join(PATIENCE)
     assert other.error == ""
     assert (sent["direction"], other.found["direction"]) == ("send", "receive")
     assert sent["mib"] == other.found["mib"] == 8
@@ -284,14 +288,14 @@ def test_no_more_is_taken_than_the_limit() -> None:
     with socket.create_connection(_reachable(port)) as link:
         link.sendall(measure.GREETING + b"\0" * 2**20)
         assert link.recv(100).startswith(b"1048576 ")
-    other.join(30)
+    other.join(PATIENCE)
     assert other.found["mib"] == 1
 
 
 def _reachable(port: int) -> tuple[str, int]:
     """The address, once somebody listens there: seen in the kernel's table, without connecting."""
     wanted = f"0100007F:{port:04X} 00000000:0000 0A"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while wanted not in Path("/proc/net/tcp").read_text():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -303,7 +307,7 @@ def test_a_stranger_is_closed_unread_and_told_of() -> None:
     other = Serving(port, wait=1.5, peer="127.0.0.2")
     with socket.create_connection(_reachable(port)) as link:
         assert link.recv(1) == b""
-    other.join(30)
+    other.join(PATIENCE)
     assert other.error == (
         "127.0.0.2 did not connect within 1.5 s (1 connections from elsewhere were closed)"
     )
@@ -314,7 +318,7 @@ def test_a_peer_that_sends_something_else_is_refused() -> None:
     other = Serving(port)
     with socket.create_connection(_reachable(port)) as link:
         link.sendall(b"GET / HTTP/1.1\r\n\r\n" + b"x" * 20)
-    other.join(30)
+    other.join(PATIENCE)
     assert other.error in (
         f"{LOOPBACK} sent something else than a benchmark",
         f"the connection to {LOOPBACK} broke: Connection reset by peer",
