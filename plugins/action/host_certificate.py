@@ -13,6 +13,7 @@ from ansible.module_utils.basic import missing_required_lib
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.module_utils._host import args as arguments
 from ansible_collections.mlops.onprem.plugins.module_utils._trust import certificates as trust
+from ansible_collections.mlops.onprem.plugins.plugin_utils.whose import OPTION, site_of
 
 MODULE = "mlops.onprem.host_certificate"
 
@@ -42,6 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _converge(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
         place = {name: args[name] for name in ("owner", "common_name", "group")}
+        place[OPTION] = site_of(task_vars, self._templar)
         given = {name: args[name] for name in ("certificate", "key") if args[name]}
         kept = {"keep_later": args["keep_later"]} if given else {}
         first = self._execute_module(

@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.mlops.onprem.plugins.plugin_utils.whose import OPTION, site_of
 
 WAYS = ("template", "source", "content", "link", "payload", "secret_payload")
 
@@ -38,6 +39,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             # Returned, not raised: so failed_when can judge it.
             result.update(failed=True, changed=False, msg=to_text(error))
             return result
+        arguments[OPTION] = site_of(task_vars, self._templar)
         result.update(self._execute_module(module_args=arguments, task_vars=task_vars))
         # The arguments hold the contents; there is no use in showing them.
         result.pop("invocation", None)

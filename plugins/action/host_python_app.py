@@ -22,6 +22,7 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+from ansible_collections.mlops.onprem.plugins.plugin_utils.whose import OPTION, site_of
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "mlops.onprem")
 # A fixed time makes the same requirements give the same archive.
@@ -57,7 +58,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
 
     def _converge(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        arguments = dict(self._task.args)
+        arguments = {**self._task.args, OPTION: site_of(task_vars, self._templar)}
         name = str(arguments.get("requirements") or "")
         if not name:
             raise HostError("requirements is missing: name the locked file of the role.")

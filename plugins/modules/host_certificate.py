@@ -19,6 +19,11 @@ description:
   - The files are C(/etc/mlops/tls/host.key) and C(/etc/mlops/tls/host.crt), which holds the
     intermediate certificates too. Both are recorded in the ledger of the host.
 options:
+  site_id:
+    description:
+      - Identity of the site that the task is for, as the action plugin sends it. A host that says
+        it belongs to another site is refused. Not for playbooks.
+    type: str
   owner:
     description: Name of the role that owns the files.
     type: str
@@ -189,7 +194,7 @@ def work(module: AnsibleModule) -> dict[str, object]:
     """Place what is given; create the key if there is none; ask for a certificate."""
     params, check = module.params, module.check_mode
     role = args.role_of(params, "owner")
-    with Book(check) as book:
+    with Book(check, site=params["site_id"]) as book:
         refuse_foreign(book.ledger)
         gid = group_id(params["group"], check)
         key, certificate = read(KEY), read(CERTIFICATE)

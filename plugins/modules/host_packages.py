@@ -25,6 +25,11 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
+  site_id:
+    description:
+      - Identity of the site that the task is for, as the action plugin sends it. A host that says
+        it belongs to another site is refused. Not for playbooks.
+    type: str
   role:
     description:
       - Role for which the packages are installed. A package wanted by several roles stays until the
@@ -159,7 +164,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     params, check, role = module.params, module.check_mode, args.role_of(module.params)
     names = list(dict.fromkeys(params["name"]))
     plan = packages.Simulated((), (), ())
-    with Book(check) as book:
+    with Book(check, site=params["site_id"]) as book:
         pending = (book.ledger.transaction or {}).get("packages", [])
         repaired = packages_apply.finish_interrupted(book, check)
         missing = packages.lacking(names, apt.states(names))

@@ -25,6 +25,11 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
+  site_id:
+    description:
+      - Identity of the site that the task is for, as the action plugin sends it. A host that says
+        it belongs to another site is refused. Not for playbooks.
+    type: str
   role:
     description: Role to which the environment belongs.
     type: str

@@ -18,6 +18,11 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
+  site_id:
+    description:
+      - Identity of the site that the task is for, as the action plugin sends it. A host that says
+        it belongs to another site is refused. Not for playbooks.
+    type: str
   role:
     description: Owner of the container in the ledger.
     type: str
@@ -106,7 +111,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     follows = service_apply.Follows(
         params["restart_on"], [], [], {"status": [], **health} if health else None
     )
-    with Book(module.check_mode) as book:
+    with Book(module.check_mode, site=module.params["site_id"]) as book:
         before = service_apply.read(service, follows)
         # A unit that is made of a file starts with the host without being enabled.
         before = replace(before, shown={**before.shown, "UnitFileState": "generated"})

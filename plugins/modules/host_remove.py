@@ -23,6 +23,11 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
+  site_id:
+    description:
+      - Identity of the site that the task is for, as the action plugin sends it. A host that says
+        it belongs to another site is refused. Not for playbooks.
+    type: str
   role:
     description: Role whose things go.
     type: str
@@ -73,7 +78,11 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import remove_apply
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import ROLE, role_of
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import (
+    ROLE,
+    SITE_ID,
+    role_of,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._host.files import absolute
 
 
@@ -84,7 +93,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         if found:
             return {"changed": False, "removed": [], "kept": [f"all: {found[0]} is still there"]}
     keep = [absolute(path, "keep") for path in module.params["keep"]]
-    done = remove_apply.converge(role, keep, module.check_mode)
+    done = remove_apply.converge(role, keep, module.check_mode, module.params["site_id"])
     for said in done["kept"]:
         module.warn(f"Kept: {said}")
     return done
@@ -95,6 +104,7 @@ def main() -> None:
         AnsibleModule(
             argument_spec={
                 "role": ROLE,
+                "site_id": SITE_ID,
                 "keep": {"type": "list", "elements": "path", "default": []},
                 "unless": {"type": "list", "elements": "str", "default": []},
             },

@@ -49,7 +49,7 @@ def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     }
     if found:
         answer["diff"] = wanted.diff("" if found == "not installed" else found)
-    with Book(check) as book:
+    with Book(check, site=params.get("site_id")) as book:
         ledger = claimed(book.ledger, role, wanted)
         # Until the archive is here, this is only the question whether it is needed.
         if found and (check or not params["archive"]):

@@ -12,6 +12,8 @@ from typing import Any
 from .errors import HostError
 
 ROLE = {"type": "str", "required": True}
+# As the action plugins send it; without it nobody said which site a task is for.
+SITE_ID = {"type": "str"}
 HEALTH = {
     "url": {"type": "str"},
     "socket": {"type": "path"},
@@ -30,6 +32,7 @@ HEALTH = {
 }
 FILES: Mapping[str, Any] = {
     "role": ROLE,
+    "site_id": SITE_ID,
     "groups": {"type": "list", "elements": "str", "default": []},
     "users": {
         "type": "list",
@@ -80,6 +83,7 @@ FILES: Mapping[str, Any] = {
 }
 PACKAGES: Mapping[str, Any] = {
     "role": ROLE,
+    "site_id": SITE_ID,
     "name": {"type": "list", "elements": "str", "required": True},
     "disable_units": {"type": "list", "elements": "str", "default": []},
     "install_recommends": {"type": "bool", "default": False},
@@ -90,6 +94,7 @@ PACKAGES: Mapping[str, Any] = {
 }
 APP: Mapping[str, Any] = {
     "role": ROLE,
+    "site_id": SITE_ID,
     "name": {"type": "str", "required": True},
     "requirements": {"type": "str", "required": True},
     "python": {"type": "path", "default": "/usr/bin/python3"},
@@ -98,6 +103,7 @@ APP: Mapping[str, Any] = {
 }
 SERVICE: Mapping[str, Any] = {
     "role": ROLE,
+    "site_id": SITE_ID,
     "name": {"type": "str", "required": True},
     "description": {"type": "str", "default": ""},
     "command": {"type": "list", "elements": "str", "default": []},
@@ -116,6 +122,7 @@ SERVICE: Mapping[str, Any] = {
 }
 CERTIFICATE: Mapping[str, Any] = {
     "owner": ROLE,
+    "site_id": SITE_ID,
     "common_name": {"type": "str", "required": True},
     "names": {"type": "list", "elements": "str", "default": []},
     "group": {"type": "str", "default": "mlops-tls"},
@@ -129,6 +136,7 @@ CERTIFICATE: Mapping[str, Any] = {
 }
 QUADLET: Mapping[str, Any] = {
     "role": {"type": "str", "required": True},
+    "site_id": SITE_ID,
     "name": {"type": "str", "required": True},
     "text": {"type": "str", "required": True},
     "restart_on": {"type": "list", "elements": "path", "default": []},

@@ -37,7 +37,7 @@ ACCOUNT_FILES = ("/etc", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshad
 def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """What a task with these parameters asks for; in check mode only what would be done."""
     role, wanted = role_of(params), wanted_of(params)
-    with Book(check) as book:
+    with Book(check, site=params.get("site_id")) as book:
         steps, owners = plan_and_owners(read(wanted), wanted, book.ledger, role, trial=check)
         if not check:
             apply(steps, book)

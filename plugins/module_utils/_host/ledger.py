@@ -68,6 +68,27 @@ class Ledger:
     def get(self, kind: str, name: str) -> Thing | None:
         return self.things.get((kind, name))
 
+    def refusal_of(self, site: str | None) -> str:
+        """Why a site has nothing to do here; empty if the host is its own, or nobody's.
+
+        An empty ``site`` is a run that does not know which one it is for.
+        """
+        own = dict(self.site or {})
+        if site is None or own.get("id") in (None, site):
+            return ""
+        whose = f"the site {own.get('name') or 'of no name'} ({own['id']})"
+        if site:
+            return (
+                f"This host belongs to {whose}, not to that of this run ({site}); nothing was "
+                "changed. Take it out of this inventory, or remove the other site from it first, "
+                "with its own inventory."
+            )
+        return (
+            f"This host belongs to {whose}, and this run does not know which site it is for; "
+            "nothing was changed. If it is that one, run with its inventory and the .state beside "
+            f"it, or set mlops_site_id: {own['id']}."
+        )
+
     def has(self, kind: str, name: str) -> bool:
         return (kind, name) in self.things
 

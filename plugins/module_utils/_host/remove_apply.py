@@ -35,9 +35,11 @@ from .system import Book, fresh_name, must, properties, remove_tree, run, write_
 STATUS = "/var/lib/dpkg/status"
 
 
-def converge(role: str, keep: Sequence[str], check: bool) -> dict[str, Any]:
+def converge(
+    role: str, keep: Sequence[str], check: bool, site: str | None = None
+) -> dict[str, Any]:
     """Take away what only this role wants; in check mode only what would go."""
-    with Book(check) as book:
+    with Book(check, site=site) as book:
         count = len(book.ledger.of(role))
         if not check:
             finish_pending(book, role)

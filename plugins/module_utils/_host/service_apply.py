@@ -55,7 +55,7 @@ def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     follows = Follows(
         params["restart_on"], params["reload_on"], params["restore"], params["health"]
     )
-    with Book(check) as book:
+    with Book(check, site=params.get("site_id")) as book:
         if params["only_if_present"]:
             there = book.ledger.get("unit", service.unit)
             if there is None:

@@ -179,10 +179,20 @@ class Book:
 
     ``with Book(check) as book:`` then read ``book.ledger`` and call ``book.write(ledger)`` before
     the change that the new ledger tells of. In check mode nothing is written.
+
+    ``site`` is the identity of the site that the caller works for, empty if it does not know it:
+    a host of another site is refused before anything is done. None asks nothing.
     """
 
-    def __init__(self, check: bool, timeout: float = LOCK_TIMEOUT, folder: str = STATE_DIR) -> None:
+    def __init__(
+        self,
+        check: bool,
+        timeout: float = LOCK_TIMEOUT,
+        folder: str = STATE_DIR,
+        site: str | None = None,
+    ) -> None:
         self.check = check
+        self._site = site
         self._timeout = timeout
         self._folder = folder
         self._path = folder + "/ledger.json"
@@ -207,6 +217,10 @@ class Book:
                     ) from None
                 time.sleep(0.2)
         self.ledger = self.peek(self._folder)
+        refusal = self.ledger.refusal_of(self._site)
+        if refusal:
+            os.close(self._lock)
+            raise HostError(refusal)
         return self
 
     @staticmethod

@@ -134,3 +134,27 @@ def test_the_site_goes_with_the_last_thing() -> None:
     # An installation that was killed before its first thing keeps it.
     assert Ledger(site=SITE).after(Ledger()).site == SITE
     assert Ledger(site=SITE).after(Ledger(site=SITE)).site == SITE
+
+
+A, B = "site-a-0001", "site-b-0002"
+
+
+@pytest.mark.parametrize(
+    ("carried", "site", "said"),
+    [
+        (None, "", ""),
+        (None, A, ""),
+        ({"id": A, "name": "works"}, A, ""),
+        ({"id": A, "name": "works"}, None, ""),
+        ({"id": A, "name": "works"}, B, "belongs to the site works (site-a-0001), not to that of"),
+        ({"id": A}, B, "belongs to the site of no name (site-a-0001)"),
+        ({"id": A, "name": "works"}, "", "does not know which site it is for; nothing was changed"),
+        ({"id": A, "name": "works"}, "", "set mlops_site_id: site-a-0001"),
+    ],
+)
+def test_a_host_of_another_site_is_refused_with_the_way_out(
+    carried: dict[str, str] | None, site: str | None, said: str
+) -> None:
+    refusal = Ledger(site=carried).refusal_of(site)
+    assert said in refusal
+    assert bool(refusal) == bool(said)
