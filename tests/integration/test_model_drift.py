@@ -30,6 +30,8 @@ from .test_model_server import series
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "roles/model_serving/files"))
 profiles = importlib.import_module("mlops_serving.profile")
+sys.path.insert(0, str(ROOT / "roles/model_registry/files"))
+drop = importlib.import_module("mlops_truth")
 WINDOW = 120
 
 
@@ -201,6 +203,52 @@ def test_the_truth_comes_as_a_table_and_stands_beside_the_signed_evaluation(
     }
     others = series(server, "mlops_model_quality")
     assert not [n for n in others if "changed" in n and "evaluation" in n]
+
+
+def test_the_truth_comes_by_files_that_are_dropped(
+    server: serving.Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = rows(1)[0].tolist()
+    told = []
+    for number in range(60):
+        tensor = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": row}
+        body = json.dumps({"id": f"f{number}", "inputs": [tensor]}).encode()
+        answer = json.loads(server.ask("POST", "/v2/models/foreign/infer", body)[2])
+        told.append((f"f{number}", label_of(answer) if number % 6 else "never"))
+    monkeypatch.setattr(drop, "SETTLED_SECONDS", 0.0)
+    for name in ("told", "refused"):
+        (tmp_path / name).mkdir()
+    lines = [json.dumps({"id": name, "value": value}) for name, value in told[:20]]
+    (tmp_path / "foreign@first.jsonl").write_text("\n".join(lines))
+    table = "".join(f"{name},{value}\n" for name, value in told[20:])
+    (tmp_path / "foreign@second.csv").write_text(f"id,value\n{table}never asked,1\n")
+    (tmp_path / "nowhere@third.csv").write_text("id,value\nf1,1\n")
+    config = tmp_path / "config"
+    devices = [{"name": "edge", "url": f"http://127.0.0.1:{server.port}"}]
+    config.write_text(
+        json.dumps(
+            {
+                "directory": str(tmp_path),
+                "devices": devices,
+                "ca_file": "/nowhere",
+                "token": "",
+                "days": 1,
+                "most_mib": 1,
+            }
+        )
+    )
+    config.rename(tmp_path / ".config")
+    assert drop.main([str(tmp_path / ".config")]) == 0
+    for name, known in (("foreign@first.jsonl", 20), ("foreign@second.csv", 40)):
+        report = json.loads((tmp_path / "told" / f"{name}.json").read_text())
+        assert report["known"] == {"edge": known}
+    assert "No device takes" in (tmp_path / "refused/nowhere@third.csv.txt").read_text()
+    found = {
+        name: value
+        for name, value in series(server, "mlops_model_quality").items()
+        if 'model_name="foreign"' in name and 'measure="accuracy"' in name
+    }
+    assert list(found.values()) == [pytest.approx(5 / 6)]
 
 
 def label_of(answer: dict[str, Any]) -> object:

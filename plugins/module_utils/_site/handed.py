@@ -86,6 +86,11 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "accounting_db_databases": lambda site, _host: provided_databases(site, ACCOUNTING_DB),
     "object_store_accounts": lambda site, _host: provided_accounts(site),
     "model_registry_hosts": lambda site, _host: [site.address(site.control), site.control],
+    "model_registry_truth_devices": lambda site, _host: [
+        {"name": one["name"], "url": one["url"]}
+        for one in fleet.devices(site)
+        if not pulling.pulls(site, one["name"])
+    ],
     "gateway_fleet": lambda site, _host: bool(pulling.pulling(site)),
     "gateway_metrics": lambda site, host: host == site.control and bool(pulling.pushing(site)),
     "gateway_metrics_devices": lambda site, _host: pulling.pushing(site),
