@@ -51,6 +51,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._site.description imp
     Description,
     describe,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import INPUTS
 from ansible_collections.mlops.onprem.plugins.module_utils._site.people import PLACE as PEOPLE
 from ansible_collections.mlops.onprem.plugins.module_utils._site.people import (
     parse_people,
@@ -216,7 +217,7 @@ def read_interface(
 ) -> tuple[Interface, dict[str, dict[str, list[str]]]]:
     """Every variable that the collection reads, from the roles' specs and the wiring."""
     roles = sorted(path.name for path in (root / "roles").iterdir() if path.is_dir())
-    known: set[str] = set(site.secrets)
+    known: set[str] = {*site.secrets, *INPUTS}
     hints = {}
     for role in roles:
         spec = root / "roles" / role / "meta" / "argument_specs.yml"

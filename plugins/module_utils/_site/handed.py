@@ -21,6 +21,8 @@ from .site import Site
 from .ways import ways
 
 REPOSITORY = "models"
+# Variables of the whole site that are read here, and in no page of a role or a playbook.
+INPUTS = frozenset((placement.TEAMS, placement.WORKLOADS, signing.SIGNER, signing.KEY))
 
 
 def account_of_the_registry(site: Site, kind: str) -> dict[str, str]:
