@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .._findings.finding import WARN, Finding
 from .._findings.sentence import brief
 from .._planner.mig.geometry import card_of
+from .._supply.facts import Facts
 from .gpu_state import in_use, shares_memory, unsound
 from .margins import Margins
 
@@ -32,25 +31,23 @@ class Card:
 
 
 def cards_of(
-    name: str, facts: Mapping[str, Any], margins: Margins, kept: frozenset[int], roles: int
+    name: str, facts: Facts, margins: Margins, kept: frozenset[int], roles: int
 ) -> tuple[tuple[Card, ...], list[Finding]]:
     """The GPUs that may be planned; those that are in use, broken or unknown are told.
 
     ``kept`` are the indices of those that an earlier plan gave away, the first ``roles`` are for
     the roles of the host.
     """
-    report = facts.get("gpus") or {}
-    if report.get("source") == "pci":  # no driver: host_sums says so
+    if facts.gpu_source == "pci":  # no driver: host_sums says so
         return (), []
     cards = []
     findings = []
-    for row in report.get("gpus") or []:
-        index = int(row.get("index") or 0)
-        model = str(row.get("model") or "unknown")
-        memory = float(row.get("memory_mib") or 0.0)
-        mig = str(row.get("mig_mode") or "").lower() == "enabled"
+    for row in facts.gpus:
+        index, memory = row.index, row.memory_mib
+        model = row.model or "unknown"
+        mig = row.mig_mode.lower() == "enabled"
         key = card_of(model, memory or None) if mig else ""
-        shared = shares_memory(report, row)
+        shared = shares_memory(facts, row)
         refused = unsound(row)
         if refused is None and index not in kept:
             refused = in_use(row, shared)
@@ -72,5 +69,5 @@ def cards_of(
             )
             continue
         usable = memory * (1 - margins.gpu_memory_reserve_percent / 100)
-        cards.append(Card(index, str(row.get("uuid") or ""), model, usable, key, shared))
+        cards.append(Card(index, row.uuid, model, usable, key, shared))
     return tuple(cards[roles:]), findings

@@ -22,9 +22,10 @@ from typing import Any
 
 from .._findings.finding import ANY_MOUNT, ERROR, FAIL, WARN, Demand, Finding
 from .._findings.sentence import amount, brief
+from .._supply.facts import Facts, FileSystem, Kept, Uncounted
 from .gpu_state import unsound
 from .margins import Margins
-from .mounts import MOUNT_PLACES, by_device, holding, uncounted
+from .mounts import MOUNT_PLACES, by_device, holding
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class Host:
     """The work on one host."""
 
     name: str
-    facts: Mapping[str, Any]
+    facts: Facts
     demand: Sequence[Demand]
     margins: Margins
     hints: Hints
@@ -155,11 +156,7 @@ class Host:
         )
 
     def missing(self, what: str) -> None:
-        reasons = [
-            str(row.get("reason"))
-            for row in self.facts.get("unknown") or []
-            if str(row.get("what", "")).startswith(what)
-        ]
+        reasons = [row.reason for row in self.facts.unknown if row.what.startswith(what)]
         self.add(
             "unknown",
             ERROR,
@@ -172,17 +169,16 @@ class Host:
 
     def cpu(self) -> None:
         parts = [Part(d.service, d.role, d.cpu_cores) for d in self.demand if d.cpu_cores]
-        cores = (self.facts.get("cpu") or {}).get("usable_cores")
+        cores = self.facts.cores
         if cores is None:
             if parts:
                 self.missing("cpu")
             return
-        services = self.facts.get("services") or {}
-        foreign = sum(float(row.get("cpu_cores") or 0) for row in services.get("foreign") or [])
+        foreign = sum(row.cpu_cores for row in self.facts.foreign)
         row = self.sum_up(
             "CPU",
             "cores",
-            float(cores) * self.margins.cpu_overcommit,
+            cores * self.margins.cpu_overcommit,
             self.margins.cpu_reserve_cores,
             foreign,
             0.0,
@@ -192,64 +188,56 @@ class Host:
 
     def busy(self) -> str:
         """Who uses the processors, and how long the queue for them is."""
-        services = self.facts.get("services") or {}
-        rows = sorted(
-            services.get("foreign") or [], key=lambda row: -float(row.get("cpu_cores") or 0)
-        )
+        rows = sorted(self.facts.foreign, key=lambda row: -row.cpu_cores)
         said = [
-            f"{brief(row.get('unit') or 'unknown', 60)} {amount(float(row['cpu_cores']), 2)}"
+            f"{brief(row.unit or 'unknown', 60)} {amount(row.cpu_cores, 2)}"
             for row in rows[:3]
-            if float(row.get("cpu_cores") or 0) >= 0.01
+            if row.cpu_cores >= 0.01
         ]
-        load = (self.facts.get("cpu") or {}).get("load")
-        if isinstance(load, (list, tuple)) and load:
-            said.append(f"load {brief(load[0], 20)}")
+        if self.facts.load:
+            said.append(f"load {brief(self.facts.load, 20)}")
         return f"; now {', '.join(said)}" if said else ""
 
     def memory(self) -> None:
         parts = [Part(d.service, d.role, d.memory_mib) for d in self.demand if d.memory_mib]
-        memory = self.facts.get("memory") or {}
-        total, available = memory.get("total_mib"), memory.get("available_mib")
+        total, available = self.facts.memory_mib, self.facts.memory_available_mib
         if total is None or available is None:
             if parts:
                 self.missing("memory")
             return
-        services = self.facts.get("services") or {}
         row = self.sum_up(
             "memory",
             "MiB",
-            float(total),
+            total,
             self.margins.memory_reserve_mib,
-            float(total) - float(available),
-            sum(float(row.get("memory_mib") or 0) for row in services.get("ours") or []),
+            total - available,
+            sum(row.memory_mib for row in self.facts.ours),
             parts,
         )
         self.judge(row, "memory", "memory", "add")
 
     def disks(self) -> None:
-        systems = {str(row["mount"]): row for row in self.facts.get("filesystems") or []}
+        systems = self.facts.systems
         if not systems:
             if any(demand.disks for demand in self.demand):
                 self.missing("filesystems")
             return
-        space, inodes = self.asked_of(systems)
+        space, inodes = self.asked_of()
         for device, mounts in by_device(systems).items():
             label = "disk " + ", ".join(mounts)
-            kept = self.kept_on(mounts, systems)
+            kept = self.kept_on(mounts)
             if device in space and not self.pooled.intersection(mounts):
-                self.disk(label, mounts, systems, space[device], kept)
+                self.disk(label, mounts, space[device], kept)
             self.inodes(label, systems[mounts[0]], inodes.get(device, []), kept)
 
-    def asked_of(
-        self, systems: Mapping[str, Mapping[str, Any]]
-    ) -> tuple[dict[str, list[Part]], dict[str, list[Part]]]:
+    def asked_of(self) -> tuple[dict[str, list[Part]], dict[str, list[Part]]]:
         """Space and files that are asked of each file system."""
         space: dict[str, list[Part]] = {}
         inodes: dict[str, list[Part]] = {}
-        aside = uncounted(self.facts)
+        systems, aside = self.facts.systems, self.facts.aside
         wanted = [(demand, need) for demand in self.demand for need in demand.disks]
         for demand, need in wanted:
-            mount = holding(need.path, {**systems, **aside})
+            mount = holding(need.path, (*systems, *aside))
             if mount is None:
                 self.missing("filesystems")
                 continue
@@ -273,7 +261,7 @@ class Host:
                     "a mount of its own for the path",
                     "mount it, or correct the path",
                 )
-            if systems[mount].get("read_only"):
+            if systems[mount].read_only:
                 self.add(
                     "read_only",
                     FAIL,
@@ -281,7 +269,7 @@ class Host:
                     f"a writable file system for {demand.service}",
                     f"remount it with: mount -o remount,rw {mount}",
                 )
-            device = str(systems[mount].get("device") or mount)
+            device = systems[mount].behind
             why = need.why or need.path
             space.setdefault(device, []).append(Part(demand.service, demand.role, need.mib, why))
             if need.inodes:
@@ -290,61 +278,51 @@ class Host:
                 )
         return space, inodes
 
-    def not_counted(self, demand: Demand, path: str, mount: str, row: Mapping[str, Any]) -> None:
+    def not_counted(self, demand: Demand, path: str, mount: str, row: Uncounted) -> None:
         """A need that lies on memory, or on what is not there or did not answer."""
-        kind = str(row.get("type") or "file system of unknown type")
+        kind = row.type or "file system of unknown type"
         lies = f"{path} lies on {mount} ({kind})" if path != mount else f"{path} is a {kind}"
         self.add(
             "not_counted",
             FAIL,
-            f"{lies}, whose room is not counted: {brief(row.get('reason') or 'it is no storage')}",
+            f"{lies}, whose room is not counted: {brief(row.reason or 'it is no storage')}",
             f"a file system on a disk for {demand.service}",
             f"mount a disk on {path}, or unmount what is on {mount}, then assess again",
         )
 
-    def kept_on(self, mounts: Sequence[str], systems: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def kept_on(self, mounts: Sequence[str]) -> list[Kept]:
         """The directories of the platform on a file system."""
-        ours = self.facts.get("ours") or {}
-        return [
-            part
-            for part in ours.get("directories") or []
-            if holding(str(part["path"]), {**systems, **uncounted(self.facts)}) in mounts
-        ]
+        every = (*self.facts.systems, *self.facts.aside)
+        return [part for part in self.facts.kept if holding(part.path, every) in mounts]
 
-    def kept_in(
-        self, mounts: Sequence[str], systems: Mapping[str, Mapping[str, Any]]
-    ) -> Iterable[tuple[object, float]]:
+    def kept_in(self, mounts: Sequence[str]) -> Iterable[tuple[object, float]]:
         """What the platform keeps in a storage, with a key that is alike on all its hosts."""
-        for part in self.kept_on(mounts, systems):
-            path = str(part["path"])
-            mount = holding(path, systems) or "/"
+        systems = self.facts.systems
+        for part in self.kept_on(mounts):
+            mount = holding(part.path, systems) or "/"
             row = systems[mount]
-            inside = path[len(mount.rstrip("/")) :]
-            yield (row.get("source"), row.get("root"), inside), float(part["mib"])
+            inside = part.path[len(mount.rstrip("/")) :]
+            yield (row.source, row.root, inside), part.mib
         if holding("/usr", systems) in mounts:
-            yield (
-                (self.name, "packages"),
-                float((self.facts.get("ours") or {}).get("packages_mib") or 0),
-            )
+            yield (self.name, "packages"), self.facts.packages_mib
 
     def disk(
         self,
         label: str,
         mounts: Sequence[str],
-        systems: Mapping[str, Mapping[str, Any]],
         parts: Sequence[Part],
-        kept: Sequence[Mapping[str, Any]],
+        kept: Sequence[Kept],
     ) -> None:
-        here = sum(float(part["mib"]) for part in kept)
-        if holding("/usr", systems) in mounts:
-            here += float((self.facts.get("ours") or {}).get("packages_mib") or 0)
-        system = systems[mounts[0]]
-        size = float(system["size_mib"])
+        here = sum(part.mib for part in kept)
+        if holding("/usr", self.facts.systems) in mounts:
+            here += self.facts.packages_mib
+        system = self.facts.systems[mounts[0]]
+        size = system.size_mib
         reserve = max(self.margins.disk_reserve_mib, size * self.margins.disk_reserve_percent / 100)
-        used = size - float(system["available_mib"])
+        used = size - system.available_mib
         row = self.sum_up(label, "MiB", size, reserve, used, here, parts)
         self.judge(row, "disk", "disk", "free or add")
-        if row.short > 0 and not all(part.get("complete", True) for part in kept):
+        if row.short > 0 and not all(part.complete for part in kept):
             self.add(
                 "disk_usage",
                 WARN,
@@ -357,57 +335,54 @@ class Host:
     def inodes(
         self,
         label: str,
-        system: Mapping[str, Any],
+        system: FileSystem,
         parts: Sequence[Part],
-        kept: Sequence[Mapping[str, Any]],
+        kept: Sequence[Kept],
     ) -> None:
-        total, left = system.get("inodes"), system.get("inodes_available")
+        total, left = system.inodes, system.inodes_available
         if total is None or left is None:
             return
-        reserve = float(total) * self.margins.inode_reserve_percent / 100
+        reserve = total * self.margins.inode_reserve_percent / 100
         if parts:
             row = self.sum_up(
                 label.replace("disk", "files on", 1),
                 "inodes",
-                float(total),
+                total,
                 reserve,
-                float(total) - float(left),
-                sum(float(part.get("entries") or 0) for part in kept),
+                total - left,
+                sum(part.entries for part in kept),
                 parts,
             )
             self.judge(row, "inodes", "disk", "free or add")
-        elif float(left) < reserve:
+        elif left < reserve:
             self.add(
                 "inodes",
                 WARN,
-                f"{label} has {amount(float(left), 0)} of {amount(float(total), 0)} inodes left",
+                f"{label} has {amount(left, 0)} of {amount(total, 0)} inodes left",
                 f"at least {amount(reserve, 0)}",
                 "remove small files, or make the file system anew with more inodes",
             )
 
     def gpus(self) -> None:
         parts = [Part(d.service, d.role, d.gpus) for d in self.demand if d.gpus]
-        report = self.facts.get("gpus") or {}
-        problem = report.get("problem")
-        if problem:
+        facts = self.facts
+        if facts.gpu_problem:
             self.add(
                 "gpu_driver",
                 FAIL if parts else WARN,
-                brief(problem),
+                brief(facts.gpu_problem),
                 "a working driver for every card",
                 "install the driver of the card, then assess again",
             )
         if not parts:
             return
-        known = [] if report.get("source") == "pci" else list(report.get("gpus") or [])
+        known = () if facts.gpu_source == "pci" else facts.gpus
         usable = [row for row in known if unsound(row) is None]
         row = self.sum_up("GPU", "GPUs", float(len(usable)), 0.0, 0.0, 0.0, parts)
         self.judge(row, "gpu", "gpu", "add")
 
 
-def sums(
-    name: str, facts: Mapping[str, Any], demand: Sequence[Demand], margins: Margins
-) -> tuple[Row, ...]:
+def sums(name: str, facts: Facts, demand: Sequence[Demand], margins: Margins) -> tuple[Row, ...]:
     """The rows of one host, not judged. A resource that could not be measured has none."""
     work = Host(name, facts, demand, margins, {})
     work.cpu()

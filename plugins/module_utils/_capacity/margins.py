@@ -11,7 +11,8 @@ from typing import Any
 
 from .._findings.finding import ERROR, Finding
 from .._findings.sentence import amount, brief
-from .._supply.facts import problem_of
+from .._findings.shape import ShapeError
+from .._supply.facts import Facts, facts_of
 
 
 @dataclass(frozen=True)
@@ -28,13 +29,14 @@ class Margins:
     gpu_memory_reserve_percent: float = 5.0
 
 
-def check_facts(
-    name: str, facts: Mapping[str, Any], margins: Margins, now: float
-) -> Finding | None:
-    """Facts that must not be used: unreadable, of another host, or too old."""
+def read_facts(
+    name: str, given: Mapping[str, Any], margins: Margins, now: float
+) -> Facts | Finding:
+    """The facts of a host, or why they must not be used: unreadable, of another one, or too old."""
     again = "measure again with: ansible-playbook playbooks/assess.yml"
-    wrong = problem_of(facts)
-    if wrong:
+    try:
+        facts = facts_of(given)
+    except ShapeError as wrong:
         return Finding(
             "capacity.bad_facts",
             name,
@@ -43,19 +45,17 @@ def check_facts(
             "facts as capacity_facts gives them",
             again,
         )
-    told = facts.get("host") or ""
-    if told != name:
+    if facts.host != name:
         return Finding(
             "capacity.foreign_facts",
             name,
             ERROR,
-            f"the facts under this name were measured on {brief(told, 80) or 'an unnamed host'}",
+            "the facts under this name were measured on "
+            f"{brief(facts.host, 80) or 'an unnamed host'}",
             f"facts of {name}",
             again,
         )
-    clock = facts.get("clock") or {}
-    measured = clock.get("controller_epoch") or clock.get("epoch")
-    if measured is None:
+    if facts.measured is None:
         return Finding(
             "capacity.undated_facts",
             name,
@@ -64,7 +64,7 @@ def check_facts(
             "facts with a time",
             again,
         )
-    age = now - float(measured)
+    age = now - facts.measured
     if age > margins.max_age_seconds or age < -margins.max_age_seconds:
         when = (
             f"{amount(age, 0)} seconds old" if age > 0 else f"from {amount(-age, 0)} seconds ahead"
@@ -77,4 +77,4 @@ def check_facts(
             f"at most {amount(margins.max_age_seconds, 0)} seconds (mlops_facts_max_age)",
             again,
         )
-    return None
+    return facts

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+
+from .._supply.facts import FileSystem
 
 # Where people mount things: a path here that lies on the root's file system is a mistake.
 MOUNT_PLACES = re.compile(
@@ -18,7 +19,7 @@ MOUNT_PLACES = re.compile(
 )
 
 
-def holding(path: str, systems: Mapping[str, Any]) -> str | None:
+def holding(path: str, systems: Iterable[str]) -> str | None:
     """The mount that holds a path: the longest one that the path lies below."""
     best: str | None = None
     for mount in systems:
@@ -28,19 +29,9 @@ def holding(path: str, systems: Mapping[str, Any]) -> str | None:
     return best
 
 
-def uncounted(facts: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The mounts of a host whose room is not counted, such as memory, by their path."""
-    counted = {str(row["mount"]) for row in facts.get("filesystems") or []}
-    return {
-        str(row["mount"]): row
-        for row in facts.get("uncounted") or []
-        if str(row["mount"]) not in counted
-    }
-
-
-def by_device(systems: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+def by_device(systems: Mapping[str, FileSystem]) -> dict[str, list[str]]:
     """Mounts by file system: one that is mounted twice has its room once."""
     found: dict[str, list[str]] = {}
     for mount in sorted(systems):
-        found.setdefault(str(systems[mount].get("device") or mount), []).append(mount)
+        found.setdefault(systems[mount].behind, []).append(mount)
     return found

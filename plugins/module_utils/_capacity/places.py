@@ -11,17 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from .._demand.offers import Shape
 from .._demand.workloads import Spec
 from .._findings.finding import ANY_MOUNT, WARN, Demand, DiskNeed, Finding
 from .._planner.mig.geometry import card_of
+from .._supply.facts import Facts
 from .._supply.gpu import has_no_memory
 from .cards import Card, cards_of
 from .host_sums import Row, sums
 from .margins import Margins
-from .mounts import by_device, holding, uncounted
+from .mounts import by_device, holding
 
 CPU, MEMORY, GPU = "CPU", "memory", "GPU"
 
@@ -109,7 +109,7 @@ def _figures(row: Row, placed: float) -> Figures:
 
 def measured(
     name: str,
-    facts: Mapping[str, Any],
+    facts: Facts,
     demand: Sequence[Demand],
     margins: Margins,
     paths: Iterable[str],
@@ -150,7 +150,7 @@ def measured(
                 f"look with: ansible {name} -m mlops.onprem.capacity_facts",
             )
         ]
-    systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
+    systems = facts.systems
     mounts: dict[str, str] = {}
     disks = {}
     stores = {}
@@ -166,7 +166,7 @@ def measured(
             for need in spec.request.disks
             if holding(need.path, systems) in mounted
         )
-        full = any(systems[mount].get("read_only") for mount in mounted)
+        full = any(systems[mount].read_only for mount in mounted)
         storage = next((draws.storages[m] for m in mounted if m in draws.storages), None)
         own = storage is None or not draws.limited.isdisjoint(mounted)
         figures = _figures(rows[label], placed) if own or storage is None else storage.figures
@@ -174,7 +174,7 @@ def measured(
         if storage is not None:
             stores[label] = storage.name
     # A path may lie on a file system that no workload uses: that one must still win over ``/``.
-    for mount in (*systems, *uncounted(facts)):
+    for mount in (*systems, *facts.aside):
         mounts.setdefault(mount, "")
     memory = _figures(rows[MEMORY], sum(memory_of(spec, cards) for spec in running))
     if any(card.shared for card in cards):

@@ -33,9 +33,10 @@ from .._planner.model import (
 from .._planner.purchase import purchase as buy
 from .._planner.solver import solve
 from .._planner.survival import survive
+from .._supply.facts import Facts
 from .horizon import Horizon, last_day, lasts, runouts
 from .leaving import leave_out
-from .margins import Margins, check_facts
+from .margins import Margins, read_facts
 from .places import Figures, Place, measured, offered
 from .question import Earlier, Problem
 from .request import Written, parse_earlier, read_request
@@ -165,8 +166,8 @@ def site_of(
     usable = {
         host: facts
         for host in hosts
-        if (facts := supply.get(host)) is not None
-        and check_facts(host, facts, margins, now) is None
+        if (given := supply.get(host)) is not None
+        and isinstance(facts := read_facts(host, given, margins, now), Facts)
     }
     placed = {
         host: [by_name[row.workload] for row in rows if row.workload in by_name]

@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from .._findings.finding import ANY_ADDRESS, FAIL, Demand, PortNeed
+from .._supply.facts import Listener
 from .host_sums import Host
 
 EVERYWHERE = frozenset((ANY_ADDRESS, "::", "*", ""))
@@ -24,23 +23,21 @@ NEVER_STOPPED = re.compile(
 )
 
 
-def how_to_free(listener: Mapping[str, Any]) -> str:
+def how_to_free(listener: Listener) -> str:
     """What a person can do about a listener on our port, never more than that program's own end.
 
     A unit is named for stopping only if the listener is its main process: what a login or a job
     started lies in the unit of the login or of the jobs.
     """
-    unit, pid = str(listener.get("unit") or ""), listener.get("pid")
-    process = str(listener.get("process") or "")
-    port = listener.get("port")
+    unit, pid, process, port = listener.unit, listener.pid, listener.process, listener.port
     if not pid:
         return f"find it with: ss -lntup 'sport = :{port}'"
-    if pid == 1:
+    if pid == "1":
         return f"find the socket that systemd holds with: systemctl list-sockets '*:{port}'"
     if process in ("docker-proxy", "rootlessport", "rootlesskit"):
         program = "docker" if process == "docker-proxy" else "podman"
         return f"find its container with: {program} ps --filter publish={port}"
-    if listener.get("main") and unit.endswith(".service") and not NEVER_STOPPED.match(unit):
+    if listener.main and unit.endswith(".service") and not NEVER_STOPPED.match(unit):
         return f"stop it with: systemctl disable --now {unit}"
     return f"end it where it was started (see it with: ps -o pid,ppid,user,args -p {pid})"
 
@@ -58,37 +55,32 @@ def judge_ports(work: Host) -> None:
     wanted: list[tuple[Demand, PortNeed]] = [
         (demand, port) for demand in work.demand for port in demand.ports
     ]
-    listeners = work.facts.get("listeners") or []
-    blind = any(
-        str(row.get("what", "")).startswith("listeners") for row in work.facts.get("unknown") or []
-    )
+    blind = any(row.what.startswith("listeners") for row in work.facts.unknown)
     seen: set[tuple[str, int, str]] = set()
     for demand, need in wanted:
-        for listener in listeners:
-            if listener.get("ours") or not clashes(
-                need, str(listener["protocol"]), int(listener["port"]), str(listener["address"])
+        for listener in work.facts.listeners:
+            if listener.ours or not clashes(
+                need, listener.protocol, listener.port, listener.address
             ):
                 continue
             if (demand.service, need.port, need.protocol) in seen:
                 continue
             seen.add((demand.service, need.port, need.protocol))
-            process = listener.get("process")
-            unit = listener.get("unit")
+            process, unit = listener.process, listener.unit
             holder = (
-                f"{process} (process {listener.get('pid')}"
+                f"{process} (process {listener.pid or None}"
                 + (f", {unit})" if unit and unit != process else ")")
                 if process
                 else "a process that could not be identified"
                 + ("; assess with become: true" if blind else "")
             )
             other_port = _other_port(work, need, (demand.role,))
-            command = listener.get("command")
-            if command and command != process and not listener.get("main"):
-                holder += f": {command}"
+            if listener.command and listener.command != process and not listener.main:
+                holder += f": {listener.command}"
             work.add(
                 "port",
                 FAIL,
-                f"port {need.port}/{need.protocol} on {listener['address']} is held by {holder}",
+                f"port {need.port}/{need.protocol} on {listener.address} is held by {holder}",
                 f"port {need.port} free for {demand.service}",
                 how_to_free(listener) + (f", or {other_port}" if other_port else ""),
             )

@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 from .._demand.workloads import Spec
 from .._findings.finding import SITE, WARN, Demand, DiskNeed, Finding
 from .._findings.sentence import brief
+from .._supply.facts import Facts
 from .margins import Margins
 from .mounts import MOUNT_PLACES, holding
 from .places import Draws, Figures, Place, Storage
@@ -23,7 +23,7 @@ from .stores import Store
 
 def storages_of(
     stores: Sequence[Store],
-    supply: Mapping[str, Mapping[str, Any]],
+    supply: Mapping[str, Facts],
     demand: Mapping[str, Sequence[Demand]],
     running: Mapping[str, Sequence[Spec]],
     margins: Margins,
@@ -49,7 +49,7 @@ def storages_of(
             for host in store.hosts
             for spec in running.get(host, ())
             for need in spec.request.disks
-            if _mount_of(need.path, supply[host]) in store.mounts(host)
+            if holding(need.path, supply[host].systems) in store.mounts(host)
         )
         found[name] = Storage(
             name,
@@ -61,13 +61,9 @@ def storages_of(
     return found
 
 
-def _mount_of(path: str, facts: Mapping[str, Any]) -> str | None:
-    return holding(path, {str(row["mount"]): row for row in facts.get("filesystems") or []})
-
-
 def draws_of(
     host: str,
-    facts: Mapping[str, Any],
+    facts: Facts,
     stores: Sequence[Store],
     storages: Mapping[str, Storage],
 ) -> Draws:

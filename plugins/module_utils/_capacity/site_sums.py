@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._findings.finding import ERROR, FAIL, PASS, Demand, Finding
+from .._supply.facts import Facts
 from .host_sums import Hints, Host, Row
-from .margins import Margins, check_facts
+from .margins import Margins, read_facts
 from .ports import judge_ports
 from .store_sums import judge_stores, pooled_mounts, store_rows
 from .stores import by_host, stores_of
@@ -55,12 +56,13 @@ def plan(
     hosts: dict[str, str] = {}
     rows: list[Row] = []
     findings: list[Finding] = []
-    usable = {
-        name: facts
-        for name, facts in supply.items()
-        if check_facts(name, facts, margins if isinstance(margins, Margins) else margins[name], now)
-        is None
+    read = {
+        name: read_facts(
+            name, given, margins if isinstance(margins, Margins) else margins[name], now
+        )
+        for name, given in supply.items()
     }
+    usable = {name: facts for name, facts in read.items() if isinstance(facts, Facts)}
     stores = stores_of(usable)
     on_host = by_host(stores)
     shared = store_rows(stores, usable, demand, margins)
@@ -68,7 +70,7 @@ def plan(
     for name in sorted(set(supply) | set(demand)):
         needs = demand.get(name) or ()
         own = margins if isinstance(margins, Margins) else margins[name]
-        facts = supply.get(name)
+        facts = read.get(name)
         if facts is None:
             findings.append(
                 Finding(
@@ -82,9 +84,8 @@ def plan(
             )
             hosts[name] = UNDECIDED
             continue
-        refused = check_facts(name, facts, own, now)
-        if refused is not None:
-            findings.append(refused)
+        if isinstance(facts, Finding):
+            findings.append(facts)
             hosts[name] = UNDECIDED
             continue
         pooled = frozenset(pooled_mounts(name, facts, on_host.get(name, ())))

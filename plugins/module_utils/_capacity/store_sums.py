@@ -7,33 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from .._findings.finding import PASS, SITE, Demand, Finding
 from .._findings.sentence import brief
+from .._supply.facts import Facts
 from .host_sums import Hints, Host, Part, Row
 from .margins import Margins
 from .stores import NEAR, Store
 
 
-def pooled_mounts(name: str, facts: Mapping[str, Any], stores: Sequence[Store]) -> dict[str, Store]:
+def pooled_mounts(name: str, facts: Facts, stores: Sequence[Store]) -> dict[str, Store]:
     """The mounts of a host whose room is that of a storage, and not less by a limit of their own.
 
     A limit of its own is a quota of a data set: it is summed up besides.
     """
-    systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
     return {
         mount: store
         for store in stores
         for mount in store.mounts(name)
-        if mount in systems
-        and float(systems[mount]["available_mib"]) >= store.available_mib * (1 - NEAR)
+        if mount in facts.systems
+        and facts.systems[mount].available_mib >= store.available_mib * (1 - NEAR)
     }
 
 
 def store_rows(
     stores: Sequence[Store],
-    supply: Mapping[str, Mapping[str, Any]],
+    supply: Mapping[str, Facts],
     demand: Mapping[str, Sequence[Demand]],
     margins: Mapping[str, Margins] | Margins,
 ) -> dict[str, tuple[Store, Row, tuple[str, ...]]]:
@@ -50,17 +49,16 @@ def store_rows(
             facts = supply[name]
             own = margins if isinstance(margins, Margins) else margins[name]
             work = Host(name, facts, demand.get(name) or (), own, {})
-            systems = {str(row["mount"]): row for row in facts.get("filesystems") or []}
-            space, _inodes = work.asked_of(systems)
+            space, _inodes = work.asked_of()
             mounts = store.mounts(name)
-            devices = {str(systems[mount].get("device") or mount) for mount in mounts}
+            devices = {facts.systems[mount].behind for mount in mounts}
             here = [part for device in sorted(devices) for part in space.get(device, ())]
             asking += [name] * bool(here)
             parts += [
                 replace(part, service=f"{part.service} on {name}") if len(store.hosts) > 1 else part
                 for part in here
             ]
-            for key, mib in work.kept_in(mounts, systems):
+            for key, mib in work.kept_in(mounts):
                 kept[key] = max(kept.get(key, 0.0), mib)
         if not parts:
             continue
@@ -70,7 +68,7 @@ def store_rows(
         among = first if len(store.hosts) == 1 else ", ".join(store.hosts[:3])
         if len(store.hosts) > 3:
             among += f" and {len(store.hosts) - 3} more"
-        row = Host(among, {}, (), own, {}).sum_up(
+        row = Host(among, Facts(), (), own, {}).sum_up(
             store.name,
             "MiB",
             store.size_mib,
@@ -94,7 +92,7 @@ def judge_stores(
     for store, row, asking in found.values():
         first = store.hosts[0]
         own = margins if isinstance(margins, Margins) else margins[first]
-        work = Host(first if len(store.hosts) == 1 else SITE, {}, (), own, hints)
+        work = Host(first if len(store.hosts) == 1 else SITE, Facts(), (), own, hints)
         work.judge(row, "disk", "disk", "free or add")
         if row.short > 0:
             short.update(asking)

@@ -15,8 +15,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
+from .._supply.facts import Facts, FileSystem
 from .._supply.storage import REMOTE_TYPES
 
 CLUSTER_TYPES = frozenset(("gfs", "gfs2", "ocfs2", "vmfs"))
@@ -47,19 +47,19 @@ class Seen:
     """One mount of one host."""
 
     host: str
-    row: Mapping[str, Any]
+    row: FileSystem
 
     @property
     def mount(self) -> str:
-        return str(self.row["mount"])
+        return self.row.mount
 
     @property
     def type(self) -> str:
-        return str(self.row.get("type") or "")
+        return self.row.type
 
     @property
     def source(self) -> str:
-        return str(self.row.get("source") or "")
+        return self.row.source
 
     @property
     def family(self) -> str:
@@ -68,31 +68,31 @@ class Seen:
 
     @property
     def size(self) -> float:
-        return float(self.row["size_mib"])
+        return self.row.size_mib
 
     @property
     def available(self) -> float:
-        return float(self.row["available_mib"])
+        return self.row.available_mib
 
     @property
     def device(self) -> str:
-        return str(self.row.get("device") or self.mount)
+        return self.row.behind
 
     @property
     def pool(self) -> str:
         """The pool of its host that it takes its room from; empty if there is none."""
-        told = str(self.row.get("pool") or "")
+        told = self.row.pool
         if not told and self.type == "zfs":
             return f"ZFS pool {self.source.partition('/')[0]}"
         if not told and self.type in ("btrfs", "bcachefs"):
-            return f"{self.type} {self.row.get('uuid') or self.source}"
+            return f"{self.type} {self.row.uuid or self.source}"
         return told
 
     @property
     def wwn(self) -> str:
         """The worldwide name of its disk; empty if it is not known."""
         told = NAMED_DISK.search(self.source)
-        return str(self.row.get("wwn") or "") or (told.group(0) if told else "")
+        return self.row.wwn or (told.group(0) if told else "")
 
     @property
     def remote(self) -> bool:
@@ -114,7 +114,7 @@ class Seen:
             name = source[2:].partition("/")[0]
         elif ":/" in source:
             name = source.partition(":/")[0].rpartition("@")[2]
-        told = str(self.row.get("server") or "").lower()
+        told = self.row.server.lower()
         return frozenset(word.strip("[]") for word in (name, told) if word)
 
     @property
@@ -182,11 +182,11 @@ def _sure_keys(one: Seen) -> Iterable[tuple[object, ...]]:
         # A disk may hold several file systems: logical volumes have names of their own.
         name = one.source.rpartition("/")[2]
         volume = name if one.source.startswith("/dev/mapper/") and "-" in name else ""
-        yield ("disk", one.wwn, one.row.get("uuid") or (one.size, volume))
+        yield ("disk", one.wwn, one.row.uuid or (one.size, volume))
 
 
 def _remote_keys(one: Seen) -> Iterable[tuple[object, ...]]:
-    family, uuid, fsid = one.family, one.row.get("uuid"), str(one.row.get("fsid") or "")
+    family, uuid, fsid = one.family, one.row.uuid, one.row.fsid
     if fsid and not _trivial(fsid):
         yield ("fsid", family, fsid)
     for server in one.servers:
@@ -207,12 +207,12 @@ def _alike(one: Seen, other: Seen) -> bool:
         return False
     if not one.remote:
         # A copied machine has the same numbers, but not the same room to the last file.
-        same_files = one.row.get("inodes_available") == other.row.get("inodes_available")
+        same_files = one.row.inodes_available == other.row.inodes_available
         return (
             one.host != other.host
             and one.size == other.size
-            and bool(one.row.get("uuid"))
-            and one.row.get("uuid") == other.row.get("uuid")
+            and bool(one.row.uuid)
+            and one.row.uuid == other.row.uuid
             and same_files
             and "/" not in (one.mount, other.mount)
         )
@@ -241,13 +241,13 @@ class _Groups:
         self.above[self.top(other)] = self.top(one)
 
 
-def stores_of(supply: Mapping[str, Mapping[str, Any]]) -> tuple[Store, ...]:
+def stores_of(supply: Mapping[str, Facts]) -> tuple[Store, ...]:
     """Every storage that several file systems or hosts take their room from, or could."""
     seen = [
         Seen(host, row)
         for host in sorted(supply)
-        for row in supply[host].get("filesystems") or []
-        if float(row["size_mib"]) > 0
+        for row in supply[host].filesystems
+        if row.size_mib > 0
     ]
     groups = _Groups(len(seen))
     first: dict[tuple[object, ...], int] = {}
@@ -283,11 +283,11 @@ def _buckets(one: Seen) -> Iterable[tuple[object, ...]]:
         yield (one.family, one.size)
         for server in one.servers:
             yield (one.family, server)
-    elif one.row.get("uuid") and not one.wwn and one.mount != "/":
-        yield ("uuid", one.row["uuid"])
+    elif one.row.uuid and not one.wwn and one.mount != "/":
+        yield ("uuid", one.row.uuid)
 
 
-def _store(some: Sequence[Seen], supply: Mapping[str, Mapping[str, Any]]) -> Store | None:
+def _store(some: Sequence[Seen], supply: Mapping[str, Facts]) -> Store | None:
     """The storage behind these mounts; None if it is one file system of one host."""
     pool = _thin_pool(some, supply)
     several = {(one.host, one.device) for one in some}
@@ -309,19 +309,16 @@ def _store(some: Sequence[Seen], supply: Mapping[str, Mapping[str, Any]]) -> Sto
     return Store(name, size, available, members, remote)
 
 
-def _thin_pool(
-    some: Sequence[Seen], supply: Mapping[str, Mapping[str, Any]]
-) -> tuple[float, float] | None:
+def _thin_pool(some: Sequence[Seen], supply: Mapping[str, Facts]) -> tuple[float, float] | None:
     """Size and room of the thin pool under file systems; what is used of it may be unknown."""
     for one in some:
-        for row in supply[one.host].get("pools") or []:
-            if row["name"] != one.pool:
+        for row in supply[one.host].pools:
+            if row.name != one.pool:
                 continue
-            size = float(row["size_mib"])
-            left = row.get("available_mib")
+            size, left = row.size_mib, row.available_mib
             used = {other.device: other.size - other.available for other in some}
             least = max(0.0, size - sum(used.values()))
-            return size, least if left is None else min(float(left), size)
+            return size, least if left is None else min(left, size)
     return None
 
 

@@ -36,6 +36,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._planner.model import
     GpuNeed,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.solver import solve
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import facts_of
 
 from tests import example_site
 
@@ -88,7 +89,7 @@ def place(
     facts = host() if facts is None else facts
     found, _findings = measured(
         facts["host"],
-        facts,
+        facts_of(facts),
         demand,
         margins,
         paths,
@@ -129,7 +130,7 @@ def test_work_that_runs_already_is_not_foreign() -> None:
 
 def test_a_host_that_was_not_measured_is_none_and_told() -> None:
     facts = host(memory={"total_mib": None, "available_mib": None})
-    found, [finding] = measured("h1", facts, (), NONE, ())
+    found, [finding] = measured("h1", facts_of(facts), (), NONE, ())
     assert found is None
     assert finding.sentence == (
         "h1: memory could not be measured, so no workload is planned on it, wanted a measured "
@@ -187,7 +188,7 @@ def test_a_host_that_was_not_measured_is_none_and_told() -> None:
 def test_a_gpu_that_cannot_be_planned_is_left_out_and_told(change: Any, said: str) -> None:
     facts = host()
     facts["gpus"]["gpus"][0].update(change)
-    found, [finding] = measured("h1", facts, (), NONE, ())
+    found, [finding] = measured("h1", facts_of(facts), (), NONE, ())
     assert found is not None
     assert [card.index for card in found.cards] == [1]
     assert finding.found == f"GPU 0 (NVIDIA L40S) is not planned: {said}"

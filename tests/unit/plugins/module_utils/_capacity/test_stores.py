@@ -18,12 +18,13 @@ from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning im
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import Written
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import SitePlan
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.stores import stores_of
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.stores import Store, stores_of
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
     SITE,
     Demand,
     DiskNeed,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import facts_of
 
 from tests import example_site
 
@@ -48,6 +49,10 @@ def host(name: str, *mounts: dict[str, Any], root: float = ROOT, **more: Any) ->
     facts["memory"]["available_mib"] = 65536.0
     facts["services"]["foreign"] = []
     return {**facts, **more}
+
+
+def read(supply: dict[str, dict[str, Any]]) -> tuple[Store, ...]:
+    return stores_of({name: facts_of(facts) for name, facts in supply.items()})
 
 
 def site(*hosts: dict[str, Any]) -> dict[str, dict[str, Any]]:
@@ -190,7 +195,7 @@ ONE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", ONE)
 def test_what_two_hosts_have_of_one_storage_is_one(case: str) -> None:
     supply = site(*(host(f"h{n}", nas(**told)) for n, told in enumerate(ONE[case])))
-    [store] = stores_of(supply)
+    [store] = read(supply)
     assert store.hosts == ("h0", "h1")
     assert (store.size_mib, store.available_mib) == (12 * TIB, 12 * TIB)
     assert verdict(supply, *THREE[:2]) == "INFEASIBLE"
@@ -256,7 +261,7 @@ TWO: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 @pytest.mark.parametrize("case", TWO)
 def test_what_is_not_one_is_counted_as_two(case: str) -> None:
     supply = site(*(host(f"h{n}", nas(**told)) for n, told in enumerate(TWO[case])))
-    assert not [store for store in stores_of(supply) if len(store.members) > 1]
+    assert not [store for store in read(supply) if len(store.members) > 1]
     assert verdict(supply, *THREE[:2]) == "FEASIBLE"
 
 

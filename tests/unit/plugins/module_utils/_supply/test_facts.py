@@ -11,9 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION, gather
-from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import problem_of
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import facts_of
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.gpu import parse_nvidia_smi
+
+
+def problem_of(facts: object) -> str:
+    """What is said of facts that cannot be used; empty if they can be."""
+    try:
+        facts_of(facts)
+    except ShapeError as error:
+        return str(error)
+    return ""
+
 
 FIXTURES = Path(__file__).resolve().parents[5] / "tests" / "fixtures" / "nvidia_smi"
 
