@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.mlops.onprem.plugins.module_utils._audit import collector, syslog, witness
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.chain import read
 from ansible_collections.mlops.onprem.plugins.module_utils._audit.collector import Collector, main
@@ -21,6 +24,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._audit.store import S
 from tests.unit.plugins.module_utils._audit.day import ONE, PEOPLE, at, gateway_day, journal, run
 
 NOW = at("23:00:00")
+ROOT = Path(__file__).resolve().parents[5]
 
 
 @pytest.fixture
@@ -163,6 +167,46 @@ def test_prometheus_is_asked_with_the_account_of_the_configuration(config: dict[
         thread.join()
         httpd.server_close()
     assert shown == [None] * 4 + ["Basic bWU6cA=="] * 4
+
+
+def test_requests_of_teams_to_workloads_are_told_once_by_the_hour(
+    config: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counter = {"value": 40.0}
+
+    def asked(_url: str, query: str, account: tuple[str, str]) -> list[Any]:
+        assert account == ("", "")
+        if query != "mlops_workload_requests_total":
+            return []
+        labels = {"host": "ctl1", "team": "vision", "workload": "chat", "code": "200"}
+        return [(labels, counter["value"])]
+
+    monkeypatch.setattr(collector, "ask", asked)
+    config["prometheus"] = "http://127.0.0.1:9/prometheus"
+    for later, value in ((0, 40), (600, 47), (3600, 48), (4200, 48), (7200, 50)):
+        counter["value"] = value
+        assert look(config, NOW + later).problems == []
+    told = [
+        (one.time, one.actor.name, one.thing.name, one.details["count"])
+        for one in events(config)
+        if one.action == "workload.query"
+    ]
+    assert told == [
+        ("2026-11-27T23:59:59Z", "vision", "chat", 7),
+        ("2026-11-28T00:59:59Z", "vision", "chat", 1),
+    ]
+
+
+def test_what_the_role_places_is_all_that_the_collector_imports(tmp_path: Path) -> None:
+    told = (ROOT / "roles/audit_log/vars/main.yml").read_text(encoding="utf-8")
+    names = yaml.safe_load(told)["__audit_log_modules"]
+    for name in names:
+        source = ROOT / f"plugins/module_utils/_audit/{name}.py"
+        placed = tmp_path / f"mlops_audit/{name}.py"
+        placed.parent.mkdir(parents=True, exist_ok=True)
+        placed.write_bytes(source.read_bytes())
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import mlops_audit.collector"
+    subprocess.run([sys.executable, "-IB", "-c", program], check=True)
 
 
 def test_a_release_tells_its_data_from_the_registry(
