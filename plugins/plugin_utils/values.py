@@ -5,13 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
+from ansible.parsing.vault import EncryptedString
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, listing
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import kind_of
 from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import files_that_set
@@ -26,6 +30,10 @@ CONNECTION: Mapping[str, Mapping[str, Any]] = {
     "ansible_python_interpreter": {"type": "str"},
 }
 # As YAML and Python write them; either type takes one, and arithmetic ends at it.
+STATE = "mlops_state_dir"
+# Variables of Ansible's own that hold all others again, and file systems that are none for files.
+ABOUT_ALL = ("hostvars", "vars", "groups")
+NOT_WRITTEN = ("/proc", "/sys/")
 NO_NUMBERS = ("nan", "inf", "infinity")
 ENTRIES = ("gather", "judge")
 KEYS = ("type", "choices", "elements", "options")
@@ -73,7 +81,80 @@ def stopping(root: Path, variables: Mapping[str, Any], loader: Any) -> list[str]
         # What one variable lacks is told once; a loop is told in other words on each host.
         first = said.partition(":")[0] if name in CONNECTION else ""
         found.setdefault(f"{first} {name}", f"{said}, {wanted}; mend {name} in {place}")
+    for name, said in _locked(variables).items():
+        place = listing(files_that_set(name, variables, loader)) or "the inventory"
+        found[name] = (
+            f"{name} in {place} is encrypted by ansible-vault and cannot be read ({said}); give "
+            "its password with --ask-vault-pass or --vault-password-file"
+        )
+    found.update(_no_place(variables))
     return list(found.values())
+
+
+def _locked(variables: Mapping[str, Any]) -> dict[str, str]:
+    """Variables with a single value that is encrypted and that no password at hand opens."""
+    hostvars: Any = variables.get("hostvars")
+    hosts = (variables.get("groups") or {}).get("all") or ()
+    found: dict[str, str] = {}
+    for host in hosts if hostvars is not None else ():
+        for name, value in (hostvars.raw_get(host) or {}).items():
+            said = _closed(value) if name not in found and name not in ABOUT_ALL else ""
+            if said:
+                found[str(name)] = said
+    return found
+
+
+def _closed(value: Any) -> str:
+    """Why an encrypted text in a value cannot be read; "" if there is none, or it can."""
+    if isinstance(value, Mapping):
+        return next(filter(None, map(_closed, value.values())), "")
+    if isinstance(value, (list, tuple)):
+        return next(filter(None, map(_closed, value)), "")
+    if not isinstance(value, EncryptedString):
+        return ""
+    try:
+        str(value)
+    except (AnsibleError, ReferenceError) as error:
+        return brief(error)
+    return ""
+
+
+def _no_place(variables: Mapping[str, Any]) -> dict[str, str]:
+    """What stands where the report and the memory of the site are to be written."""
+    hostvars: Any = variables.get("hostvars")
+    hosts = (variables.get("groups") or {}).get("all") or ()
+    found: dict[str, str] = {}
+    for host in hosts if hostvars is not None else ():
+        given = hostvars.raw_get(host) or {}
+        beside = given.get("inventory_dir")
+        place: Any = f"{beside}/.state" if beside else ""
+        if STATE in given:
+            # What cannot be made out is told as that.
+            with contextlib.suppress(Exception):
+                place = hostvars[host][STATE]
+        wrong_place = no_directory(str(place)) if isinstance(place, str) and place else ""
+        if wrong_place:
+            found[STATE] = (
+                f"{STATE} is {place}, and {wrong_place}; set {STATE} to a directory that the user "
+                "who runs the playbooks can write"
+            )
+    return found
+
+
+def no_directory(place: str) -> str:
+    """Why a directory cannot be used or made; "" if it can."""
+    path = Path(place).expanduser()
+    while not os.path.lexists(path):
+        if path == path.parent:
+            return ""
+        path = path.parent
+    if not path.exists():
+        return f"{path} is a link to nothing"
+    if not path.is_dir():
+        return f"{path} is no directory"
+    if not os.access(path, os.W_OK | os.X_OK) or str(path).startswith(NOT_WRITTEN):
+        return f"{path} cannot be written by this user"
+    return ""
 
 
 def _wrong_values(

@@ -107,3 +107,50 @@ def test_a_secret_is_not_repeated() -> None:
 
 def test_without_an_inventory_nothing_is_said() -> None:
     assert stopping(ROOT, {}, DataLoader()) == []
+
+
+# Encrypted with a password that nobody has here.
+LOCKED = """!vault |
+      $ANSIBLE_VAULT;1.1;AES256
+      6162636465
+      6162"""
+
+
+@pytest.mark.parametrize("name", ["gateway_admin_password", "metadata_db_databases"])
+def test_a_value_of_the_vault_without_its_password_is_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "group_vars").mkdir()
+    text = f"{name}: {LOCKED}\n"
+    if "databases" in name:
+        text = f"{name}:\n  - name: x\n    password: {LOCKED}\n"
+    (tmp_path / "group_vars" / "all.yml").write_text(text)
+    (found,) = said(tmp_path, "{}")
+    assert found.startswith(f"{name} in ")
+    assert "group_vars/all.yml is encrypted by ansible-vault and cannot be read" in found
+    assert "--ask-vault-pass" in found
+
+
+def test_a_file_in_the_place_of_the_state_is_a_sentence(tmp_path: Path) -> None:
+    file = tmp_path / "notes"
+    file.write_text("x")
+    for place in (file, file / "deeper"):
+        (found,) = said(tmp_path, f"{{mlops_state_dir: {place}}}")
+        assert found.startswith(
+            f"mlops_state_dir is {place}, and {file} is no directory; set mlops"
+        )
+
+
+def test_a_link_to_nothing_and_a_place_for_no_files_are_told(tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "gone")
+    assert "is a link to nothing" in said(tmp_path, f"{{mlops_state_dir: {link}}}")[0]
+    assert "cannot be written" in said(tmp_path, "{mlops_state_dir: /proc/mlops}")[0]
+
+
+def test_the_default_place_beside_the_inventory_is_looked_at_too(tmp_path: Path) -> None:
+    (tmp_path / ".state").write_text("x")
+    (found,) = said(tmp_path, "{}")
+    assert ".state is no directory" in found
+
+
+def test_a_place_that_can_be_made_is_none_of_these(tmp_path: Path) -> None:
+    assert said(tmp_path, f"{{mlops_state_dir: {tmp_path}/new/deeper}}") == []
