@@ -322,6 +322,7 @@ def workloads_of(
             with_verdict,
         )
         from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: PLC0415
+            mistakes,
             plan_workloads,
         )
         from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import (  # noqa: PLC0415
@@ -338,7 +339,26 @@ def workloads_of(
         raise AnsibleActionFail(
             f"Planning workloads needs numpy and scipy on the controller: {error}."
         ) from error
+    labels, resources = (
+        {
+            host: entry.get(name) or {}
+            for host, entry in {**entries, **hosts.gone, **hosts.off}.items()
+        }
+        for name in ("mlops_host_labels", "mlops_host_resources")
+    )
+    written = Written(
+        args["workloads"],
+        args["offers"],
+        labels,
+        groups,
+        args["what_if"],
+        earlier,
+        resources,
+        hosts.lost.hosts,
+        tuple(hosts.off),
+    )
     if not supply:
+        findings += mistakes(written, list(entries), args["planning"])
         findings.append(
             Finding(
                 "capacity.workloads",
@@ -350,25 +370,8 @@ def workloads_of(
             )
         )
         return None, rows_by_host(earlier), findings
-    labels, resources = (
-        {
-            host: entry.get(name) or {}
-            for host, entry in {**entries, **hosts.gone, **hosts.off}.items()
-        }
-        for name in ("mlops_host_labels", "mlops_host_resources")
-    )
     planned = plan_workloads(
-        Written(
-            args["workloads"],
-            args["offers"],
-            labels,
-            groups,
-            args["what_if"],
-            earlier,
-            resources,
-            hosts.lost.hosts,
-            tuple(hosts.off),
-        ),
+        written,
         list(entries),
         supply,
         demand,

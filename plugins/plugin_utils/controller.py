@@ -27,6 +27,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.controller_ch
     PACKAGES,
     Controller,
     check_controller,
+    told_proxies,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.inventory_checks import (
     did_you_mean,
@@ -73,7 +74,8 @@ def problems(variables: Mapping[str, Any], loader: Any, inventory: bool) -> list
 def connecting(variables: Mapping[str, Any]) -> list[Finding]:
     """What the connections of this inventory need on this machine, and do not find."""
     machine = check_controller(look(_programs(variables)))
-    return [*([machine] if machine else []), *own_python(variables)]
+    proxies = told_proxies(os.environ)
+    return [one for one in (machine, proxies) if one] + own_python(variables)
 
 
 def own_python(variables: Mapping[str, Any]) -> list[Finding]:

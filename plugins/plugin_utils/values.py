@@ -42,7 +42,7 @@ KEYS = ("type", "choices", "elements", "options")
 def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     """What is wrong with a value; "" if nothing is."""
     kind = shape.get("type", "str")
-    if kind == "str" and isinstance(value, (list, dict)):
+    if kind in ("str", "path") and isinstance(value, (list, dict)):
         return f"{name} is {kind_of(value)}, which is no text"  # Ansible would take its brackets
     if kind in ("int", "float") and str(value).lower().lstrip("+-.") in NO_NUMBERS:
         return f"{name} is {value}, which is no number"
@@ -71,7 +71,7 @@ def _below(value: Any, shape: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
 
 def stopping(root: Path, variables: Mapping[str, Any], loader: Any) -> list[str]:
     """Sentences about values at which Ansible would stop before anything is assessed."""
-    options = {**_options_of_assess(root), **CONNECTION}
+    options = {**_options_of_assess(root), **CONNECTION, STATE: {"type": "path"}}
     found: dict[str, str] = {}
     for name, said, shape in _wrong_values(variables, options):
         files = files_that_set(name, variables, loader)

@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from .._findings.finding import FAIL, Finding
+from .._findings.finding import FAIL, PASS, Finding
 from .._findings.sentence import listing
 
 CORE = (2, 19)
@@ -92,6 +92,34 @@ def check_controller(seen: Controller) -> Finding | None:
         "what the platform needs where the playbooks run",
         f"install with: {' && '.join(commands(seen))}",
     )
+
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+def told_proxies(environment: Mapping[str, str]) -> Finding | None:
+    """Proxies that the environment names, without accounts, and who goes through them."""
+    given = {}
+    for name in PROXIES:
+        value = environment.get(name) or environment.get(name.upper()) or ""
+        if value:
+            given[name] = value if name == "no_proxy" else without_account(value)
+    if not given.keys() - {"no_proxy"}:
+        return None
+    return Finding(
+        "assess.proxy",
+        "controller",
+        PASS,
+        f"the environment names {listing(f'{name}={value}' for name, value in given.items())}",
+        "Python packages are fetched through it from this machine; hosts, PostgreSQL, the object "
+        "store and the gateway are asked directly, and apt on a host has settings of its own",
+    )
+
+
+def without_account(url: str) -> str:
+    """The address of a proxy without user and password."""
+    scheme, found, rest = url.rpartition("://")
+    return f"{scheme}{found}{rest.rpartition('@')[2]}"
 
 
 def _plural(noun: str, names: Sequence[str]) -> str:

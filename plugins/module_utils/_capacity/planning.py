@@ -68,6 +68,13 @@ def _unreadable(problem: str) -> Finding:
     )
 
 
+def mistakes(
+    written: Written, hosts: Sequence[str], asked: Mapping[str, Any]
+) -> tuple[Finding, ...]:
+    """What is wrong with what is written, which can be told while no host is measured."""
+    return tuple(map(_unreadable, read_request(written, hosts, asked).problems))
+
+
 def plan_workloads(
     written: Written,
     hosts: Sequence[str],

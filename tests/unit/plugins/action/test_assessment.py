@@ -382,6 +382,30 @@ def test_what_cannot_be_lost_refuses_the_site(tmp_path: Path, lost: list[str], s
     assert stopping(report)[0].startswith(said)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"workloads": [{"name": "t", "cpuu": 3}]}, "cpuu"),
+        ({"workloads": [{**SERVED, "requests": {"memory": "16Gi"}}]}, "write 16GiB"),
+        ({"workloads": [{**SERVED, "hosts": {"groups": ["gpuu"]}}]}, "did you mean gpu?"),
+        ({"workloads": [SERVED], "offers": {"name": "x"}}, "mlops_host_offers"),
+    ],
+)
+def test_mistakes_in_the_work_are_told_while_no_host_is_measured(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    variables = site()
+    for host in GROUPS["all"]:
+        variables["hostvars"][host].get("ansible_facts", {}).pop("mlops_supply", None)
+    report, _placement = assess(tmp_path, variables, **changes)
+    assert any(said in text for text in stopping(report) + remedies(report)), stopping(report)
+    assert "the workloads were not planned: no host could be measured" in stopping(report)
+
+
+def remedies(report: dict[str, Any]) -> list[str]:
+    return [row["remedy"] for row in report["findings"]]
+
+
 def test_work_that_cannot_be_started_refuses_the_site(tmp_path: Path) -> None:
     run = {"command": ["true"], "team": "vision"}
     rows = [{"name": "t", "kind": "training", "requests": {"cpu_cores": 1}, "run": run}]

@@ -39,6 +39,8 @@ def said(folder: Path, variables: str, host: str = "{ansible_host: 10.0.0.1}") -
         ("{mlops_language: français}", "must be one of: en, de, got: français"),
         ("{mlops_language: [de]}", "mlops_language is a list, which is no text"),
         ("{mlops_site_name: {de: Werk}}", "mlops_site_name is a mapping, which is no text"),
+        ("{mlops_state_dir: [a]}", "mlops_state_dir is a list, which is no text"),
+        ("{mlops_state_dir: {a: b}}", "mlops_state_dir is a mapping, which is no text"),
         ("{mlops_facts_max_age: 1h}", "mlops_facts_max_age is not a valid int"),
         ("{mlops_deferred_devices_max: viele}", "mlops_deferred_devices_max is not a valid float"),
         ("{assess_seconds: 1m}", "assess_seconds is not a valid float"),

@@ -15,6 +15,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.controller_ch
     Controller,
     check_controller,
     commands,
+    told_proxies,
     too_old,
 )
 
@@ -112,3 +113,28 @@ def test_the_collections_are_those_of_the_dependencies() -> None:
     page = (ROOT / "galaxy.yml").read_text()
     for name, version in COLLECTIONS.items():
         assert f'{name}: ">={".".join(map(str, version))}"' in page
+
+
+@pytest.mark.parametrize(
+    ("environment", "found"),
+    [
+        ({"https_proxy": "http://proxy:3128"}, "https_proxy=http://proxy:3128"),
+        ({"HTTP_PROXY": "http://anna:geheim@proxy:3128"}, "http_proxy=http://proxy:3128"),
+        ({"https_proxy": "anna:ge@heim@proxy:3128"}, "https_proxy=proxy:3128"),
+        (
+            {"all_proxy": "socks5://p:1080", "NO_PROXY": "localhost,.corp"},
+            "all_proxy=socks5://p:1080 and no_proxy=localhost,.corp",
+        ),
+    ],
+)
+def test_proxies_are_told_without_accounts(environment: dict[str, str], found: str) -> None:
+    told = told_proxies(environment)
+    assert told is not None
+    assert told.found == f"the environment names {found}"
+    assert told.severity == "pass"
+    assert "heim" not in str(told)
+
+
+@pytest.mark.parametrize("environment", [{}, {"no_proxy": "localhost"}, {"https_proxy": ""}])
+def test_no_proxy_is_no_finding(environment: dict[str, str]) -> None:
+    assert told_proxies(environment) is None
