@@ -21,22 +21,6 @@ description:
     not counted as a change. Nothing is written in check mode, and nothing is ever applied.
   - Runs on the controller only.
 options:
-  url:
-    description: Address of Prometheus.
-    type: str
-    required: true
-  user:
-    description: User, if Prometheus asks for one.
-    type: str
-    default: ""
-  password:
-    description: Password of the user.
-    type: str
-    default: ""
-  ca_file:
-    description: Certificates to trust.
-    type: path
-    required: true
   days:
     description: How many days are looked at.
     type: int
@@ -73,6 +57,7 @@ options:
     description: Where C(assessment.json) and C(placement.json) of the last run are.
     type: path
     required: true
+extends_documentation_fragment: [mlops.onprem.prometheus]
 attributes:
   check_mode:
     support: full

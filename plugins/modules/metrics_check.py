@@ -17,22 +17,6 @@ description:
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
-  url:
-    description: Address of Prometheus.
-    type: str
-    required: true
-  user:
-    description: User, if Prometheus asks for one.
-    type: str
-    default: ""
-  password:
-    description: Password of the user.
-    type: str
-    default: ""
-  ca_file:
-    description: Certificates to trust.
-    type: path
-    required: true
   label:
     description: Label that names the host.
     type: str
@@ -74,7 +58,7 @@ options:
     description: Seconds to wait for the next measurement, longer than the scrape interval.
     type: int
     default: 90
-extends_documentation_fragment: [mlops.onprem.read_only]
+extends_documentation_fragment: [mlops.onprem.prometheus, mlops.onprem.read_only]
 """
 
 EXAMPLES = r"""
