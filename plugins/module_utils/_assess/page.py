@@ -16,7 +16,7 @@ from typing import Any
 from .figures import COLUMNS, capacity_rows, figure
 from .folding import alike
 from .language import ENGLISH, LANGUAGES, words
-from .plan_page import plan_html
+from .plan_page import plan_html, scrolling
 from .report import headline, state_of
 
 # The order in which a reader needs them.
@@ -47,7 +47,7 @@ small{color:#555}summary{cursor:pointer;font-size:1.15rem;font-weight:600;margin
 .findings td[data-is]::before{content:attr(data-is) ": ";color:#555;font-weight:400}}
 @media print{body{font-size:9pt;margin:0;max-width:none;padding:0}@page{size:A4;margin:15mm}
 tr{break-inside:avoid}th,td{padding:.15rem .3rem}.wide{overflow:visible}
-td.n,th.n{white-space:normal}
+.wide td:not(.n){overflow-wrap:anywhere}th.n{white-space:normal}
 .findings th:nth-child(1),.findings th:nth-child(2){width:4.5rem}
 .findings th:nth-child(3){width:6.5rem}}
 @media(prefers-color-scheme:dark){@media screen{body{color:#e6e6e6;background:#161616}
@@ -135,7 +135,7 @@ def passed_html(findings: Iterable[Mapping[str, Any]], word: Mapping[str, str]) 
         return []
     return [
         f"<details><summary>{word['passed']}: {len(rows)}</summary>",
-        f'<div class="wide"><table>{heads(("host", "check", "found"), word)}<tbody>',
+        f"{scrolling(word['passed'])}<table>{heads(('host', 'check', 'found'), word)}<tbody>",
         *(
             f"<tr><td>{say(row['host'])}<td><code>{say(row['id'])}</code><td>{say(row['found'])}"
             for row in rows
@@ -151,7 +151,7 @@ def capacity_html(report: Mapping[str, Any], word: Mapping[str, str]) -> list[st
     body = [
         f"<h2>{word['capacity']}</h2>",
         f"<p>{say(word['formula'])}</p>",
-        f'<div class="wide"><table>'
+        f"{scrolling(word['capacity'])}<table>"
         f"{heads(('host', 'resource', *COLUMNS, 'demanded by'), word, COLUMNS)}<tbody>",
     ]
     for row, cells in zip(report["table"], capacity_rows(report)):
@@ -176,7 +176,8 @@ def hosts_html(hosts: Sequence[Mapping[str, Any]], word: Mapping[str, str]) -> l
     columns = ("host", "system", "kernel", "cpu", "memory", "gpu", "measured")
     body = [
         f"<h2>{word['hosts']}</h2>",
-        f'<div class="wide"><table>{heads((*columns, "not known"), word, ("memory",))}<tbody>',
+        f"{scrolling(word['hosts'])}<table>"
+        f"{heads((*columns, 'not known'), word, ('memory',))}<tbody>",
     ]
     for host in hosts:
         cells = "".join(

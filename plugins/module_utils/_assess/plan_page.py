@@ -58,6 +58,11 @@ def plan_html(plan: Mapping[str, Any], word: Mapping[str, str]) -> list[str]:
     ]
 
 
+def scrolling(label: str) -> str:
+    """The start of what scrolls within the page; who scrolls by the keyboard is told its name."""
+    return f'<div class="wide" role="group" tabindex="0" aria-label="{say(label)}">'
+
+
 def table_html(head: Row, rows: Sequence[Row], right: Sequence[int] = ()) -> str:
     """A table that scrolls within the page where it is wider than the screen."""
 
@@ -68,7 +73,8 @@ def table_html(head: Row, rows: Sequence[Row], right: Sequence[int] = ()) -> str
         )
 
     return (
-        f'<div class="wide"><table><thead><tr>{cells("th scope=col", head)}</thead><tbody>'
+        f"{scrolling(', '.join(filter(None, head)))}"
+        f"<table><thead><tr>{cells('th scope=col', head)}</thead><tbody>"
         + "".join(f"<tr>{cells('td', row)}" for row in rows)
         + "</tbody></table></div>"
     )

@@ -55,11 +55,12 @@ def row(*cells: str) -> str:
 
 def table(heads: Iterable[str], rows: Iterable[str]) -> str:
     """A table that never makes the page wider than its screen."""
-    head = "".join(f'<th scope="col">{say(name)}</th>' for name in heads)
+    names = tuple(heads)
+    head = "".join(f'<th scope="col">{say(name)}</th>' for name in names)
+    label = say(", ".join(filter(None, names)))
     return (
-        f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>'
-        + "".join(rows)
-        + "</tbody></table></div>"
+        f'<div class="wide" role="group" tabindex="0" aria-label="{label}">'
+        f"<table><thead><tr>{head}</tr></thead><tbody>" + "".join(rows) + "</tbody></table></div>"
     )
 
 
