@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from .._monitoring import receivers
+from .._monitoring import company, receivers
 from . import measured, receiver
 from .provides import ACCOUNTING_DB
 from .site import CONTROL, HTTPS, SCHEDULER, Site
@@ -78,6 +78,8 @@ def _alerts(site: Site) -> Iterator[Way]:
         for variable, address, port in receivers.goes(
             *(site.value(site.control, name) for name in names)
         ):
+            yield _way(address, port, "alerts", there=True, variable=variable)
+        for variable, address, port in company.goes(site.value(site.control, company.VARIABLE)):
             yield _way(address, port, "alerts", there=True, variable=variable)
 
 
