@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The command line of the four steps."""
+"""The command line of the steps."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         ("evaluate", ("data-version", "candidate"), "judge a candidate on held-out data"),
         ("publish", ("candidate",), "register, push and sign a candidate"),
         ("current", (), "find the release that was published last"),
+        ("configure", (), "make a release with another configuration of one that exists"),
     ):
         step = steps.add_parser(name, help=text)
         step.add_argument("--config", required=True, help="YAML or JSON file")
@@ -40,6 +41,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
             step.add_argument("--judgement", type=Path, help="file of what evaluate has found")
         if name == "publish":
             step.add_argument("--version", default="", help="version, without a model registry")
+        if name == "configure":
+            step.add_argument("--check", action="store_true", help="only say what it would be")
         if name in ("publish", "current"):
             step.add_argument("--golden", help="file to write the golden answers to")
     package_options(steps.add_parser("package", help="make a candidate of a model that exists"))
@@ -141,6 +144,10 @@ def run(options: argparse.Namespace, timings: Timings) -> dict[str, Any]:
             options.version,
             options.judgement,
         )
+    if options.step == "configure":
+        from . import configure
+
+        return configure.run(config, timings, options.check)
     from . import current
 
     return current.run(config, timings, options.golden)

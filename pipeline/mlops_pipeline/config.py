@@ -26,6 +26,7 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
     "publish": (*TRACKING, *REGISTRY, "PIPELINE_SIGNING_KEY", "PIPELINE_SIGNING_PIN"),
     "current": (*TRACKING, *REGISTRY),
     "package": TRACKING,
+    "configure": (*REGISTRY, "PIPELINE_SIGNING_KEY", "PIPELINE_SIGNING_PIN"),
     "weights": (*REGISTRY, "PIPELINE_SIGNING_KEY", "PIPELINE_SIGNING_PIN"),
 }
 

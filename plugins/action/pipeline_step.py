@@ -47,7 +47,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             required_if=[("step", "package", ("artifact", "model_name", "package"))],
         )
         name = params["step"]
-        if self._task.check_mode and name != "current":
+        params["check"] = bool(self._task.check_mode)
+        if params["check"] and name != "current" and name not in step.CHECKING:
             why = {"step": name, "skipped": True, "why": "check mode"}
             result.update(changed=True, result=why)
             return result

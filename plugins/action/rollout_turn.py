@@ -174,6 +174,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             "digest": str(release.get("digest") or ""),
             "counter": int(release.get("counter") or 0),
             "size": int(release.get("size") or 0),
+            # Of a configuration alone.
+            **{name: release[name] for name in ("changes", "base", "fetched") if name in release},
             "devices": {**devices_of(looked), **self._that_fetch(pull)},
             "groups": groups,
             "local": self._args["local"],

@@ -15,8 +15,8 @@ description:
     runs.
   - Configuration and secrets are passed in memory, by descriptors that the step inherits. Neither
     is ever an argument or a file, so a run that is killed leaves nothing behind. Of O(secrets), a
-    step is given those that it needs; only V(publish) is given the key that signs, and V(evaluate)
-    reads the registry only where the configuration has a C(margin).
+    step is given those that it needs; only V(publish) and V(configure) are given the key that
+    signs, and V(evaluate) reads the registry only where the configuration has a C(margin).
   - The step runs in an empty directory on the controller, whatever host the task is for.
 author:
   - The mlops.onprem developers (@mlops-onprem)
@@ -24,7 +24,7 @@ options:
   step:
     description: The step.
     type: str
-    choices: [prepare, train, evaluate, publish, current, package]
+    choices: [prepare, train, evaluate, publish, current, package, configure]
     required: true
   python:
     description: Python of the pipeline's environment.
@@ -82,7 +82,9 @@ options:
     default: 600
 attributes:
   check_mode:
-    description: Only the step C(current) is run, as the others change data and registries.
+    description:
+      - Only the steps C(current) and C(configure) are run, the latter to say what it would make;
+        the others change data and registries.
     support: partial
     details: The other steps are skipped in check mode.
   diff_mode:

@@ -139,6 +139,18 @@ options:
       idle_seconds:
         description: Seconds between their contacts at other times.
         type: float
+      changes:
+        description:
+          - Of a release that differs in its configuration alone, C(key), C(before) and C(after) of
+            what is other, values as JSON.
+        type: list
+        elements: dict
+      base:
+        description: Version of the release that this one was made of.
+        type: str
+      fetched:
+        description: Bytes that a device fetches which has that release.
+        type: int
   answers:
     description:
       - What came of RV(orders). Each has the fields C(host), C(step), C(reached), C(phase),
@@ -332,6 +344,9 @@ REQUEST: dict[str, Any] = {
     "probe_requests": {"type": "int"},
     "contact_seconds": {"type": "float"},
     "idle_seconds": {"type": "float"},
+    "changes": {"type": "list", "elements": "dict"},
+    "base": {"type": "str"},
+    "fetched": {"type": "int"},
 }
 
 

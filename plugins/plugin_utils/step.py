@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-# What each step needs. Only publish signs and pushes.
+# What each step needs. Only publish and configure sign and push.
 SECRETS: Mapping[str, tuple[str, ...]] = {
     "prepare": ("PIPELINE_S3_ACCESS_KEY", "PIPELINE_S3_SECRET_KEY", "PIPELINE_SOURCE_PASSWORD"),
     "train": ("PIPELINE_S3_ACCESS_KEY", "PIPELINE_S3_SECRET_KEY", "PIPELINE_MLFLOW_PASSWORD"),
@@ -31,16 +31,24 @@ SECRETS: Mapping[str, tuple[str, ...]] = {
         "PIPELINE_SIGNING_PIN",
     ),
     "current": ("PIPELINE_MLFLOW_PASSWORD", "PIPELINE_REGISTRY_PASSWORD"),
+    "configure": (
+        "PIPELINE_REGISTRY_PASSWORD",
+        "PIPELINE_SIGNING_KEY",
+        "PIPELINE_SIGNING_PIN",
+    ),
     "package": ("PIPELINE_MLFLOW_PASSWORD",),
 }
 # What a step needs besides, if the configuration has a margin: it reads the last release.
 COMPARING: Mapping[str, tuple[str, ...]] = {"evaluate": ("PIPELINE_REGISTRY_PASSWORD",)}
+# What of these a step needs where it only says what it would do.
+CHECKING: Mapping[str, tuple[str, ...]] = {"configure": ("PIPELINE_REGISTRY_PASSWORD",)}
 ARGUMENTS: Mapping[str, tuple[str, ...]] = {
     "prepare": (),
     "train": ("data_version",),
     "evaluate": ("run_id", "data_version", "candidate", "judgement"),
     "publish": ("run_id", "candidate", "judgement", "package", "golden"),
     "current": ("golden",),
+    "configure": (),
     "package": ("cases",),
 }
 PASSED_ON = (
@@ -98,8 +106,10 @@ def _wait(child: subprocess.Popen[bytes], timeout: float) -> bool:
         child.wait()
 
 
-def needed(step: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+def needed(step: str, config: Mapping[str, Any], checking: bool = False) -> tuple[str, ...]:
     """Return the names of the secrets that a step is given."""
+    if checking:
+        return CHECKING.get(step, SECRETS[step])
     compares = config.get("margin") is not None
     return (*SECRETS[step], *(COMPARING.get(step, ()) if compares else ()))
 
@@ -109,7 +119,9 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
     started = time.monotonic()
     step = params["step"]
     given = {name: str(value) for name, value in params["secrets"].items() if value}
-    secrets = {name: given[name] for name in needed(step, params["config"]) if name in given}
+    checking = bool(params.get("check"))
+    wanted = needed(step, params["config"], checking)
+    secrets = {name: given[name] for name in wanted if name in given}
     environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     environment["PYTHONPATH"] = params["folder"]
     with (
@@ -125,6 +137,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
             command += [str(params["artifact"]), "--name", str(params["model_name"])]
             command += ["--out", str(params["package"])]
             command += ["--accept-answers"] if params["accept_answers"] else []
+        command += ["--check"] if checking and step in CHECKING else []
         for option in ARGUMENTS[step]:
             if params.get(option):
                 command += [f"--{option.replace('_', '-')}", str(params[option])]

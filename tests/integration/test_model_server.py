@@ -371,6 +371,47 @@ def test_a_model_is_swapped_and_goes_while_others_answer(server: serving.Server)
     assert server.ask("GET", "/v2/models/iris/ready")[0] == 200
 
 
+def test_a_configuration_comes_and_goes_with_its_release(server: serving.Server) -> None:
+    """The same model in three releases: what is staged counts, what is wrong is not served."""
+    root, case = server.log.parent, golden(TWO, {"sum": [6.0], "kind_out": ["k"]})
+
+    def serve(version: str, **serving_: Any) -> tuple[int, dict[str, str], bytes]:
+        config = json.dumps({"tolerance": 1e-5, "serving": serving_}).encode()
+        model = MODELS / "two_inputs.onnx"
+        serving.put_release(root, "set", version, model, case, {"config.json": config})
+        return server.ask("POST", "/v2/repository/models/set/load")
+
+    def settings() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(server.ask("GET", "/release")[2])["models"]["set"]
+        return dict(found["settings"])
+
+    ask = json.dumps({"id": "a", "inputs": TWO}).encode()
+    truth = b'{"truth": [{"id": "a", "value": 6.0}]}'
+    large = json.dumps({"id": "x" * 2**20, "inputs": TWO}).encode()
+    assert serve("1")[0] == 200
+    before = settings()
+    told(server.ask("POST", "/v2/models/set/truth", truth), 404)
+    assert server.ask("POST", "/v2/models/set/infer", large)[0] == 200
+
+    assert serve("1-config.1", threads=2, truth_requests=9, request_max_mib=1)[0] == 200
+    assert settings() == {**before, "threads": 2, "truth_requests": 9, "request_max_mib": 1}
+    assert json.loads(server.ask("GET", "/v2/models/set")[2])["versions"] == ["1-config.1", "1"]
+    assert server.ask("POST", "/v2/models/set/versions/1/infer", ask)[0] == 200
+    learnt = json.loads(server.ask("POST", "/v2/models/set/truth", truth)[2])
+    assert learnt == {"known": 1, "unknown": 0}
+    assert "1 MiB" in told(server.ask("POST", "/v2/models/set/infer", large), 413)
+    # Other models keep theirs.
+    assert json.loads(server.ask("GET", "/release")[2])["models"]["two"]["settings"] == before
+
+    sentence = told(serve("1-config.2", threads=0), 503)
+    assert "serving.threads is '0', wanted a whole number from 1 to 64" in sentence
+    assert settings()["threads"] == 2
+    assert serve("1")[0] == 200
+    assert settings() == before
+    (root / "models/set/current").unlink()
+    assert server.ask("POST", "/v2/repository/models/set/unload")[0] == 200
+
+
 def test_declared_clients_alone_are_answered_and_counted(tmp_path: Path) -> None:
     fixture = serving.FIXTURE
     serving.put_release(

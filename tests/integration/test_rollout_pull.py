@@ -150,6 +150,8 @@ class Site:
         run_module: RunModule,
         rings: dict[str, list[str]],
         push: tuple[str, ...],
+        trusted: Any = None,
+        client: Callable[[str], RegistryClient] | None = None,
     ) -> None:
         self.place, self.gateway, self.run_module = place, gateway, run_module
         self.rings, self.push = rings, push
@@ -161,6 +163,10 @@ class Site:
         self.shift = 0.0
         self.bad: set[str] = set()
         self.registry = FakeRegistry()
+        self.trusted = trusted or FakeRing()
+        self.client = client or (
+            lambda path: RegistryClient("https://registry", path, self.registry, "pull", "secret")
+        )
         self.asked: list[str] = []
         self.hostvars: dict[str, dict[str, Any]] = {host: {} for host in self.ring_of}
         self.keys()
@@ -222,13 +228,9 @@ class Site:
         holder = leaf(self.gateway.ca, [name], purposes=[CLIENT])
         for file, text in (("c", holder.pem), ("k", holder.key), ("ca", self.gateway.ca.pem)):
             (place / file).write_text(text)
-        store, ring = ReleaseStore(place / "releases"), FakeRing()
+        store, ring = ReleaseStore(place / "releases"), self.trusted
         serving = FakeServing(store)
-
-        def client(repository: str) -> RegistryClient:
-            return RegistryClient("https://registry", repository, self.registry, "pull", "secret")
-
-        source = Source("models", client, ring, SITE)
+        source = Source("models", self.client, ring, SITE)
         device = Device(
             store, source, serving, keep=3, patience=2.0, metrics=place / "releases.prom"
         )
@@ -275,7 +277,13 @@ class Site:
                 phone.poll()
         self.then()
 
-    def turn(self, release: tuple[str, int], action: str = "start", **more: Any) -> dict[str, Any]:
+    def turn(
+        self,
+        release: tuple[str, int],
+        action: str = "start",
+        about: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> dict[str, Any]:
         """One run of the action, as tasks/turn.yml has it."""
         digest, counter = release
         limits = {"bake_seconds": 30, "bake_limit_seconds": 3600, "poll_seconds": 10}
@@ -305,6 +313,7 @@ class Site:
             "reports": str(self.place / "reports"),
             **more,
         }
+        args["release"] = {**args["release"], **(about or {})}
         task = SimpleNamespace(args=args, check_mode=False, async_val=0, diff=False, action="turn")
         shell = SimpleNamespace(tmpdir=None)
         connection = SimpleNamespace(_shell=shell, has_pipelining=True)

@@ -286,6 +286,35 @@ def test_devices_that_fetch_their_orders_stop_a_bad_release(name: str, gate: str
     )
 
 
+def configured(host: str) -> dict[str, Any]:
+    """How a device serves the model, as its server says."""
+    answer = json.loads(on(host, f'python3 -c "{ASK}"'))
+    found: dict[str, Any] = answer["models"]["iris"]
+    return {**found["settings"], "version": found["model_version"]}
+
+
+def test_a_configuration_alone_is_rolled_out_and_a_bad_one_comes_back() -> None:
+    base = configured("rdev1")
+    alone = {"rollout_version": "", "rollout_config": {"serving": {"threads": 2}}}
+    code, said = start("better", **{**alone, "rollout_config": {"serving": {"threads": 0}}}).end()
+    assert code == 2
+    assert "rollout_config.serving.threads is '0', wanted a whole number" in " ".join(said.split())
+    code, said = start("better", **alone).end()
+    assert code == 0, said[-4000:]
+    found = report()
+    assert [one["key"] for one in found["changes"]] == ["serving.threads"]
+    assert found["from"] == digests()["better"]
+    moved = [host["moved"] for ring in found["rings"] for host in ring["hosts"]]
+    assert max(moved) < 1000
+    for host in DEVICES:
+        assert configured(host) == {**base, "threads": 2, "version": "2-config.1"}
+    # A person takes it back: the configuration before it counts again.
+    code, said = start("better", rollout_action="rollback").end()
+    assert code == 10, said[-4000:]
+    all_serve("better")
+    assert configured("rdev1") == base
+
+
 SCRAPES = (
     "import time, urllib.request as r; p = r.urlopen('http://127.0.0.1:8429/metrics').read();"
     "v = dict(l.rsplit(' ', 1) for l in p.decode().splitlines() if l[:1] not in ('#', ''));"

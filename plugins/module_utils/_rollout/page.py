@@ -118,6 +118,22 @@ def ring_html(ring: Mapping[str, Any]) -> list[str]:
     return [*body, table(heads, devices)]
 
 
+def changes_html(report: Mapping[str, Any]) -> list[str]:
+    """What is other about a configuration; null is what the role says."""
+    if not report.get("changes"):
+        return []
+    lines = [
+        row(*(f"<code>{say(str(one[name]))}</code>" for name in ("key", "before", "after")))
+        for one in report["changes"]
+    ]
+    told = f"The model is that of version {report['base']}; null is what the role says."
+    return [
+        "<h2>What changed in the configuration</h2>",
+        f"<p>{say(told)}</p>",
+        table(("key", "before", "after"), lines),
+    ]
+
+
 def as_html(report: Mapping[str, Any]) -> str:
     """The report as a page of its own. What it shows is escaped."""
     title = f"Rollout of {report['model']} {report['version']}".strip()
@@ -132,6 +148,7 @@ def as_html(report: Mapping[str, Any]) -> str:
         f"<p><small>{say(about)}</small></p>",
         f'<p class="outcome {kind}">{say(str(report["outcome"]))}: {say(str(report["said"]))}</p>',
         *stopped_html(report),
+        *changes_html(report),
     ]
     if report["approvals"]:
         lines = [

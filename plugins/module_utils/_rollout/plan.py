@@ -27,6 +27,7 @@ from .._findings.shape import (
     text,
     whole,
 )
+from .._findings.shape import field as field_of
 from .errors import RolloutError
 from .rings import Measured, cut
 from .shapes import Ring
@@ -83,6 +84,15 @@ class Planned:
 
 
 @dataclass(frozen=True)
+class Change:
+    """A key of the configuration that the release has otherwise; values are JSON."""
+
+    key: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """A rollout, frozen."""
 
@@ -102,6 +112,10 @@ class Plan:
     on_failure: str = RING
     promoted: tuple[str, ...] = ()
     said: tuple[str, ...] = ()
+    # Of a configuration alone: what is other, of which version, and what a device with it fetches.
+    changes: tuple[Change, ...] = ()
+    base: str = ""
+    fetched: int = 0
     schema: int = SCHEMA
 
     @property
@@ -133,6 +147,7 @@ def from_dict(data: Mapping[str, Any]) -> Plan:
     values["approval"] = {ring: tuple(names) for ring, names in data["approval"].items()}
     for name in ("promoted", "said"):
         values[name] = tuple(data[name])
+    values["changes"] = tuple(Change(**change) for change in data.get("changes") or ())
     return Plan(**values)
 
 
@@ -142,7 +157,8 @@ KEYS = (
     "version", "digest", "counter", "size", "devices", "groups", "rings", "shares", "gates",
     "local", "approval", "window", "on_failure", "bake_seconds", "bake_limit_seconds",
     "poll_seconds", "concurrent_downloads", "bandwidth_mbit", "deferred_share", "failed_share",
-    "min_requests", "probe_requests", "contact_seconds", "idle_seconds",
+    "min_requests", "probe_requests", "contact_seconds", "idle_seconds", "changes", "base",
+    "fetched",
 )  # fmt: skip
 DEVICE_KEYS = (
     "previous", "transport", "channel", "online", "architecture", "memory_mib", "accelerator",
@@ -201,7 +217,16 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
         on_failure=on_failure,
         promoted=rings.promoted,
         said=rings.said,
+        changes=optional(request, "changes", lambda value: each(value, _change), ()),
+        base=str(request.get("base") or ""),
+        fetched=optional(request, "fetched", whole, 0),
     )
+
+
+def _change(value: object) -> Change:
+    row = mapping(value)
+    known_keys(row, ("key", "before", "after"))
+    return Change(*(field_of(row, name, text) for name in ("key", "before", "after")))
 
 
 def next_poll(devices: int, contact: float = 15.0) -> int:
@@ -362,7 +387,7 @@ def forecast(plan: Plan, detectable: Callable[[int], float]) -> list[dict[str, A
     """
     rows = []
     for ring in plan.rings:
-        size = plan.size * len(ring.hosts)
+        size = (plan.fetched or plan.size) * len(ring.hosts)
         cap = plan.limits.bandwidth_mbit * 1e6 / 8
         rows.append(
             {
@@ -386,6 +411,9 @@ def lines(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"Rollout of {plan.model} {plan.version or plan.digest} to "
         f"{counted(len(plan.devices), 'device')} in {counted(len(rows), 'ring')}."
     ]
+    if plan.changes:
+        found.append(f"A configuration alone, of version {plan.base}:")
+        found += [f"  {one.key}: {one.before} -> {one.after}" for one in plan.changes]
     for row in rows:
         found.append(
             f"{row['ring']}: {counted(row['hosts'], 'device')}"

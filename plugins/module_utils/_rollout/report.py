@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from .shapes import EXIT_CODES, FAIL, INCONCLUSIVE, MISSING, ON_DEVICE, PAUSED, PHASES
+from .shapes import EXIT_CODES, FAIL, INCONCLUSIVE, MISSING, ON_DEVICE, PAUSED, PHASES, STAGE
 
 SCHEMA = 1
 RUNNING = "RUNNING"
@@ -165,7 +165,8 @@ class _Reader:
             if host["reached"]:
                 host["phase"] = str(row.get("phase") or host["phase"])
                 host["served"] = str(row.get("served") or "")
-            host["moved"] += int(row.get("moved") or 0)
+            # A device that fetches its orders says with each later step again what it fetched.
+            host["moved"] += int(row.get("moved") or 0) if row.get("step") == STAGE else 0
             host["refused"] = str(row.get("refused") or "")
             host["failure"] = str(row.get("failure") or host["failure"])
             known = {gate["name"]: gate for gate in host["gates"]}
@@ -264,4 +265,5 @@ def report(lines: Sequence[Line], rollout: str = "") -> dict[str, Any]:
         "stopped_by": reader.stopped,
         "deferred": sorted(reader.deferred),
         "approvals": reader.approvals,
+        **({"base": str(plan["base"]), "changes": plan["changes"]} if plan.get("changes") else {}),
     }

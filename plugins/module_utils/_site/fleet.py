@@ -93,6 +93,17 @@ def rollout_devices(site: Site) -> list[dict[str, str]]:
     ]
 
 
+def rollout_planned(site: Site) -> dict[str, dict[str, float]]:
+    """By device, the MiB of the largest request and of the whole model server."""
+    return {
+        one["name"]: {
+            "request_max_mib": float(site.value(one["name"], "model_serving_request_max_mib")),
+            "memory_mib": float(site.value(one["name"], "model_serving_memory_max_mib")),
+        }
+        for one in devices(site)
+    }
+
+
 def outcomes(site: Site) -> dict[str, Any]:
     """By model, what the pipeline of this run has found and published."""
     found: dict[str, Any] = site.value(site.control, "__pipeline_found") or {}

@@ -159,6 +159,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "endpoints_to_ask": fleet.endpoints_to_ask,
     "devices": lambda site, _host: fleet.devices(site),
     "rollout_devices": lambda site, _host: fleet.rollout_devices(site),
+    "rollout_planned": lambda site, _host: fleet.rollout_planned(site),
     "rollout_channels": lambda site, _host: fleet.rollout_channels(site),
     "pipeline_wanted": fleet.wanted,
     "pipeline_published": lambda site, _host: fleet.published(site),

@@ -203,9 +203,9 @@ def test_the_command_keeps_the_registry_from_an_evaluation_that_does_not_compare
 def test_only_what_publishes_signs_and_pushes() -> None:
     for secret in ("PIPELINE_SIGNING_KEY", "PIPELINE_REGISTRY_PASSWORD"):
         writers = {step for step, names in SECRETS.items() if secret in names}
-        assert writers <= {"publish", "weights", "current"}
+        assert writers <= {"publish", "weights", "configure", "current"}
     signing = {step for step in SECRETS if "PIPELINE_SIGNING_KEY" in SECRETS[step]}
-    assert signing == {"publish", "weights"}
+    assert signing == {"publish", "weights", "configure"}
 
 
 def test_thresholds_are_judged_one_by_one() -> None:

@@ -19,13 +19,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "roles/model_serving/files"))
 release_module = importlib.import_module("mlops_serving.release")
+settings_module = importlib.import_module("mlops_serving.settings")
 repository_module = importlib.import_module("mlops_serving.repository")
 ProtocolError = importlib.import_module("mlops_serving.protocol").ProtocolError
 
 
-def put(root: Path, name: str, version: str, broken: bool = False) -> Path:
+def put(
+    root: Path, name: str, version: str, broken: bool = False, config: str = '{"tolerance": 0.5}'
+) -> Path:
     """Write a release and return its directory."""
-    files = {"model.onnx": version.encode(), "config.json": b'{"tolerance": 0.5}'}
+    files = {"model.onnx": version.encode(), "config.json": config.encode()}
     layers = [
         {
             "digest": "sha256:" + hashlib.sha256(data).hexdigest(),
@@ -66,7 +69,11 @@ class Metrics:
 def build(directory: Path) -> Any:
     release = release_module.read_release(directory)
     return SimpleNamespace(
-        name=release.model_name, version=release.model_version, release=release, loaded_at=0.0
+        name=release.model_name,
+        version=release.model_version,
+        release=release,
+        settings=settings_module.Settings().of(release.config),
+        loaded_at=0.0,
     )
 
 
@@ -139,6 +146,26 @@ def test_versions_other_than_the_served_one_are_not_found(tmp_path: Path) -> Non
         with pytest.raises(ProtocolError) as refusal:
             repository.find(name, version)
         assert refusal.value.status == 404
+
+
+def test_a_configuration_of_its_own_is_told_and_asked_by_the_version_of_the_model(
+    tmp_path: Path,
+) -> None:
+    config = '{"serving": {"threads": 3}}'
+    link(tmp_path / "models/a", "current", put(tmp_path, "a", "1-config.2", config=config))
+    repository = started(tmp_path)
+    for version in ("1", "1-config.2", None):
+        assert repository.find("a", version).version == "1-config.2"
+    with pytest.raises(ProtocolError):
+        repository.find("a", "1-config.1")
+    assert repository.describe()["models"]["a"]["settings"]["threads"] == 3
+
+
+def test_a_release_with_a_configuration_that_nobody_knows_is_not_served(tmp_path: Path) -> None:
+    config = '{"serving": {"threads": 0}}'
+    link(tmp_path / "models/a", "current", put(tmp_path, "a", "1", config=config))
+    failure = started(tmp_path).describe()["models"]["a"]["failure"]
+    assert "serving.threads is '0', wanted a whole number from 1 to 64" in failure
 
 
 def test_loading_swaps_one_model_and_leaves_the_others(tmp_path: Path) -> None:

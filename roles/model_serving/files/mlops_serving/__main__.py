@@ -67,11 +67,12 @@ from kserve.model_server import app  # noqa: E402
 from kserve.protocol.rest.server import RESTServer, metrics_handler  # noqa: E402
 from prometheus_client import REGISTRY  # noqa: E402
 
-from . import admission, application, drift, metrics, routes  # noqa: E402
+from . import admission, application, metrics, routes  # noqa: E402
 from .access import AccessError, read_clients  # noqa: E402
 from .model import OnnxModel  # noqa: E402
 from .release import read_release  # noqa: E402
 from .repository import ReleaseRepository  # noqa: E402
+from .settings import Settings  # noqa: E402
 
 logger = logging.getLogger("kserve")
 ORDINARY = 21
@@ -97,27 +98,22 @@ class LoopbackServer(RESTServer):  # type: ignore[misc]
         app.add_api_route("/metrics", metrics_handler, include_in_schema=False)
 
 
-def settings_of() -> drift.Settings | None:
-    """How a model is compared with its profile."""
-    if ARGUMENTS.drift_false_alarms <= 0:
-        return None
-    return drift.Settings(
+def settings_of() -> Settings:
+    """How models are served whose releases do not say otherwise."""
+    return Settings(
+        ARGUMENTS.threads,
+        ARGUMENTS.request_max_mib,
         ARGUMENTS.drift_window_seconds,
         ARGUMENTS.drift_window_requests,
         ARGUMENTS.drift_false_alarms,
         ARGUMENTS.drift_features,
+        ARGUMENTS.truth_requests,
     )
 
 
 def build(directory: Path) -> OnnxModel:
     """Load a release and let it prove itself."""
-    model = OnnxModel(
-        read_release(directory),
-        ARGUMENTS.threads,
-        provider=ARGUMENTS.execution_provider,
-        settings=settings_of(),
-        remembered=ARGUMENTS.truth_requests,
-    )
+    model = OnnxModel(read_release(directory), settings_of(), ARGUMENTS.execution_provider)
     cases = model.check_golden()
     logger.info("Golden answers of %s agree: %s", model.release.digest, cases)
     return model

@@ -191,22 +191,24 @@ class Service:
             metrics.TURNED_AWAY.inc()
             raise ProtocolError(503, NO_MEMORY, retry_after="1") from None
 
-    async def _read(self, request: Request, limit: int) -> bytes:
+    @staticmethod
+    async def _read(request: Request, limit: int, most: int) -> bytes:
         parts, size = [], 0
         async for part in request.stream():
             size += len(part)
             if size > limit:
-                raise protocol.too_large(self.limits.request_max)
+                raise protocol.too_large(most)
             parts.append(part)
         return b"".join(parts)
 
     @contextlib.asynccontextmanager
-    async def _unpacked(self, request: Request, packed: str, size: int) -> AsyncIterator[Body]:
+    async def _unpacked(
+        self, request: Request, packed: str, size: int, most: int
+    ) -> AsyncIterator[Body]:
         """Read a compressed body; how large it is shows only when it is there."""
-        most = self.limits.request_max
         body = Body(b"", await self._lease(protocol.SMALL if size <= protocol.SMALL else most))
         try:
-            data = await self._read(request, size)
+            data = await self._read(request, size, most)
             if size <= protocol.SMALL:
                 try:
                     body.data = protocol.inflate(data, packed, min(most, protocol.SMALL))
@@ -224,22 +226,26 @@ class Service:
             raise
 
     @contextlib.asynccontextmanager
-    async def _plain(self, request: Request, size: int) -> AsyncIterator[Body]:
+    async def _plain(self, request: Request, size: int, most: int) -> AsyncIterator[Body]:
         body = Body(b"", await self._lease(size))
         try:
-            body.data = await self._read(request, size)
+            body.data = await self._read(request, size, most)
             yield body
         except BaseException:
             body.lease.release()
             raise
 
-    def _body(self, request: Request) -> contextlib.AbstractAsyncContextManager[Body]:
+    def _body(self, request: Request, model: Any) -> contextlib.AbstractAsyncContextManager[Body]:
         """Read a body within memory set aside for it; whoever takes it gives the memory back."""
         packed = protocol.encoding(request.headers.get("content-encoding"))
-        most = self.limits.request_max
+        most = min(self.limits.request_max, model.request_max)
         size = protocol.content_length(request.headers.get("content-length"), most)
         size = most if size is None else size
-        return self._unpacked(request, packed, size) if packed else self._plain(request, size)
+        return (
+            self._unpacked(request, packed, size, most)
+            if packed
+            else self._plain(request, size, most)
+        )
 
     def _weigh(self, body: Body, length: str | None, strings: bool) -> None:
         """Keep only the memory that a body needs for what stands in it."""
@@ -269,7 +275,7 @@ class Service:
         model = self.repository.find(name, version)
         outcome, took, heavy, bucket = "error", None, False, ""
         try:
-            async with self._body(request) as body:
+            async with self._body(request, model) as body:
                 length = request.headers.get(protocol.LENGTH_HEADER)
                 self._weigh(body, length, model.takes_strings)
                 heavy = body.lease.amount > TRIM_FROM
@@ -312,7 +318,7 @@ class Service:
     async def rehearse(self, request: Request, name: str) -> Response:
         """Answer the device itself, which tries a release: nobody's request, so nothing counts."""
         model = self.repository.find(name)
-        async with self._body(request) as body:
+        async with self._body(request, model) as body:
             length = request.headers.get(protocol.LENGTH_HEADER)
             self._weigh(body, length, model.takes_strings)
             try:
@@ -334,7 +340,7 @@ class Service:
             raise ProtocolError(
                 404, "This server remembers no predictions; set model_serving_truth_requests."
             )
-        async with self._body(request) as body:
+        async with self._body(request, model) as body:
             try:
                 table = request.headers.get("content-type", "").startswith(truth.CSV)
                 entries = (

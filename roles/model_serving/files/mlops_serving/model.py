@@ -17,7 +17,8 @@ import orjson
 from . import drift, engine, protocol, truth
 from .predictions import Buckets
 from .profile import ProfileError
-from .release import Release, ReleaseError
+from .release import Release, ReleaseError, versions_of
+from .settings import Settings
 
 logger = logging.getLogger("kserve")
 
@@ -38,27 +39,33 @@ class OnnxModel:
     def __init__(
         self,
         release: Release,
-        threads: int,
+        settings: Settings,
         provider: str = engine.CPU,
-        settings: drift.Settings | None = None,
-        remembered: int = 0,
     ) -> None:
         self.release = release
+        self.settings = settings.of(release.config)
         self.name = release.model_name
         self.version = release.model_version
         self.loaded_at = 0.0
         try:
-            self.engine = engine.load(release.directory, threads, provider)
+            self.engine = engine.load(release.directory, self.settings.threads, provider)
         except engine.EngineError as error:
             raise ReleaseError(f"Release {release.digest}: {error}") from error
         self.buckets = Buckets(next(iter(self.engine.outputs), ""), release.config)
-        self.watch = self._watch(settings) if settings is not None else None
+        self.watch = self._watch() if self.settings.drift_false_alarms_per_month > 0 else None
+        remembered = self.settings.truth_requests
         self.truths = truth.Truths(remembered) if remembered > 0 else None
         classes = release.config.get("classes")
         self._classes = classes if isinstance(classes, list) else []
 
-    def _watch(self, settings: drift.Settings) -> drift.Watch | None:
+    def _watch(self) -> drift.Watch | None:
         """Compare with the profile of the release; without one it is served all the same."""
+        settings = drift.Settings(
+            self.settings.drift_window_seconds,
+            self.settings.drift_window_requests,
+            self.settings.drift_false_alarms_per_month,
+            self.settings.drift_features,
+        )
         try:
             watch = drift.make(self.release.directory, settings, time.time)
         except ProfileError as error:
@@ -84,6 +91,11 @@ class OnnxModel:
             self.watch = None
 
     @property
+    def request_max(self) -> int:
+        """Bytes of the largest request that it takes."""
+        return self.settings.request_max_mib * 2**20
+
+    @property
     def takes_strings(self) -> bool:
         """Whether an input is made of strings, which take more memory than numbers."""
         return any(tensor.datatype == engine.BYTES for tensor in self.engine.inputs.values())
@@ -106,7 +118,7 @@ class OnnxModel:
 
         return {
             "name": self.name,
-            "versions": [self.version],
+            "versions": [*versions_of(self.version)],
             "platform": "onnxruntime_onnx",
             "inputs": listed(self.engine.inputs),
             "outputs": listed(self.engine.outputs),

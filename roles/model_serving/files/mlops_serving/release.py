@@ -14,11 +14,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import predictions
+from . import predictions, settings
 
 
 class ReleaseError(Exception):
     """The release cannot be served; the message is a sentence for people."""
+
+
+CONFIGURED = "-config."
+"""What the version of a release ends with that differs from another in its configuration alone."""
+
+
+def versions_of(version: str) -> tuple[str, ...]:
+    """By which versions a model is asked: another configuration makes no other model of it."""
+    own, _mark, number = version.rpartition(CONFIGURED)
+    return (version, own) if own and number.isdigit() else (version,)
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,7 @@ def read_release(directory: Path) -> Release:
                     f"The file {path} has the digest {found}, the manifest says {layer['digest']}."
                 )
         predictions.edges_of(config.get("prediction_edges"))
+        settings.read(config)
         return Release(
             directory=directory,
             digest=digest,

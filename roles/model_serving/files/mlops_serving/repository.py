@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .protocol import ProtocolError
-from .release import ReleaseError
+from .release import ReleaseError, versions_of
 
 logger = logging.getLogger("kserve")
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -90,7 +90,7 @@ class ReleaseRepository:
                 raise ProtocolError(503, f"The model {name} cannot be served here.")
             known = ", ".join(sorted(self.models)) or "none"
             raise ProtocolError(404, f"There is no model of this name here; there is {known}.")
-        if version is not None and version != model.version:
+        if version is not None and version not in versions_of(model.version):
             raise ProtocolError(
                 404, f"The model {name} is served here in version {model.version} alone."
             )
@@ -108,6 +108,7 @@ class ReleaseRepository:
                 "model_version": model.version,
                 "run_id": model.release.run_id,
                 "loaded_at": model.loaded_at,
+                "settings": model.settings.as_dict(),
                 "failure": self.failures.get(name),
             }
             for name, model in self.models.items()
@@ -117,7 +118,8 @@ class ReleaseRepository:
             models.setdefault(name, {**empty, "failure": failure})
         if len(models) == 1:
             ((name, only),) = models.items()
-            return {"models": models, "model_name": name, **only}
+            always = {key: value for key, value in only.items() if key != "settings"}
+            return {"models": models, "model_name": name, **always}
         failures = " ".join(self.failures[name] for name in sorted(self.failures))
         return {"models": models, "digest": None, "failure": failures or None}
 

@@ -171,3 +171,36 @@ def test_a_window_that_cannot_be_read_is_a_sentence(window: str, sentence: str) 
     with pytest.raises(RolloutError) as error:
         parse(window)
     assert sentence in str(error.value)
+
+
+CHANGES = [{"key": "serving.threads", "before": "null", "after": "2"}]
+
+
+def test_a_configuration_alone_says_what_is_other_and_what_is_fetched() -> None:
+    plan = made(changes=CHANGES, base="7", fetched=1000)
+    assert from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
+    rows = forecast(plan, lambda _hosts: 0.1)
+    assert [row["bytes"] for row in rows] == [1000, 2000]
+    text = lines(plan, rows)
+    assert text[1:3] == [
+        "A configuration alone, of version 7:",
+        "  serving.threads: null -> 2",
+    ]
+    assert not any("configuration" in line for line in lines(made(), rows))
+
+
+def test_a_plan_of_the_release_before_has_no_configuration() -> None:
+    old = made().as_dict()
+    for name in ("changes", "base", "fetched"):
+        del old[name]
+    assert from_dict(old) == made()
+
+
+def test_changes_that_cannot_be_read_are_refused() -> None:
+    for changes, sentence in (
+        ([{"key": "a"}], "before: is missing"),
+        ([{**CHANGES[0], "why": "x"}], "has the unknown key"),
+        ("threads", "must be a list"),
+    ):
+        with pytest.raises(RolloutError, match=sentence):
+            made(changes=changes)

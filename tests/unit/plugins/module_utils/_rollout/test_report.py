@@ -54,7 +54,7 @@ def begun() -> list[Line]:
     return [
         Line(0, "started", {"plan": PLAN, "by": "anna"}),
         Line(1, "ring_begun", {"ring": "ring_canary", "hosts": ["edge1"]}),
-        Line(2, "answered", {"answers": [answer("edge1", "staged", moved=500)]}),
+        Line(2, "answered", {"answers": [answer("edge1", "staged", step="stage", moved=500)]}),
         Line(3, "answered", {"answers": [answer("edge1")]}),
     ]
 
@@ -166,3 +166,18 @@ def test_what_a_device_says_is_escaped() -> None:
 
 def test_numbers_are_as_people_read_them() -> None:
     assert [number(7.0), number(0.123456), number(1e6)] == ["7", "0.1235", "1000000"]
+
+
+def test_a_configuration_alone_is_told_key_by_key_and_escaped() -> None:
+    plain = report(begun())
+    assert "changes" not in plain
+    assert "What changed" not in as_html(plain)
+    changes = [{"key": "serving.threads", "before": "null", "after": '"<b>"'}]
+    plan = {**PLAN, "changes": changes, "base": "7"}
+    found = report([Line(0, "started", {"plan": plan, "by": "anna"}), *begun()[1:]])
+    jsonschema.validate(found, SCHEMA)
+    assert (found["changes"], found["base"]) == (changes, "7")
+    page = as_html(found)
+    assert "What changed in the configuration" in page
+    assert "<code>&quot;&lt;b&gt;&quot;</code>" in page
+    assert "<b>" not in page
