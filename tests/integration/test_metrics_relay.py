@@ -32,6 +32,9 @@ from tests.unit.plugins.module_utils._trust.companies import authority
 Labels = Sequence[tuple[str, str]]
 
 
+SERIES = 300
+
+
 def number(value: int) -> bytes:
     """A number as protocol buffers write it."""
     out = bytearray()
@@ -89,6 +92,13 @@ def wait_for(true: Callable[[], bool], what: str) -> None:
 class Site:
     gateway: Gateway
     prometheus: str
+    relay: str
+
+    def counted(self, name: str) -> float:
+        """What the relay counts of itself, as the rules read it."""
+        with urllib.request.urlopen(f"{self.relay}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
 
     def context(self, name: str) -> ssl.SSLContext:
         """What a device shows, and whom it trusts."""
@@ -149,13 +159,14 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         f"-remoteWrite.tmpDataPath={place}/queue",
         "-remoteWrite.queues=1",
         f"-remoteWrite.relabelConfig={place}/relay.yml",
+        f"-remoteWrite.maxHourlySeries={SERIES}",
     ]
     with (
         started(prometheus, place / "prometheus.log"),
         started(vmagent, place / "relay.log"),
         fleet_gateway.running(place / "gateway", authority("Site"), relay) as gateway,
     ):
-        found = Site(gateway, f"http://127.0.0.1:{inner}")
+        found = Site(gateway, f"http://127.0.0.1:{inner}", f"http://127.0.0.1:{relay}")
         up = (("__name__", "up"), ("job", "first"))
         wait_for(lambda: found.write("first", "first", up) == 204, "the relay takes samples")
         wait_for(lambda: any(row["host"] == "first" for row in found.series()), "they arrive")
@@ -228,3 +239,20 @@ def test_a_block_that_no_sender_makes_is_refused(site: Site) -> None:
     assert most * 7 // 6 + 32 <= limit * 1024
     assert write(40) == 204
     assert write(400) == 413
+
+
+def test_what_the_relay_leaves_out_is_counted_where_the_rules_look(site: Site) -> None:
+    """Last, as it uses up the series of an hour: what is left out is answered with 204 as well."""
+    rules = (ROLES / "gateway/files/alerts.yml").read_text()
+    foreign, full = (
+        "vmagent_remotewrite_global_relabel_metrics_dropped_total",
+        "vmagent_hourly_series_limit_rows_dropped_total",
+    )
+    assert all(name in rules for name in (foreign, full))
+    before = site.counted(foreign)
+    assert site.write("edge14", "edge14", (("__name__", "made_up"), ("job", "x"))) == 204
+    wait_for(lambda: site.counted(foreign) == before + 1, "it is counted")
+    assert site.counted(full) == 0
+    rows = [(("__name__", "up"), ("job", str(number))) for number in range(SERIES + 50)]
+    assert site.write("edge15", "edge15", *rows) == 204
+    wait_for(lambda: site.counted(full) >= 50, "these are counted")
