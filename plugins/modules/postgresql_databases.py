@@ -154,12 +154,12 @@ def main() -> None:
         module.fail_json(msg=str(error))
     for warning in databases.warnings:
         module.warn(warning)
-    shown = [step.text for step in steps if not step.quiet]
+    done = [step.text for step in steps if not step.quiet]
     module.exit_json(
-        changed=bool(shown),
-        steps=shown,
+        changed=bool(done),
+        steps=done,
         told=databases.warnings,
-        diff=diff_in_words(f"PostgreSQL at {endpoint.address}", shown),
+        diff=diff_in_words(f"PostgreSQL at {endpoint.address}", done),
     )
 
 

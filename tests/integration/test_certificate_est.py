@@ -73,7 +73,7 @@ def renewed(body: bytes, kind: str, shown: bytes, days: int) -> bytes:
     found = trust.load_authority(ISSUING.pem, ISSUING.key, "issuing")
     said = trust.names_of(NAMES[0], NAMES[1:])
     chain = trust.issue(pem, found, said, datetime.now(timezone.utc), days)
-    fresh = trust.parse_certificates(chain, "answer")[:1]
+    fresh = list(trust.parse_certificates(chain, "answer")[:1])
     answer = pkcs7.serialize_certificates(fresh, serialization.Encoding.DER)
     return base64.encodebytes(answer).replace(b"\n", b"\r\n")
 
@@ -93,7 +93,7 @@ class Est:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                shown = self.connection.getpeercert(True)  # type: ignore[attr-defined]
+                shown = self.connection.getpeercert(True)
                 try:
                     if self.path != PLACE:
                         raise NotAccepted(f"nothing is at {self.path}")

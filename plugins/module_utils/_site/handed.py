@@ -18,11 +18,12 @@ from .accounts import (
 from .errors import SiteError
 from .provides import ACCOUNTING_DB
 from .site import Site
+from .teams import PLACE as TEAMS
 from .ways import ways
 
 REPOSITORY = "models"
 # Variables of the whole site that are read here, and in no page of a role or a playbook.
-INPUTS = frozenset((placement.TEAMS, placement.WORKLOADS, signing.SIGNER, signing.KEY))
+INPUTS = frozenset((TEAMS, placement.WORKLOADS, signing.SIGNER, signing.KEY))
 
 
 def account_of_the_registry(site: Site, kind: str) -> dict[str, str]:
