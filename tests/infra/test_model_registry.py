@@ -61,6 +61,86 @@ def test_a_model_goes_from_run_to_alias(admin: Client) -> None:
     assert found.json()["model_version"]["run_id"] == run_id
 
 
+FILES = f"{API}-artifacts/artifacts"
+TIDY = "mlops-mlflow-tidy.service"
+DROP_IN = f"/run/systemd/system/{TIDY}.d"
+
+
+def logged_run(admin: Client, experiment: object) -> tuple[str, str]:
+    """A run with a file and with a model that it has logged, which has one too."""
+    run = call(admin, "runs/create", experiment_id=experiment)["run"]
+    run_id = str(run["info"]["run_id"])  # type: ignore[index]
+    told = call(
+        *(admin, "logged-models"), experiment_id=experiment, name="model", source_run_id=run_id
+    )
+    model_id = str(told["model"]["info"]["model_id"])  # type: ignore[index]
+    for place in (f"{run_id}/artifacts/a", f"models/{model_id}/artifacts/model.onnx"):
+        assert (
+            admin.ask("PUT", f"{FILES}/{experiment}/{place}", data=b"x" * 1000).status_code == 200
+        )
+    return run_id, model_id
+
+
+def files_of(admin: Client, experiment: object, place: str) -> list[str]:
+    """What the object store has below a place, as the registry lists it."""
+    answer = admin.ask("GET", f"{FILES}?path={experiment}/{place}")
+    assert answer.status_code == 200, answer.text
+    return [each["path"] for each in answer.json().get("files", [])]
+
+
+def tidy_now(host: Host) -> str:
+    """Look as the timer does, but at what was deleted just now; what it said."""
+    host.check_output("mkdir -p %s", DROP_IN)
+    try:
+        host.check_output(
+            "printf '[Service]\\nEnvironment=MODEL_REGISTRY_DELETED_DAYS=0\\n' > %s/now.conf",
+            DROP_IN,
+        )
+        host.check_output("systemctl daemon-reload && systemctl start %s", TIDY)
+        return host.check_output("journalctl --unit=%s --output=cat --lines=40", TIDY)
+    finally:
+        host.check_output("rm -r %s && systemctl daemon-reload", DROP_IN)
+
+
+def test_what_was_deleted_goes_for_good_but_not_what_a_version_refers_to(
+    host: Host, admin: Client
+) -> None:
+    assert host.service("mlops-mlflow-tidy.timer").is_enabled
+    name = f"seen-{time.time_ns()}"
+    experiment = call(admin, "experiments/create", name=name)["experiment_id"]
+    gone, gone_model = logged_run(admin, experiment)
+    held, held_model = logged_run(admin, experiment)
+    alive, _model = logged_run(admin, experiment)
+    call(admin, "registered-models/create", name=name)
+    source = f"models:/{held_model}"
+    call(admin, "model-versions/create", name=name, source=source, model_id=held_model)
+    for run in (gone, held):
+        call(admin, "runs/delete", run_id=run)
+    # Thirty days have not passed.
+    host.check_output("systemctl start %s", TIDY)
+    assert files_of(admin, experiment, f"{gone}/artifacts") == ["a"]
+    tidy_now(host)
+    assert admin.ask("GET", f"{API}/runs/get?run_id={gone}").status_code == 404
+    for place in (gone, f"models/{gone_model}"):
+        assert files_of(admin, experiment, f"{place}/artifacts") == []
+    for run in (held, alive):
+        assert admin.ask("GET", f"{API}/runs/get?run_id={run}").status_code == 200
+        assert files_of(admin, experiment, f"{run}/artifacts") == ["a"]
+    assert files_of(admin, experiment, f"models/{held_model}/artifacts") == ["model.onnx"]
+    # An experiment goes when nothing is left in it that anybody refers to.
+    call(admin, "experiments/delete", experiment_id=experiment)
+    tidy_now(host)
+    assert files_of(admin, experiment, f"{held}/artifacts") == ["a"]
+    call(admin, "experiments/restore", experiment_id=experiment)
+    empty = call(admin, "experiments/create", name=f"{name}-empty")["experiment_id"]
+    run, _model = logged_run(admin, empty)
+    call(admin, "experiments/delete", experiment_id=empty)
+    said = tidy_now(host)
+    assert "Removed for good: run" in said
+    assert admin.ask("GET", f"{API}/experiments/get?experiment_id={empty}").status_code == 404
+    assert files_of(admin, empty, f"{run}/artifacts") == []
+
+
 ASK = """
 import http.client, socket, sys
 asked = http.client.HTTPConnection("127.0.0.1")
