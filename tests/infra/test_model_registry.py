@@ -97,7 +97,7 @@ def tidy_now(host: Host) -> str:
             DROP_IN,
         )
         host.check_output("systemctl daemon-reload && systemctl start %s", TIDY)
-        return host.check_output("journalctl --unit=%s --output=cat --lines=40", TIDY)
+        return str(host.check_output("journalctl --unit=%s --output=cat --lines=40", TIDY))
     finally:
         host.check_output("rm -r %s && systemctl daemon-reload", DROP_IN)
 
