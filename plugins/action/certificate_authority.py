@@ -81,7 +81,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         _checked, args = self.validate_argument_spec(argument_spec=SPEC)
         now = datetime.now(timezone.utc)
         if args["probe"]:
-            result.update(changed=False, findings=probe(args, now))
+            result.update(changed=False, findings=probe(args, now), **there(args, now))
             return result
         try:
             authority, _made = settle(args, now)
@@ -149,6 +149,17 @@ def settle(args: dict[str, Any], now: datetime) -> tuple[trust.Authority, bool]:
         if left >= args["renew_days"]:
             return known, False
     return trust.new_authority(key, args["common_name"], now, args["days"]), True
+
+
+def there(args: dict[str, Any], now: datetime) -> dict[str, str]:
+    """What hosts are to trust, where that is not yet to be made; empty otherwise."""
+    try:
+        authority, made = settle(args, now)
+        if not made:
+            return {"bundle": bundle_of(args, authority), "clients": clients_of(args, authority)}
+    except trust.TrustError:
+        pass  # told among the findings
+    return {"bundle": "", "clients": ""}
 
 
 def bundle_of(args: dict[str, Any], authority: trust.Authority) -> str:

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +17,7 @@ from ansible_collections.mlops.onprem.plugins.action.host_python_app import (
     folder_of,
     resolve,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.ways import judged, lasting
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import PlatformError
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
@@ -31,8 +30,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, count
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
-from ansible_collections.mlops.onprem.plugins.module_utils._host.ask import digest
+from ansible_collections.mlops.onprem.plugins.plugin_utils import settled
 from ansible_collections.mlops.onprem.plugins.plugin_utils.role_tasks import RoleTasks
+from ansible_collections.mlops.onprem.plugins.plugin_utils.run_so_far import THIS
+from ansible_collections.mlops.onprem.plugins.plugin_utils.whose import site_of
 
 RENEW_DAYS = 60.0
 WHO = "host_ask"  # by which the findings are replaced when the host is asked again
@@ -64,21 +65,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         )
         variables = task_vars or {}
         self._host = str(variables["inventory_hostname"])
-        self._key = secrets.token_hex(16)
         self._locks: dict[str, str] = {}
         self._questions: list[dict[str, Any]] = []
         self._findings: list[Finding] = []
+        self._settled: dict[str, dict[str, Any]] = {}
+        self._brought: set[tuple[str, str]] = set()
         for role in given["roles"]:
             self._prepare(role, variables)
+        for role in given["roles"]:
+            self._prepare_quietly(role, variables)
         self._ask(given["roles"], variables)
         if not self._findings:
-            asked = count(len(self._questions), "task")
+            asked = count(sum(one["refused"] for one in self._questions), "task")
             found = f"{asked} of {count(len(given['roles']), 'role')} would be accepted"
             self._findings.append(Finding("host_ask.refusals", self._host, PASS, found))
         facts = variables.get("ansible_facts") or {}
         rows = [finding.as_dict() for finding in self._findings]
         kept = replace_role(facts.get("mlops_findings"), WHO, rows)
-        result.update(changed=False, ansible_facts={"mlops_findings": kept})
+        result.update(changed=False, ansible_facts={"mlops_findings": kept}, settled=self._settled)
         return result
 
     def _prepare(self, role: str, variables: Mapping[str, Any]) -> None:
@@ -88,29 +92,71 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             tasks = self._tasks(role, variables)
             for call in tasks.calls(tasks.variables.get(f"__{role}_ask_tasks", "main.yml")):
                 kind = call.module
-                for templar, scope in tasks.rounds(call):
-                    params = tasks.params(call, templar, scope, self._digested)
-                    owner = str(params.get("role") or role)
-                    self._questions.append({"role": owner, "module": kind, "params": params})
+                self._take(tasks, role, call, refused=True)
             self._locks |= tasks.locks
         except (AnsibleError, PlatformError, ShapeError) as error:
             self._found(role, kind, ERROR, f"{_said(error)}; correct the variable it speaks of")
 
-    def _tasks(self, role: str, variables: Mapping[str, Any]) -> RoleTasks:
-        # A secret that does not exist yet is made up, and not kept.
-        more = {"ansible_check_mode": True}
-        return RoleTasks(self._loader, self._templar, role, variables, more, asked=True)
+    def _prepare_quietly(self, role: str, variables: Mapping[str, Any]) -> None:
+        """Add what may be settled and takes nothing: what is removed, and the tasks of a role that
+        this one brings along, which is asked about refusals by itself."""
+        try:
+            tasks = self._tasks(role, variables)
+            entry = tasks.variables.get(f"__{role}_ask_tasks", "main.yml")
+            for call in tasks.calls(entry, ("host_remove",)):
+                self._take(tasks, role, call, refused=False)
+            for call in tasks.calls(entry, ("include_role",)):
+                for templar, scope in tasks.rounds(call):
+                    self._bring(templar.template(call.args), templar, scope, call, variables)
+        except (AnsibleError, PlatformError, ShapeError):
+            return  # then nothing of it is known before, and its tasks are done as they come
 
-    def _digested(self, sent: dict[str, Any], content: bytes | None, _row: Any) -> dict[str, Any]:
-        if content is not None:
-            sent["payload"] = base64.b64encode(digest(content, self._key)).decode("ascii")
-        return sent
+    def _bring(
+        self,
+        given: Mapping[str, Any],
+        templar: Any,
+        scope: Mapping[str, Any],
+        call: Call,
+        variables: Mapping[str, Any],
+    ) -> None:
+        name = str(given["name"]).rpartition(".")[2]
+        which = (name, str(given.get("tasks_from", "main")))
+        own = [key for more in call.variables for key in more]
+        more = {key: templar.template(scope[key]) for key in own}
+        # What stands in vars/ask.yml for what the first of several would have found.
+        more["__asked_again"] = which in self._brought
+        self._brought.add(which)
+        tasks = self._tasks(name, variables, more)
+        for brought in tasks.calls(f"{which[1]}.yml"):
+            self._take(tasks, name, brought, refused=False)
+
+    def _take(self, tasks: RoleTasks, role: str, call: Call, refused: bool) -> None:
+        """Take a task up among the questions, for each time that it would run."""
+        for templar, scope in tasks.rounds(call):
+            params = tasks.params(call, templar, scope, _digested)
+            owner = str(params.get("role") or role)
+            self._questions.append(
+                {"role": owner, "module": call.module, "params": params, "refused": refused}
+            )
+
+    def _tasks(
+        self, role: str, variables: Mapping[str, Any], more: Mapping[str, Any] | None = None
+    ) -> RoleTasks:
+        # A secret that does not exist yet is made up, and not kept.
+        more = {"ansible_check_mode": True, **(more or {})}
+        return RoleTasks(self._loader, self._templar, role, variables, more, asked=True)
 
     def _ask(self, roles: Sequence[str], variables: dict[str, Any]) -> None:
         ways = self._ways(variables)
         places = [(way["address"], way["port"]) for way in ways]
         asked = json.dumps(
-            {"key": self._key, "questions": self._questions, "places": places}, default=str
+            {
+                "key": THIS.key,
+                "questions": self._questions,
+                "places": places,
+                "site": site_of(variables, self._templar),
+            },
+            default=str,
         )
         answer: dict[str, Any] = self._execute_module(
             "mlops.onprem.host_ask",
@@ -122,6 +168,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             said = " ".join(str(part) for part in parts if part)
             self._found(WHO, "refusals", ERROR, f"the host could not be asked: {said}")
             return
+        self._settled = {
+            settled.name_of(question["module"], question["params"]): answer["settled"][str(at)]
+            for at, question in enumerate(self._questions)
+            if str(at) in answer.get("settled", {})
+        }
         self._findings += lasting(
             self._host, answer["certificate_days"], self._renew_days(variables)
         )
@@ -181,6 +232,10 @@ def _away(hosts: Mapping[str, Any], name: str) -> bool:
         return False  # not managed by the site, or nobody's
     facts = hosts[name].get("ansible_facts") or {}
     return "os" not in (facts.get("mlops_supply") or {})
+
+
+def _digested(sent: dict[str, Any], content: bytes | None, _row: Any) -> dict[str, Any]:
+    return settled.digested(sent, content)
 
 
 def _role(owner: str, roles: Sequence[str]) -> str:

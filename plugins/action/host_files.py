@@ -14,6 +14,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.common.text.converters import to_bytes, to_text
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import lookup_loader
+from ansible_collections.mlops.onprem.plugins.plugin_utils import settled
 from ansible_collections.mlops.onprem.plugins.plugin_utils.whose import OPTION, site_of
 
 WAYS = ("template", "source", "content", "link", "payload", "secret_payload")
@@ -34,7 +35,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         try:
             if not isinstance(rows, (list, tuple)):
                 raise AnsibleActionFail("files has to be a list.")
-            arguments["files"] = [self._sent(row, task_vars) for row in rows]
+            contents = Contents(self._loader, self._templar, task_vars, self._find_needle)
+            pairs = [contents.of(row) for row in rows]
+            arguments["files"] = [settled.digested(*pair) for pair in pairs]
+            answer = settled.told(self._task, "host_files", arguments, task_vars)
+            if answer is not None:
+                return answer
+            arguments["files"] = [_sent(*pair, row) for pair, row in zip(pairs, rows, strict=True)]
         except AnsibleActionFail as error:
             # Returned, not raised: so failed_when can judge it.
             result.update(failed=True, changed=False, msg=to_text(error))
@@ -45,15 +52,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result.pop("invocation", None)
         return result
 
-    def _sent(self, row: Any, task_vars: dict[str, Any]) -> dict[str, Any]:
-        """The row as the module takes it: with the content instead of where it comes from."""
-        contents = Contents(self._loader, self._templar, task_vars, self._find_needle)
-        sent, content = contents.of(row)
-        if content is not None:
-            sensitive = row.get("sensitive", False) is True
-            name = "secret_payload" if sensitive else "payload"
-            sent[name] = base64.b64encode(content).decode("ascii")
-        return sent
+
+def _sent(sent: dict[str, Any], content: bytes | None, row: Any) -> dict[str, Any]:
+    """The row as the module takes it: with the content instead of where it comes from."""
+    if content is not None:
+        sensitive = row.get("sensitive", False) is True
+        name = "secret_payload" if sensitive else "payload"
+        sent[name] = base64.b64encode(content).decode("ascii")
+    return sent
 
 
 class Shared(dict):  # type: ignore[type-arg]

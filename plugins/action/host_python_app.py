@@ -22,6 +22,7 @@ from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
+from ansible_collections.mlops.onprem.plugins.plugin_utils import settled
 from ansible_collections.mlops.onprem.plugins.plugin_utils.whose import OPTION, site_of
 
 CACHE = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "mlops.onprem")
@@ -58,7 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
 
     def _converge(self, task_vars: dict[str, Any]) -> dict[str, Any]:
-        arguments = {**self._task.args, OPTION: site_of(task_vars, self._templar)}
+        arguments = dict(self._task.args)
         name = str(arguments.get("requirements") or "")
         if not name:
             raise HostError("requirements is missing: name the locked file of the role.")
@@ -69,6 +70,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         locks = locks_beside(Path(path))
         arguments["digests"] = {python: app.digest(text) for python, text in locks.items()}
 
+        answer = settled.told(self._task, "host_python_app", arguments, task_vars)
+        if answer is not None:
+            return answer
+        arguments[OPTION] = site_of(task_vars, self._templar)
         asked: dict[str, Any] = self._execute_module(module_args=arguments, task_vars=task_vars)
         if asked.get("failed") or not asked.get("archive_wanted") or self._task.check_mode:
             return asked

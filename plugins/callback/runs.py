@@ -14,6 +14,8 @@ author: The mlops.onprem developers (@mlops-onprem)
 description:
   - Counts the tasks that changed something by host, which M(mlops.onprem.audit_run) hands to the
     event stream at the end of C(site.yml).
+  - Keeps for the time of the run what M(mlops.onprem.host_ask) was told, so that hosts are not
+    asked twice about the same.
   - A run that told the event stream that it begins, and fails, leaves a record with the hosts that
     failed in C(runs) below the state directory of the site. The next run hands it in, and so does
     C(history.yml).
@@ -58,11 +60,15 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]
         told = result.result
         if told.get("changed"):
             THIS.changed[self._host(result)] += 1
+            THIS.touched = True
+        if result.task.action == "mlops.onprem.host_ask":
+            THIS.settled[self._host(result)] = told.get("settled") or {}
         if result.task.action == "mlops.onprem.audit_run" and told.get("directory"):
             self._directory = Path(told["directory"])
             self._finished = told.get("phase") == ENDED
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
+        THIS.touched = True
         if not ignore_errors:
             THIS.failed.add(self._host(result))
 

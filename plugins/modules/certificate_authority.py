@@ -109,7 +109,9 @@ certificate:
   returned: success
   type: str
 bundle:
-  description: Every certificate that the platform trusts, in PEM.
+  description:
+    - Every certificate that the platform trusts, in PEM. With a probe empty where the authority is
+      still to be made, or cannot be used.
   returned: success
   type: str
 clients:

@@ -21,6 +21,9 @@ description:
     one on which a firewall drops or rejects is told. That nobody listens yet is none.
   - The days that the host's certificate has left are told; when they are fewer than
     C(trust_renew_days), the next run of the site renews it.
+  - Tasks that would change nothing on the host are told, too. Where the callback
+    P(mlops.onprem.runs#callback) is enabled, they do not ask the host again in this run, as long as
+    no task has changed anything or failed on any host, and they ask for exactly the same.
   - Adds what would be refused to the fact C(mlops_findings). A refusal does not fail the task.
 author:
   - The mlops.onprem developers (@mlops-onprem)
@@ -59,6 +62,12 @@ ansible_facts:
       returned: always
       type: list
       elements: dict
+settled:
+  description:
+    - For the tasks that would leave the host as it is, what they would return, by digests of what
+      they ask. As long as nothing is changed in the run, these tasks take it from here.
+  returned: success
+  type: dict
 """
 
 import json
@@ -76,7 +85,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
     given = json.loads(module.params["questions"] or "null")
     if given is None:
         raise HostError("host_ask works only together with its action plugin.")
-    answer = ask([Question(**row) for row in given["questions"]], given["key"])
+    answer = ask([Question(**row) for row in given["questions"]], given["key"], given.get("site"))
     places = [(str(address), int(port)) for address, port in given.get("places") or []]
     return {
         "changed": False,
@@ -84,6 +93,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         "certificate_days": certificate.days_left(),
         "refusals": [vars(one) for one in answer.refusals],
         "build": list(answer.build),
+        "settled": {str(at): one for at, one in answer.settled.items()},
     }
 
 

@@ -78,11 +78,7 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host import remove_apply
-from ansible_collections.mlops.onprem.plugins.module_utils._host.args import (
-    ROLE,
-    SITE_ID,
-    role_of,
-)
+from ansible_collections.mlops.onprem.plugins.module_utils._host.args import REMOVE, role_of
 from ansible_collections.mlops.onprem.plugins.module_utils._host.files import absolute
 
 
@@ -102,12 +98,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
 def main() -> None:
     finish(
         AnsibleModule(
-            argument_spec={
-                "role": ROLE,
-                "site_id": SITE_ID,
-                "keep": {"type": "list", "elements": "path", "default": []},
-                "unless": {"type": "list", "elements": "str", "default": []},
-            },
+            argument_spec=dict(REMOVE),
             supports_check_mode=True,
         ),
         work,

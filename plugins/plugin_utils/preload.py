@@ -11,7 +11,10 @@ the first process has loaded, its workers have too.
 from __future__ import annotations
 
 import gc
+import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -57,9 +60,15 @@ def preload() -> None:
                 one.get(name)
         except Exception:  # noqa: S112
             continue
+    # What the collection says of itself, which a worker would read anew from some forty files.
+    with suppress(Exception):
+        site = loader.lookup_loader.get(f"{COLLECTION}.site", class_only=True)
+        sys.modules[site.__module__].description()
     # Workers share this memory as long as their collector does not walk through it.
     gc.collect()
     gc.freeze()
+    # Nor does the collector of a worker walk through what came after.
+    os.register_at_fork(after_in_child=gc.freeze)
 
 
 @cache

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible_collections.mlops.onprem.plugins.action.host_files import Contents
 from ansible_collections.mlops.onprem.plugins.action.host_python_app import locks_beside
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import Call, calls
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.declared import (
+    MODULES,
+    Call,
+    calls,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app, args
 
 ROLES = Path(__file__).resolve().parents[2] / "roles"
@@ -57,9 +61,9 @@ class RoleTasks:
             return None
         return self._loader.load_from_file(str(path), trusted_as_template=True)
 
-    def calls(self, entry: str) -> list[Call]:
-        """The tasks of our modules, in the order of the run."""
-        return calls(lambda name: self._page(f"tasks/{name}"), entry)
+    def calls(self, entry: str, words: Collection[str] = MODULES) -> list[Call]:
+        """The tasks of our modules, in the order of the run; or those with other ``words``."""
+        return calls(lambda name: self._page(f"tasks/{name}"), entry, words)
 
     def rounds(self, call: Call) -> Iterator[tuple[Any, dict[str, Any]]]:
         """The templar and the variables of each time that the task would run."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import secrets
 import socket
 import subprocess
 import time
@@ -35,6 +36,11 @@ class Run:
     changed: Counter[str] = field(default_factory=Counter)
     failed: set[str] = field(default_factory=set)
     told: bool = False  # whether the control host has been told that it begins
+    # Whether anything was changed, or failed and perhaps has changed something.
+    touched: bool = False
+    # What hosts have said of the tasks to come (settled.py), and the key of its digests.
+    settled: dict[str, Mapping[str, dict[str, Any]]] = field(default_factory=dict)
+    key: str = field(default_factory=lambda: secrets.token_hex(16))
 
     def record(
         self, phase: str, now: float, complete: bool = True, more: Mapping[str, Any] | None = None

@@ -10,7 +10,7 @@ themselves. Nothing is templated here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,31 +47,37 @@ class Call:
     index_var: str = ""
 
 
-def calls(load: Callable[[str], Sequence[Mapping[str, Any]]], entry: str) -> list[Call]:
+def calls(
+    load: Callable[[str], Sequence[Mapping[str, Any]]],
+    entry: str,
+    words: Collection[str] = MODULES,
+) -> list[Call]:
     """All calls of the modules, in the order of the run.
 
-    ``load`` gives the tasks of a file by its name (``install.yml``); ``entry`` is the first.
+    ``load`` gives the tasks of a file by its name (``install.yml``); ``entry`` is the first;
+    ``words`` are the modules, or what else tasks are found by.
     """
-    return list(_tasks(load, load(entry) or [], Call("")))
+    return list(_tasks(load, load(entry) or [], Call(""), words))
 
 
 def _tasks(
     load: Callable[[str], Sequence[Mapping[str, Any]]],
     tasks: Sequence[Mapping[str, Any]],
     above: Call,
+    words: Collection[str],
 ) -> Iterator[Call]:
     for task in tasks:
         if (task.get("vars") or {}).get(ELSEWHERE):
             continue
         here = _inherited(above, task)
         for part in BLOCKS:
-            yield from _tasks(load, task.get(part) or [], here)
+            yield from _tasks(load, task.get(part) or [], here, words)
         for key, value in task.items():
             name = str(key).removeprefix("ansible.builtin.")
             if name in IMPORTS:
                 file = value.get("file") if isinstance(value, Mapping) else value
-                yield from _tasks(load, load(str(file)) or [], here)
-            elif name.removeprefix(COLLECTION) in MODULES:
+                yield from _tasks(load, load(str(file)) or [], here, words)
+            elif name.removeprefix(COLLECTION) in words:
                 yield _call(here, task, str(key), value)
 
 
@@ -92,7 +98,7 @@ def _call(here: Call, task: Mapping[str, Any], key: str, args: Any) -> Call:
     control = task.get("loop_control") or {}
     return replace(
         here,
-        module=key.removeprefix(COLLECTION),
+        module=key.removeprefix("ansible.builtin.").removeprefix(COLLECTION),
         name=name,
         args=args or {},
         loop=task.get("loop"),

@@ -21,6 +21,7 @@ Hands: they look at a host and change it.
     used_apply              looks for signs of others (it changes nothing)
     certificate             the places of the host's key and certificate
     ask, packages_ask       what would be refused (they change nothing)
+    settled                 what would be left as it is (it changes nothing)
     inputs, probe           what a service reads, and whether it answers (they change nothing)
     quadlet                 containers as services, and whether podman is there (no change)
     kit_apply               the command with which a device installs itself

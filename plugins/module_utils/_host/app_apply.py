@@ -12,6 +12,7 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from . import app
@@ -33,20 +34,9 @@ ANY = "any content"
 
 def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """What a task with these parameters asks for; without an archive only whether one is needed."""
-    role, target = role_of(params), target_of(params["python"])
-    digest = app.digest_for(params["digests"], target.version)
-    wanted = app.Environment(params["name"], digest, params["python"], target)
+    role, wanted = role_of(params), environment_of(params)
     found = damaged(wanted) if installed(wanted) else "not installed"
-    answer: dict[str, Any] = {
-        "directory": wanted.final,
-        "marker": wanted.marker,
-        "python_version": target.version,
-        "machine": target.machine,
-        "libc": target.libc,
-        "digest": digest,
-        "changed": bool(found),
-        "archive_wanted": bool(found),
-    }
+    answer = told(wanted, bool(found))
     if found:
         answer["diff"] = wanted.diff("" if found == "not installed" else found)
     with Book(check, site=params.get("site_id")) as book:
@@ -67,6 +57,28 @@ def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     return answer
 
 
+def environment_of(params: Mapping[str, Any]) -> app.Environment:
+    """The environment that a task asks for, on this host."""
+    target = target_of(params["python"])
+    digest = app.digest_for(params["digests"], target.version)
+    return app.Environment(params["name"], digest, params["python"], target)
+
+
+def told(wanted: app.Environment, lacking: bool) -> dict[str, Any]:
+    """What the module answers of an environment."""
+    return {
+        "directory": wanted.final,
+        "marker": wanted.marker,
+        "python_version": wanted.target.version,
+        "machine": wanted.target.machine,
+        "libc": wanted.target.libc,
+        "digest": wanted.digest,
+        "changed": lacking,
+        "archive_wanted": lacking,
+    }
+
+
+@cache
 def target_of(python: str) -> app.Target:
     """The Python of this host."""
     ran = run([python, "-c", ASK], timeout=60)

@@ -148,6 +148,12 @@ QUADLET: Mapping[str, Any] = {
         },
     },
 }
+REMOVE: Mapping[str, Any] = {
+    "role": ROLE,
+    "site_id": SITE_ID,
+    "keep": {"type": "list", "elements": "path", "default": []},
+    "unless": {"type": "list", "elements": "str", "default": []},
+}
 # By the name of the module.
 MODULES: Mapping[str, Mapping[str, Any]] = {
     "host_files": FILES,
@@ -156,6 +162,7 @@ MODULES: Mapping[str, Mapping[str, Any]] = {
     "host_service": SERVICE,
     "host_quadlet": QUADLET,
     "host_certificate": CERTIFICATE,
+    "host_remove": REMOVE,
 }
 
 

@@ -14,11 +14,11 @@ import base64
 import hmac
 import os.path
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from . import (
-    app,
     app_apply,
     certificate,
     files,
@@ -27,11 +27,12 @@ from . import (
     probe,
     quadlet,
     service_plan,
+    settled,
     unit,
 )
 from .errors import HostError
-from .files_plan import Before, Seen
 from .files_plan import refusals as files_refusals
+from .files_plan import standing_for
 from .ledger import Ledger
 from .system import Book, nearest, properties, shut
 
@@ -42,11 +43,15 @@ SERVICE, QUADLET, CERTIFICATE = "host_service", "host_quadlet", "host_certificat
 
 @dataclass(frozen=True)
 class Question:
-    """A task of a role: which module, and its parameters with their defaults."""
+    """A task of a role: which module, and its parameters with their defaults.
+
+    ``refused``: whether its refusals are asked for, and not only whether it is settled.
+    """
 
     role: str
     module: str
     params: Mapping[str, Any]
+    refused: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,10 +65,14 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Answer:
-    """All refusals, each sentence once, and the Python applications that are to be built."""
+    """All refusals, each sentence once, and the Python applications that are to be built.
+
+    ``settled``: by the place of a question, what its module would return for leaving all as it is.
+    """
 
     refusals: tuple[Refusal, ...]
     build: tuple[dict[str, str], ...]
+    settled: Mapping[int, settled.Answer]
 
 
 def digest(content: bytes, key: str) -> bytes:
@@ -87,10 +96,14 @@ def digested(module: str, params: Mapping[str, Any], key: str) -> Mapping[str, A
     return {**params, "files": [one(row) for row in params["files"]]}
 
 
-def ask(questions: Sequence[Question], key: str) -> Answer:
-    """What would be refused of the questions, which come one after the other."""
+def ask(questions: Sequence[Question], key: str, site: str | None = None) -> Answer:
+    """What would be refused of the questions, which come one after the other, and what is settled.
+
+    On the host of another ``site`` nothing is: there each task is refused when its turn comes.
+    """
     ledger = Book.peek()
-    kinds = {kind: [one for one in questions if one.module == kind] for kind in _KINDS}
+    refusable = [one for one in questions if one.refused]
+    kinds = {kind: [one for one in refusable if one.module == kind] for kind in _KINDS}
     found = [
         Refusal(role, kind, said)
         for kind, look in _KINDS.items()
@@ -100,7 +113,12 @@ def ask(questions: Sequence[Question], key: str) -> Answer:
     build: list[dict[str, str]] = []
     for one in kinds[APP]:
         build += _to_build(one)
-    return Answer(tuple(one for one in found if once[one.said] is one), tuple(build))
+    answers = {
+        at: answer
+        for at, one in enumerate([] if ledger.refusal_of(site) else questions)
+        if (answer := settled.answer(one.module, one.params, ledger, partial(digest, key=key)))
+    }
+    return Answer(tuple(one for one in found if once[one.said] is one), tuple(build), answers)
 
 
 def _each(questions: Iterable[Question], look: Any, ledger: Ledger) -> list[tuple[str, str]]:
@@ -122,7 +140,8 @@ def _files(questions: Sequence[Question], ledger: Ledger, key: str) -> list[tupl
             asked.append((one.role, files.wanted_of(one.params)))
         except HostError as error:
             found.append((one.role, str(error)))
-    before = _digested(files_apply.read(_joined(wanted for _role, wanted in asked)), key)
+    seen = files_apply.read(_joined(wanted for _role, wanted in asked))
+    before = standing_for(seen, partial(digest, key=key))
     return found + files_refusals(before, asked, ledger)
 
 
@@ -138,13 +157,6 @@ def _joined(parts: Iterable[files.Wanted]) -> files.Wanted:
     )
 
 
-def _digested(before: Before, key: str) -> Before:
-    def one(seen: Seen) -> Seen:
-        return replace(seen, content=digest(seen.content, key)) if seen.kind == "file" else seen
-
-    return replace(before, paths={path: one(seen) for path, seen in before.paths.items()})
-
-
 def _packages(questions: Sequence[Question], _ledger: Ledger, _key: str) -> list[tuple[str, str]]:
     return packages_ask.refusals(
         [
@@ -156,16 +168,9 @@ def _packages(questions: Sequence[Question], _ledger: Ledger, _key: str) -> list
     )
 
 
-def _environment(one: Question) -> app.Environment:
-    params = one.params
-    target = app_apply.target_of(params["python"])
-    digest_ = app.digest_for(params["digests"], target.version)
-    return app.Environment(params["name"], digest_, params["python"], target)
-
-
 def _apps(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tuple[str, str]]:
     def look(one: Question, ledger: Ledger) -> None:
-        wanted = _environment(one)
+        wanted = app_apply.environment_of(one.params)
         _platform = wanted.target.platform
         app_apply.claimed(ledger, one.role, wanted)
 
@@ -175,7 +180,7 @@ def _apps(questions: Sequence[Question], ledger: Ledger, _key: str) -> list[tupl
 def _to_build(one: Question) -> list[dict[str, str]]:
     """The target of an application that is not there yet, if the host has one."""
     try:
-        wanted = _environment(one)
+        wanted = app_apply.environment_of(one.params)
         _platform = wanted.target.platform
     except HostError:
         return []  # refused already

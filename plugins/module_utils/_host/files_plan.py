@@ -117,6 +117,15 @@ def plan_and_owners(
     return draft.steps, draft.ledger.owners_of_all(draft.claimed)
 
 
+def standing_for(before: Before, content: Callable[[bytes], bytes]) -> Before:
+    """The same host, with what ``content`` makes of each file's content in its place."""
+
+    def one(seen: Seen) -> Seen:
+        return replace(seen, content=content(seen.content)) if seen.kind == "file" else seen
+
+    return replace(before, paths={path: one(seen) for path, seen in before.paths.items()})
+
+
 def refusals(
     before: Before, asked: Iterable[tuple[str, Wanted]], ledger: Ledger
 ) -> list[tuple[str, str]]:

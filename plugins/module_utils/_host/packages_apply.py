@@ -198,6 +198,27 @@ def mark(book: Book, role: str, fresh: Sequence[str] = ()) -> bool:
     return not same
 
 
+def marked(ledger: Ledger, role: str) -> bool:
+    """Whether apt keeps the role's packages already, and their marks were read."""
+    mine = [thing for thing in ledger.of(role) if thing.kind == "package"]
+    if not mine:
+        return True
+    try:
+        with open(packages.wanted_file(role), encoding="utf-8", errors="replace") as stream:
+            same = stream.read() == packages.wanted_words(ledger, role)
+    except FileNotFoundError:
+        return False
+    return same and all("auto" in thing.data for thing in mine)
+
+
+def would_disable(ledger: Ledger, role: str, units: Sequence[str]) -> bool:
+    """Whether ``disable`` would stop one of the units, or note something about them."""
+    states = apt.unit_states(units)
+    holders = snapshot.holders(ledger.names("package")) if units else {}
+    noted = packages.to_rest(ledger, role, states, holders, ())
+    return noted != ledger or bool(packages.unrested(ledger, units))
+
+
 def disable(book: Book, role: str, units: Sequence[str], brought: Collection[str]) -> list[str]:
     """Stop and disable those units of ours that have never rested, and note it; which they were.
 

@@ -19,6 +19,7 @@ from . import probe, unit
 from .args import role_of
 from .errors import HostError
 from .inputs import Planned, fingerprint
+from .ledger import Key, Ledger
 from .service_plan import SLICE_PATH, Before, Plan, WriteUnit, noted, plan, put_back, unsteady
 from .steps import Run, report
 from .system import Book, must, nearest, properties, run, shut, write_whole
@@ -52,9 +53,7 @@ def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     role, service = role_of(params), unit.service_of(params)
     if params["health"]:
         probe.question_of(params["health"])
-    follows = Follows(
-        params["restart_on"], params["reload_on"], params["restore"], params["health"]
-    )
+    follows = follows_of(params)
     with Book(check, site=params.get("site_id")) as book:
         if params["only_if_present"]:
             there = book.ledger.get("unit", service.unit)
@@ -65,14 +64,23 @@ def converge(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
         before = read(service, follows)
         planned = plan(before, service, book.ledger, role, trial=check)
         waited = 0.0 if check else apply(planned, before, service, follows, book, role)
-        keys = [("unit", name) for name in (unit.SLICE, service.unit, service.job) if name]
-        owners = planned.steps[-1].ledger.owners_of_all(keys)
+        owners = planned.steps[-1].ledger.owners_of_all(keys(service))
     return {
         **report(planned.steps),
         "action": planned.action,
         "waited": round(waited, 2),
         "owners": owners,
     }
+
+
+def follows_of(params: Mapping[str, Any]) -> Follows:
+    """What the task says beside the unit."""
+    return Follows(params["restart_on"], params["reload_on"], params["restore"], params["health"])
+
+
+def keys(service: unit.Service) -> list[Key]:
+    """The things of the ledger that a service is."""
+    return [("unit", name) for name in (unit.SLICE, service.unit, service.job) if name]
 
 
 def read(service: unit.Service, follows: Follows) -> Before:
@@ -167,8 +175,20 @@ def _note(
     inputs: unit.Inputs,
     invocation: str,
 ) -> None:
-    accepted = _files(follows, book) if follows.restore else None
-    book.write(noted(book.ledger, role, service.unit, inputs, invocation, accepted))
+    book.write(as_noted(book.ledger, service, follows, role, inputs, invocation))
+
+
+def as_noted(
+    ledger: Ledger,
+    service: unit.Service,
+    follows: Follows,
+    role: str,
+    inputs: unit.Inputs,
+    invocation: str,
+) -> Ledger:
+    """The ledger with what the invocation runs with, and with the files that it has accepted."""
+    accepted = _files(follows, ledger) if follows.restore else None
+    return noted(ledger, role, service.unit, inputs, invocation, accepted)
 
 
 def _act(action: str, service: unit.Service, follows: Follows, book: Book, since: float) -> None:
@@ -198,7 +218,7 @@ def _put_back(service: unit.Service, follows: Follows, book: Book) -> bool:
     accepted = thing.data.get("accepted") if thing else None
     if not follows.restore or accepted is None:
         return False
-    present = _files(follows, book)
+    present = _files(follows, book.ledger)
     present.update({path: kept(path) for path in accepted if os.path.exists(path)})
     gone, back = put_back(accepted, present)
     for path in gone:
@@ -209,13 +229,13 @@ def _put_back(service: unit.Service, follows: Follows, book: Book) -> bool:
     return True
 
 
-def _files(follows: Follows, book: Book) -> dict[str, Any]:
+def _files(follows: Follows, ledger: Ledger) -> dict[str, Any]:
     """The files under ``restore`` that are ours."""
     found = {}
     for top in follows.restore:
         for folder, _folders, names in os.walk(top):
             for path in (os.path.join(folder, name) for name in sorted(names)):
-                if book.ledger.covers(path):
+                if ledger.covers(path):
                     found[path] = kept(path)
     return found
 

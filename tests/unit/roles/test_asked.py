@@ -108,6 +108,25 @@ def test_conditions_loops_and_variables_are_inherited() -> None:
     assert (packages.module, packages.when) == ("host_packages", ("x", "y"))
 
 
+def test_roles_that_are_brought_along_are_found_with_their_variables() -> None:
+    pages: dict[str, Any] = {
+        "main.yml": [
+            {
+                "ansible.builtin.include_role": {"name": "mlops.onprem.common"},
+                "vars": {"common_nginx_owner": "r"},
+                "when": "wanted",
+            },
+            {"mlops.onprem.host_remove": {"role": "r"}},
+        ]
+    }
+    (brought,) = calls(pages.__getitem__, "main.yml", ("include_role",))
+    assert brought.args == {"name": "mlops.onprem.common"}
+    assert (brought.variables, brought.when) == (({"common_nginx_owner": "r"},), ("wanted",))
+    (removal,) = calls(pages.__getitem__, "main.yml", ("host_remove",))
+    assert removal.module == "host_remove"
+    assert calls(pages.__getitem__, "main.yml") == []
+
+
 @pytest.mark.parametrize("word", ["delegate_to", "with_items", "until", "register_later"])
 def test_a_task_that_could_not_be_asked_rightly_is_refused(word: str) -> None:
     task = {"name": "T", "mlops.onprem.host_files": {"role": "r"}, word: "x"}

@@ -32,15 +32,32 @@ def sent(role: Path, row: dict[str, Any], **variables: Any) -> dict[str, Any]:
     loader = DataLoader()
     loader.set_basedir(str(role))
     given = {"ansible_search_path": [str(role)], **variables}
+    asked: dict[str, Any] = {}
+
+    def execute(module_args: dict[str, Any], **_task: Any) -> dict[str, Any]:
+        asked.update(module_args)
+        return {"changed": False}
+
     action = host_files.ActionModule(
-        SimpleNamespace(get_search_path=lambda: [str(role)], async_val=0, args={}),
+        SimpleNamespace(
+            get_search_path=lambda: [str(role)],
+            async_val=0,
+            delegate_to=None,
+            check_mode=False,
+            args={"role": "r", "files": [{"path": PATH, **row}]},
+        ),
         SimpleNamespace(_shell=SimpleNamespace(tmpdir="")),
         SimpleNamespace(),
         loader,
         Templar(loader=loader, variables=given),
         None,
     )
-    return action._sent({"path": PATH, **row}, given)
+    action._execute_module = execute
+    answer = action.run(task_vars=given)
+    if answer.get("failed"):
+        raise AnsibleActionFail(answer["msg"])
+    (found,) = asked["files"]
+    return dict(found)
 
 
 def rendered(role: Path, text: str, **variables: Any) -> str:

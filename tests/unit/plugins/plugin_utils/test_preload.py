@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[4]
 LOAD = """
-import gc, json, sys
+import gc, json, os, sys
 from ansible.plugins import loader
 loader.init_plugin_loader([{collections!r}])
 from ansible_collections.mlops.onprem.plugins.plugin_utils.preload import (
@@ -31,6 +31,13 @@ quick = sorted({{"numpy", "scipy"}} & set(sys.modules))
 for name in ("mlops.onprem.host_files", "mlops.onprem.preflight", "mlops.onprem.host_service"):
     preload_action(name)
 preload_action("ansible.builtin.setup")
+site = sys.modules["ansible_collections.mlops.onprem.plugins.lookup.site"]
+known = site.description.cache_info().currsize
+later, frozen = [[] for _ in range(1000)], gc.get_freeze_count()
+child = os.fork()
+if not child:
+    os._exit(gc.get_freeze_count() < frozen + len(later))
+worker = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 before = set(sys.modules)
 for name in ("workloads", "slurm_plan", "nginx_subject", "scram_verifier"):
     filters = [key for key in loader.filter_loader._module_cache if key.endswith(f"/{{name}}.py")]
@@ -41,7 +48,8 @@ for name in ("site", "secret"):
     loader.lookup_loader.get(f"mlops.onprem.{{name}}", class_only=True)
 loader.filter_loader.get("mlops.onprem.mysql_password")
 print(json.dumps({{"asked": asked, "later": sorted(set(sys.modules) - before),
-    "frozen": gc.get_freeze_count(), "heavy": quick, "actions": actions, "ours": sorted(ACTIONS)}}))
+    "frozen": frozen, "worker": worker, "known": known, "heavy": quick,
+    "actions": actions, "ours": sorted(ACTIONS)}}))
 """
 
 
@@ -119,3 +127,13 @@ def test_our_variables_are_parsed_once_and_those_of_a_company_each_time(tmp_path
     )
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert json.loads(done.stdout) == ["wiring.yml", *["company.yml"] * 3]
+
+
+def test_a_worker_knows_what_the_collection_says_of_itself(loaded: dict[str, Any]) -> None:
+    assert loaded["known"] == 1
+
+
+def test_the_collector_of_a_worker_leaves_alone_what_it_was_born_with(
+    loaded: dict[str, Any],
+) -> None:
+    assert loaded["worker"] == 0

@@ -39,12 +39,23 @@ def said(*questions: ask.Question) -> list[str]:
     return [one.said for one in ask.ask(questions, KEY).refusals]
 
 
+def test_only_the_host_of_this_site_says_what_is_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = [question("host_remove"), question("host_files", absent=[str(tmp_path / "gone")])]
+    whose: dict[str, Any] = {"id": "this-site"}
+    monkeypatch.setattr(system.Book, "peek", staticmethod(lambda *_folder: Ledger(site=whose)))
+    assert set(ask.ask(asked, KEY, "this-site").settled) == {0, 1}
+    assert ask.ask(asked, KEY, "other-site").settled == {}
+    assert ask.ask(asked, KEY, "").settled == {}
+
+
 def listing(folder: Path) -> list[str]:
     return sorted(str(path) for path in folder.rglob("*"))
 
 
 def test_every_module_that_can_refuse_is_asked() -> None:
-    assert set(ask._KINDS) == set(args.MODULES) == set(declared.MODULES)
+    assert set(ask._KINDS) == set(args.MODULES) - {"host_remove"} == set(declared.MODULES)
 
 
 def test_all_that_is_in_the_way_is_told_at_once(tmp_path: Path) -> None:
