@@ -9,6 +9,7 @@ import contextlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ CONNECTION: Mapping[str, Mapping[str, Any]] = {
 }
 # As YAML and Python write them; either type takes one, and arithmetic ends at it.
 STATE = "mlops_state_dir"
+SHORTEST = 4  # letters of a secret
 # Variables of Ansible's own that hold all others again, and file systems that are none for files.
 ABOUT_ALL = ("hostvars", "vars", "groups")
 NOT_WRITTEN = ("/proc", "/sys/")
@@ -57,9 +59,24 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     if not messages:
         if name.endswith("_port") and kind == "int" and not 0 < int(value) < 65536:
             return f"{name} is {value}, which is no port (1 to 65535)"
-        return ""
+        return _blotting(name, str(value)) if shape.get("no_log") and kind == "str" else ""
     said = f"{name} is not a valid {kind}"
     return said if secret else f"{said}: {brief(messages[0])}"
+
+
+def _blotting(name: str, value: str) -> str:
+    """Why a secret cannot be kept out of what is told: Ansible blots out its letters everywhere."""
+    if 0 < len(value) < SHORTEST:
+        return f"{name} has fewer than {SHORTEST} letters, which Ansible blots out of every word"
+    if value and any(value in role for role in _roles()):
+        return f"{name} is part of a name of the platform's own, which Ansible blots out with it"
+    return ""
+
+
+@cache
+def _roles() -> tuple[str, ...]:
+    folder = Path(__file__).resolve().parents[2] / "roles"
+    return tuple(path.name for path in folder.iterdir() if path.is_dir())
 
 
 def _below(value: Any, shape: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:

@@ -110,6 +110,15 @@ def wrong_host(contract: Contract, host: str, remedy: str) -> Finding | None:
     wanted = "the name or address of the server"
     if not host.strip():
         return contract.failed("settings", f"{contract.name_variable} is empty", wanted, remedy)
+    name, port = host.rpartition(":")[::2]
+    if port.isdigit() and name and ":" not in name:
+        place = contract.address_variables
+        return contract.failed(
+            "settings",
+            f"{contract.name_variable} is {host!r}, which has a port in it",
+            f"{wanted} alone, as in its certificate",
+            f"write {name} and {port} apart, in {place}",
+        )
     if _HOST.match(host):
         return None
     return contract.failed(

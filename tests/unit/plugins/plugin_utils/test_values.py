@@ -156,3 +156,24 @@ def test_the_default_place_beside_the_inventory_is_looked_at_too(tmp_path: Path)
 
 def test_a_place_that_can_be_made_is_none_of_these(tmp_path: Path) -> None:
     assert said(tmp_path, f"{{mlops_state_dir: {tmp_path}/new/deeper}}") == []
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        ("b", "x_secret_key has fewer than 4 letters"),
+        ("abc", "x_secret_key has fewer than 4 letters"),
+        ("object_store", "x_secret_key is part of a name of the platform's own"),
+        ("data", "x_secret_key is part of a name of the platform's own"),
+        ("", ""),
+        ("four", ""),
+        ("Zu#lang-fuer-ein-Wort", ""),
+    ],
+)
+def test_a_secret_whose_letters_would_be_blotted_out_of_every_sentence(
+    value: str, found: str
+) -> None:
+    told = wrong("x_secret_key", value, {"type": "str", "no_log": True})
+    assert told.startswith(found)
+    assert bool(told) == bool(found)
+    assert wrong("x_name", value, {"type": "str"}) == ""

@@ -216,6 +216,8 @@ def test_one_cause_gives_one_sentence(server: Server, sentence: str) -> None:
         ("postgresql://db1/x", "metadata_db_host is 'postgresql://db1/x'"),
         ("dba@db1", "metadata_db_host is 'dba@db1'"),
         ("host=db1", "metadata_db_host is 'host=db1'"),
+        ("db1:5432", "metadata_db_host is 'db1:5432', which has a port in it"),
+        ("10.0.0.5:6432", "metadata_db_host is '10.0.0.5:6432', which has a port in it"),
     ],
 )
 def test_what_libpq_would_take_for_something_else_is_no_address(host: str, found: str) -> None:
