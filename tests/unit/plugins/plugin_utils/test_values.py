@@ -177,3 +177,21 @@ def test_a_secret_whose_letters_would_be_blotted_out_of_every_sentence(
     assert told.startswith(found)
     assert bool(told) == bool(found)
     assert wrong("x_name", value, {"type": "str"}) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "value", "found"),
+    [
+        ("monitoring_retention_days", "int", -3, "monitoring_retention_days is -3, which is below"),
+        ("assess_seconds", "float", "-0.5", "assess_seconds is -0.5, which is below 0"),
+        ("metadata_db_port", "int", -1, "metadata_db_port is -1, which is below 0"),
+        ("monitoring_retention_days", "int", 0, ""),
+        ("monitoring_retention_days", "int", "30", ""),
+    ],
+)
+def test_no_variable_of_the_platform_goes_below_nothing(
+    name: str, kind: str, value: Any, found: str
+) -> None:
+    told = wrong(name, value, {"type": kind})
+    assert told.startswith(found)
+    assert bool(told) == bool(found)
