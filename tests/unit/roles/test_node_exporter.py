@@ -1,0 +1,106 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node exporter that is there already is read, and none of ours is installed beside it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[3]
+ROLE = ROOT / "roles" / "monitoring"
+OTHER = "http://127.0.0.1:19100/metrics"
+CASES: dict[str, dict[str, Any]] = {
+    "managed": {},
+    "moved": {"monitoring_node_exporter_port": 9200},
+    "existing": {"monitoring_node_exporter_mode": "existing"},
+    "elsewhere": {
+        "monitoring_node_exporter_mode": "existing",
+        "monitoring_node_exporter_url": OTHER,
+    },
+}
+SEEN = (
+    "{'users': __monitoring_users | map(attribute='name'),"
+    " 'packages': __monitoring_packages | map(attribute='package'),"
+    f" 'conf': lookup('ansible.builtin.template', '{ROLE}/templates/metrics.conf.j2')}}"
+)
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("exporter")
+    common = {"ansible_python_interpreter": sys.executable}
+    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": CASES, "vars": common}}))
+    # Defaults are the weakest there is, as those of a group that all are in.
+    (folder / "group_vars").mkdir()
+    (folder / "group_vars" / "all.yml").write_text((ROLE / "defaults/main.yml").read_text())
+    copied = {
+        "content": "{{ " + SEEN + " | to_json }}",
+        "dest": f"{folder}/{{{{ inventory_hostname }}}}.json",
+        "mode": "0600",
+    }
+    play = [
+        {
+            "hosts": "all",
+            "gather_facts": False,
+            "connection": "local",
+            "vars_files": [str(ROLE / "vars/main.yml")],
+            "vars": {"monitoring_server": False},
+            "tasks": [{"ansible.builtin.copy": copied}],
+        }
+    ]
+    (folder / "play.json").write_text(json.dumps(play))
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("ansible-playbook")),
+            f"--inventory={folder / 'hosts.json'}",
+            str(folder / "play.json"),
+        ],
+        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: json.loads((folder / f"{name}.json").read_text()) for name in CASES}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_ours_comes_only_where_none_is_there(rendered: dict[str, Any], case: str) -> None:
+    managed = CASES[case].get("monitoring_node_exporter_mode") != "existing"
+    seen = rendered[case]
+    assert ("mlops-node-exporter" in seen["users"]) is managed
+    assert ("prometheus-node-exporter" in seen["packages"]) is managed
+
+
+@pytest.mark.parametrize(
+    ("case", "url"),
+    [
+        ("managed", "http://127.0.0.1:9100/metrics"),
+        ("moved", "http://127.0.0.1:9200/metrics"),
+        ("existing", "http://127.0.0.1:9100/metrics"),
+        ("elsewhere", OTHER),
+    ],
+)
+def test_the_one_that_is_there_is_read(rendered: dict[str, Any], case: str, url: str) -> None:
+    assert f"proxy_pass {url};" in rendered[case]["conf"]
+
+
+def test_the_service_of_the_platform_is_only_run_where_it_is_its_own() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/exporters.yml").read_text())
+    (run,) = [
+        task
+        for task in tasks
+        if task.get("mlops.onprem.host_service", {}).get("name") == "mlops-node-exporter"
+    ]
+    assert run["when"] == "__monitoring_node_managed"
