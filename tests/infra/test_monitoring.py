@@ -31,6 +31,7 @@ except urllib.error.HTTPError as error:
     print(json.dumps([error.code, ""]))
 """
 PROMETHEUS = "/etc/mlops/monitoring/prometheus.password"
+EXPORTERS = "/etc/mlops/monitoring/exporters.password"
 ALERTMANAGER = "/etc/mlops/monitoring/alertmanager.password"
 OWN = ["/etc/mlops/tls/host.crt", "/etc/mlops/tls/host.key"]
 
@@ -212,6 +213,8 @@ def ask_quietly(host: Host) -> bool:
         (":9093/alertmanager/api/v2/silences", ALERTMANAGER),
         (":9093/alertmanager/metrics", ALERTMANAGER),
         (":9093/alertmanager/-/ready", ALERTMANAGER),
+        (":9115/metrics", EXPORTERS),
+        (":9115/probe?module=answers&target=https://127.0.0.1:9443", EXPORTERS),
     ],
 )
 def test_nobody_on_the_host_asks_without_the_account(
@@ -236,6 +239,9 @@ def test_nobody_on_the_host_silences_alerts(server: Host) -> None:
 def test_the_accounts_are_read_by_root_and_their_users_alone(server: Host) -> None:
     kept = [
         *(f"/etc/mlops/monitoring/{n}" for n in ("prometheus-web.yml", "alertmanager-web.yml")),
+        "/etc/mlops/monitoring/blackbox-web.yml",
+        EXPORTERS,
+        "/etc/mlops/nginx/exporters.account",
         *(f"/etc/mlops/monitoring/{n}.password" for n in ("prometheus", "alertmanager")),
         "/etc/mlops/monitoring/alert-watch.password",
         *(f"/etc/mlops/nginx/{n}.account" for n in ("prometheus", "alertmanager")),

@@ -9,6 +9,7 @@ paths, ports and the account differ from a real control host.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import socket
@@ -40,6 +41,10 @@ def program() -> str:
     if not found or subprocess.run([found, "-v"], check=False, capture_output=True).returncode:
         raise NoNginx("needs nginx, or apt-get to fetch it with")
     return found
+
+
+RELAY_PASSWORD = "of the relay"
+RELAY_SHOWN = base64.b64encode(f"mlops:{RELAY_PASSWORD}".encode()).decode()
 
 
 def free_port() -> int:
@@ -129,6 +134,9 @@ def configure(place: Path, port: int, ca: Holder, relay: int = 0) -> str:
         ("include /etc/nginx/mime.types;", "types { }"),
     ):
         site, main = site.replace(old, new), main.replace(old, new)
+    (place / "metrics_relay.account").write_text(
+        f'proxy_set_header Authorization "Basic {RELAY_SHOWN}";\n'
+    )
     (place / "sites.d/fleet.conf").write_text(site)
     return main
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import struct
 import subprocess
@@ -66,9 +67,10 @@ def written(*rows: Labels) -> bytes:
 
 
 @contextmanager
-def started(command: list[str], log: Path) -> Iterator[None]:
+def started(command: list[str], log: Path, **environment: str) -> Iterator[None]:
+    told = {**os.environ, **environment}
     with log.open("wb") as stream:
-        process = subprocess.Popen(command, stdout=stream, stderr=stream)
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, env=told)
     try:
         yield
     finally:
@@ -96,7 +98,9 @@ class Site:
 
     def counted(self, name: str) -> float:
         """What the relay counts of itself, as the rules read it."""
-        with urllib.request.urlopen(f"{self.relay}/metrics", timeout=10) as answer:
+        shown = {"Authorization": f"Basic {fleet_gateway.RELAY_SHOWN}"}
+        request = urllib.request.Request(f"{self.relay}/metrics", headers=shown)
+        with urllib.request.urlopen(request, timeout=10) as answer:
             lines = answer.read().decode().splitlines()
         return next(float(line.split()[1]) for line in lines if line.split()[0] == name)
 
@@ -155,6 +159,8 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     vmagent = [
         program("vmagent"),
         f"-httpListenAddr=127.0.0.1:{relay}",
+        "-httpAuth.username=mlops",
+        "-envflag.enable",
         f"-remoteWrite.url=http://127.0.0.1:{inner}/api/v1/write",
         f"-remoteWrite.tmpDataPath={place}/queue",
         "-remoteWrite.queues=1",
@@ -163,7 +169,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     ]
     with (
         started(prometheus, place / "prometheus.log"),
-        started(vmagent, place / "relay.log"),
+        started(vmagent, place / "relay.log", httpAuth_password=fleet_gateway.RELAY_PASSWORD),
         fleet_gateway.running(place / "gateway", authority("Site"), relay) as gateway,
     ):
         found = Site(gateway, f"http://127.0.0.1:{inner}", f"http://127.0.0.1:{relay}")
@@ -239,6 +245,28 @@ def test_a_block_that_no_sender_makes_is_refused(site: Site) -> None:
     assert most * 7 // 6 + 32 <= limit * 1024
     assert write(40) == 204
     assert write(400) == 413
+
+
+def test_nobody_on_the_host_writes_in_the_name_of_a_device(site: Site) -> None:
+    row = written((("__name__", "up"), ("job", "forged"), ("mlops_writer", "edge1")))
+    headers = {"Content-Encoding": "snappy", "Content-Type": "application/x-protobuf"}
+
+    def status(path: str, body: bytes | None, shown: str = "") -> int:
+        more = {"Authorization": f"Basic {shown}"} if shown else {}
+        address = f"{site.relay}{path}"
+        request = urllib.request.Request(address, body, {**headers, **more})
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    write = "/api/v1/write?extra_label=mlops_writer=edge1"
+    assert status(write, row) == 401
+    assert status(write, row, "bWxvcHM6Z3Vlc3M=") == 401
+    # What the unit is judged by needs no account.
+    assert status("/health", None) == 200
+    assert [one for one in site.series() if one.get("job") == "forged"] == []
 
 
 def test_what_the_relay_leaves_out_is_counted_where_the_rules_look(site: Site) -> None:

@@ -79,6 +79,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
         __monitoring_directory=str(place),
         __monitoring_alertmanager=f"127.0.0.1:{ports['alertmanager']}",
         __monitoring_alertmanager_shown=shown["alertmanager"],
+        __monitoring_company={"configuration": []},
         __monitoring_loopback=[
             {
                 "job": name,
