@@ -15,7 +15,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import Any
 
 import jinja2
 import yaml
+from ansible_collections.mlops.onprem.plugins.filter.nginx_revoked import nginx_revoked
+from ansible_collections.mlops.onprem.plugins.filter.nginx_subject import nginx_subject
 
 from tests import unpacked
 from tests.patience import PATIENCE
@@ -60,7 +62,8 @@ def rendered(template: Path, **settings: Any) -> str:
         undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
     environment.filters.update(bool=bool, dirname=os.path.dirname, to_json=json.dumps)
-    environment.filters["mlops.onprem.nginx_subject"] = str
+    environment.filters["mlops.onprem.nginx_subject"] = nginx_subject
+    environment.filters["mlops.onprem.nginx_revoked"] = nginx_revoked
     values: dict[str, Any] = {}
     for page in ("defaults/main.yml", "vars/main.yml"):
         for name, value in yaml.safe_load((template.parents[1] / page).read_text()).items():
@@ -77,6 +80,7 @@ class Gateway:
     place: Path
     ca: Holder
     pid: int
+    metrics: int
 
     @property
     def documents(self) -> Path:
@@ -94,10 +98,17 @@ class Gateway:
         fresh.replace(target)
 
 
-def configure(place: Path, port: int, ca: Holder, relay: int = 0) -> str:
+def configure(
+    place: Path,
+    ports: tuple[int, int],
+    ca: Holder,
+    relay: int = 0,
+    revoked: Sequence[dict[str, str]] = (),
+) -> str:
     """Write everything that nginx reads; the text of the main file.
 
-    ``relay`` is the port at which a relay takes what devices measure.
+    ``ports`` are those of the gateway and of the metrics, ``relay`` the one at which a relay takes
+    what devices measure.
     """
     host = leaf(ca, ["localhost"])
     for name, text in (
@@ -110,7 +121,7 @@ def configure(place: Path, port: int, ca: Holder, relay: int = 0) -> str:
         (place / path).mkdir(parents=True)
     for path in ("state", "enroll", "log"):
         (place / "nginx/fleet" / path).mkdir(parents=True)
-    status, metrics = free_port(), free_port()
+    port, metrics = ports
     site = rendered(
         ROLES / "gateway/templates/fleet.conf.j2",
         gateway_fleet_port=f"127.0.0.1:{port}",
@@ -119,9 +130,10 @@ def configure(place: Path, port: int, ca: Holder, relay: int = 0) -> str:
     )
     main = rendered(
         ROLES / "common/templates/nginx.conf.j2",
-        common_nginx_status_port=status,
+        common_nginx_status_port=free_port(),
+        common_nginx_revoked=revoked,
         common_nginx_metrics_port=f"127.0.0.1:{metrics}",
-        __common_nginx_metrics_clients=[],
+        __common_nginx_metrics_clients=["ctl1", "ctl2"],
         __common_nginx_metrics_client_ca="/etc/mlops/tls/authority.crt",
     )
     for old, new in (
@@ -168,12 +180,19 @@ def nginx_of(place: Path, port: int, text: str) -> Iterator[subprocess.Popen[byt
 
 
 @contextmanager
-def running(place: Path, ca: Holder | None = None, relay: int = 0) -> Iterator[Gateway]:
+def running(
+    place: Path,
+    ca: Holder | None = None,
+    relay: int = 0,
+    revoked: Sequence[dict[str, str]] = (),
+) -> Iterator[Gateway]:
     """Run the gateway on a port of loopback."""
     place.mkdir(exist_ok=True)
     place.chmod(0o755)
-    port = free_port()
+    port, metrics = free_port(), free_port()
     ca = ca or authority("Site")
     user = "user root;\n" if os.geteuid() == 0 else ""
-    with nginx_of(place, port, user + configure(place, port, ca, relay)) as process:
-        yield Gateway(port, place, ca, process.pid)
+    with nginx_of(
+        place, port, user + configure(place, (port, metrics), ca, relay, revoked)
+    ) as process:
+        yield Gateway(port, place, ca, process.pid, metrics)
