@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import events, fleet, measured, models, placement, pulling, scheduler, signing
+from . import events, fleet, measured, models, placement, pullers, pulling, scheduler, signing
 from .accounts import (
     handed_accounts,
     handed_databases,
@@ -34,6 +34,13 @@ def account_of_the_registry(site: Site, kind: str) -> dict[str, str]:
         "user": str(site.of("artifact_registry", f"{kind}_user")),
         "password": _password(site, f"artifact_registry_{kind}_password"),
     }
+
+
+def _registry_of_host(site: Site, host: str) -> dict[str, str]:
+    """How a host pulls: with the account of its own, if it has one."""
+    account = pullers.own_account(site, host)
+    shared = account_of_the_registry(site, "pull")
+    return {**shared, "user": account[0], "password": account[1]} if account else shared
 
 
 def _password(site: Site, name: str) -> str:
@@ -114,7 +121,8 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     ),
     "audit_log_slurm": events.slurm,
     "job_scheduler_site_id": lambda site, _host: site.identity,
-    "model_serving_registry": lambda site, _host: account_of_the_registry(site, "pull"),
+    "artifact_registry_pull_accounts": lambda site, _host: pullers.own_accounts(site),
+    "model_serving_registry": _registry_of_host,
     "model_serving_public_key": signing.public_key,
     "model_serving_site_id": lambda site, _host: site.identity,
     "model_serving_models": models.of_host,
