@@ -201,7 +201,7 @@ def test_prometheus_comes_back_after_it_was_killed(server: Host) -> None:
 def ask_quietly(host: Host) -> bool:
     words = f"'http://127.0.0.1:9090/prometheus/-/ready' '{PROMETHEUS}'"
     done = host.run(f"python3 - {words} <<'END'\n{ASK}\nEND")
-    return done.succeeded and json.loads(done.stdout)[0] == 200
+    return bool(done.succeeded and json.loads(done.stdout)[0] == 200)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import json
 import subprocess
@@ -136,7 +137,7 @@ def test_nobody_silences_without_the_account(both: Both) -> None:
 
 def test_prometheus_asks_itself_and_alertmanager_with_their_accounts(both: Both) -> None:
     for job in OURS:
-        wait_for(lambda job=job: both.up(job), f"{job} is measured")
+        wait_for(functools.partial(both.up, job), f"{job} is measured")
     path = "api/v1/alertmanagers"
     told = json.loads(both.ask("prometheus", path, OURS["prometheus"])[1])["data"]
     port = both.ports["alertmanager"]

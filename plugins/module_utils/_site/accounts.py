@@ -114,16 +114,41 @@ def provided_accounts(site: Site) -> list[Entry]:
     An existing endpoint has one account for all.
     """
     prefix = _bucket_prefix(site)
+    wanted = [
+        account
+        for provides in site.provides.values()
+        for account in provides.accounts
+        if not account.group or site.groups.get(account.group)
+    ]
+    quotas = _quotas(site, [account.name for account in wanted])
     return [
         {
             "name": account.name,
             **_keys(site, account),
             "buckets": [prefix + bucket for bucket in account.buckets],
+            **({"quota_gib": quotas[account.name]} if account.name in quotas else {}),
         }
-        for provides in site.provides.values()
-        for account in provides.accounts
-        if not account.group or site.groups.get(account.group)
+        for account in wanted
     ]
+
+
+def _quotas(site: Site, names: list[str]) -> dict[str, int]:
+    """What the inventory lets each account store, in GiB; an existing endpoint has its own ways."""
+    told = site.of("object_store", "quotas") or {}
+    if not isinstance(told, Mapping) or not all(
+        not isinstance(gib, bool) and str(gib).isdigit() for gib in told.values()
+    ):
+        raise SiteError(
+            f"found {told!r} in object_store_quotas, wanted GiB by account, such as "
+            "{artifact_registry: 200}"
+        )
+    strange = sorted(set(told) - set(names))
+    if strange:
+        raise SiteError(
+            f"object_store_quotas names {', '.join(map(str, strange))}; the accounts of this site "
+            f"are {', '.join(names)}"
+        )
+    return {name: int(gib) for name, gib in told.items()} if site.managed("object_store") else {}
 
 
 def _bucket_prefix(site: Site) -> str:

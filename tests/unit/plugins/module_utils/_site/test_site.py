@@ -593,3 +593,30 @@ def test_where_no_device_writes_all_of_them_are_scraped(said: Said) -> None:
     targets = asked("monitoring_targets", said)
     assert {one["job"] for one in targets if one["host"] == "edge2"} >= {"node", "model_serving"}
     assert not {"devices", "devices_relay"} & {one["job"] for one in targets}
+
+
+def test_an_account_stores_no_more_than_the_inventory_lets_it() -> None:
+    def quotas(said: dict[str, Any]) -> dict[str, Any]:
+        told = asked("object_store_accounts", {"store1": said})
+        return {one["name"]: one["quota_gib"] for one in told if "quota_gib" in one}
+
+    assert quotas({}) == {}
+    said = {"object_store_quotas": {"model_registry": 200, "pipeline": "50"}}
+    assert quotas(said) == {"model_registry": 200, "pipeline": 50}
+    # The company's endpoint has quotas of its own.
+    assert quotas({**EXISTING, **said}) == {}
+
+
+@pytest.mark.parametrize(
+    ("quotas", "sentence"),
+    [
+        ({"mlflow": 5}, "names mlflow; the accounts of this site are .*model_registry"),
+        ({"model_registry": "much"}, "wanted GiB by account"),
+        ({"model_registry": -1}, "wanted GiB by account"),
+        ({"model_registry": True}, "wanted GiB by account"),
+        (["model_registry"], "wanted GiB by account"),
+    ],
+)
+def test_a_quota_that_bounds_nothing_is_refused(quotas: Any, sentence: str) -> None:
+    with pytest.raises(SiteError, match=sentence):
+        asked("object_store_accounts", {"store1": {"object_store_quotas": quotas}})
