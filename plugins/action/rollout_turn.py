@@ -32,6 +32,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import 
     ASKS,
     answer_of,
     complaints,
+    configuration_of,
     devices_of,
     fresh_answers,
     gate_word,
@@ -168,15 +169,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             for name, members in self._vars["groups"].items()
             if name.startswith("ring_") or name in rings
         }
+        devices = {**devices_of(looked), **self._that_fetch(pull)}
         return {
             **self._args["limits"],
             "version": str(release.get("model_version") or ""),
             "digest": str(release.get("digest") or ""),
             "counter": int(release.get("counter") or 0),
             "size": int(release.get("size") or 0),
-            # Of a configuration alone.
-            **{name: release[name] for name in ("changes", "base", "fetched") if name in release},
-            "devices": {**devices_of(looked), **self._that_fetch(pull)},
+            "devices": devices,
+            **configuration_of(release, devices),
             "groups": groups,
             "local": self._args["local"],
         }

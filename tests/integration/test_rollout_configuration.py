@@ -308,6 +308,7 @@ def test_a_configuration_goes_through_the_rings_and_a_bad_one_comes_back(
             **{name: made[name] for name in ("digest", "model_version", "size", "changes")},
             "counter": found.counter,
             "base": made["base"]["version"],
+            "base_digest": made["base"]["digest"],
             "fetched": made["fetched"],
         }
         done = fleet.turn((made["digest"], found.counter), about=target)

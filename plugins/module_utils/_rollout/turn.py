@@ -71,6 +71,24 @@ def devices_of(looked: Mapping[str, Mapping[str, Any] | None]) -> dict[str, dict
     return found
 
 
+def configuration_of(
+    release: Mapping[str, Any], devices: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What a request says of a configuration alone; nothing of any other release.
+
+    Only devices that serve what it was made of fetch so little.
+    """
+    if not release.get("changes"):
+        return {}
+    found = {name: release[name] for name in ("changes", "base")}
+    others = [
+        host
+        for host, one in devices.items()
+        if one["online"] and one["previous"] != release.get("base_digest")
+    ]
+    return found if others else {**found, "fetched": release["fetched"]}
+
+
 def told_devices(
     said: Mapping[str, Any], channels: Mapping[str, Mapping[str, Any]], hosts: Sequence[str]
 ) -> dict[str, dict[str, Any]]:

@@ -91,6 +91,16 @@ def test_the_steps_and_their_secrets_are_those_of_the_pipeline() -> None:
     assert sorted(page["options"]["step"]["choices"]) == SPEC["step"]["choices"]
 
 
+def test_a_step_that_only_says_what_it_would_do_gets_no_key_that_signs(tmp_path: Path) -> None:
+    said = step.run(params(tmp_path, "configure", check=True))
+    assert set(said["secrets"]) == {"PIPELINE_REGISTRY_PASSWORD_FILE"}
+    assert "--check" in said["argv"]
+    for name, check in (("configure", False), ("current", True)):
+        said = step.run(params(tmp_path, name, check=check))
+        assert set(said["secrets"]) == {f"{each}_FILE" for each in step.SECRETS[name]}
+        assert "--check" not in said["argv"]
+
+
 def test_digests_are_handed_on(tmp_path: Path) -> None:
     argv = step.run(params(tmp_path, "evaluate", data_version="v"))["argv"]
     for option, value in (("--run-id", "r1"), ("--candidate", "sha256:1"), ("--data-version", "v")):

@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
     answer_of,
     complaints,
+    configuration_of,
     devices_of,
     fresh_answers,
     gate_word,
@@ -181,3 +182,32 @@ def test_a_device_says_once_why_it_does_not_do_what_its_channel_says() -> None:
     assert complaints(said, known) == []
     said["devices"]["edge1"]["refusal"] = "It is of another class."
     assert complaints(said, known) == ["edge1: It is of another class."]
+
+
+CONFIGURED: dict[str, Any] = {
+    "changes": [{"key": "serving.threads", "before": "null", "after": "2"}],
+    "base": "7",
+    "base_digest": "sha256:old",
+    "fetched": 90,
+}
+
+
+@pytest.mark.parametrize(
+    ("second", "fetched"),
+    [
+        ({"previous": "sha256:old", "online": True}, True),
+        ({"previous": "sha256:older", "online": True}, False),
+        ({"previous": "", "online": True}, False),
+        ({"previous": "", "online": False}, True),
+    ],
+)
+def test_a_configuration_is_small_for_devices_that_have_the_model(
+    second: dict[str, Any], fetched: bool
+) -> None:
+    devices = {"a": {"previous": "sha256:old", "online": True}, "b": second}
+    found = configuration_of(CONFIGURED, devices)
+    assert {**found, "fetched": 90} == {
+        name: CONFIGURED[name] for name in ("changes", "base", "fetched")
+    }
+    assert ("fetched" in found) is fetched
+    assert configuration_of({"digest": "sha256:new", "changes": []}, devices) == {}
