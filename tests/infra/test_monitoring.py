@@ -139,7 +139,14 @@ def test_alerts_reach_alertmanager(server: Host) -> None:
     address = "http://127.0.0.1:9090/prometheus/api/v1"
     status, body = ask(server, f"{address}/alertmanagers", account=PROMETHEUS)
     assert status == 200
-    assert len(json.loads(body)["data"]["activeAlertmanagers"]) == 1
+    found = [one["url"] for one in json.loads(body)["data"]["activeAlertmanagers"]]
+    # Our own, and the company's that the scenario names.
+    assert [url for url in found if "127.0.0.1" in url] == [
+        "http://127.0.0.1:9093/alertmanager/api/v2/alerts"
+    ]
+    assert [url.partition("/api")[0].rpartition(":")[2] for url in found if "127." not in url] == [
+        "19093/alarms"
+    ]
     rules = ask(server, f"{address}/rules", account=PROMETHEUS)[1]
     assert "CertificateExpires" in rules
 

@@ -1,7 +1,10 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Prometheus of the company's own, with jobs and rules: attached, proved, and left as it was."""
+"""A Prometheus of the company's own, with jobs and rules: attached, proved, and left as it was.
+
+Its Alertmanager, with a route and a receiver of the company, gets the alerts of the site by that.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ from testinfra.host import Host
 from tests.infra.site.conftest import ROOT, Site
 from tests.patience import eventually
 
-PORT = 19091
-UNIT = "company-prometheus"
+PORT, ALERTS_PORT = 19091, 19094
+UNIT, ALERTS_UNIT = "company-prometheus", "company-alertmanager"
 FOLDER = f"/etc/{UNIT}"
 OWN_RULES = """\
 groups:
@@ -34,9 +37,14 @@ CONFIG = f"""\
 global: {{scrape_interval: 2s, evaluation_interval: 2s}}
 rule_files: [own.yml, mlops/rules.yml]
 scrape_config_files: [mlops/scrape.yml]
+alerting: {{alertmanagers: [{{static_configs: [{{targets: ["127.0.0.1:{ALERTS_PORT}"]}}]}}]}}
 scrape_configs:
   - job_name: node
     static_configs: [{{targets: ["127.0.0.1:{PORT}"]}}]
+"""
+ALERTS = """\
+route: {receiver: night shift}
+receivers: [{name: night shift}]
 """
 # Every file with its time, and the directories; what is put into one and taken out moves its time.
 SEEN = (
@@ -61,6 +69,17 @@ def ask(host: Host, path: str, method: str = "GET") -> Any:
     return json.loads(said)["data"] if said else None
 
 
+def alerts(host: Host) -> dict[str, list[str]]:
+    """What the company's Alertmanager has, and whom it tells, by the name of the alert."""
+    url = f"http://127.0.0.1:{ALERTS_PORT}/api/v2/alerts"
+    said = host.run("python3 -c %s GET %s", ASK, url)
+    found = json.loads(said.stdout) if said.succeeded else []
+    return {
+        one["labels"]["alertname"]: [receiver["name"] for receiver in one["receivers"]]
+        for one in found
+    }
+
+
 def query(host: Host, text: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = ask(host, f"api/v1/query?query={quote(text, safe='')}")["result"]
     return found
@@ -73,6 +92,12 @@ def _company(site: Site) -> Iterator[Host]:
     host.check_output(f"mkdir -p {FOLDER} /var/lib/{UNIT}")
     write(host, f"{FOLDER}/prometheus.yml", CONFIG)
     write(host, f"{FOLDER}/own.yml", OWN_RULES)
+    write(host, f"{FOLDER}/alertmanager.yml", ALERTS)
+    host.check_output(
+        f"systemd-run --unit={ALERTS_UNIT} /usr/bin/prometheus-alertmanager"
+        f" --config.file={FOLDER}/alertmanager.yml --storage.path=/var/lib/{ALERTS_UNIT}"
+        f" --web.listen-address=127.0.0.1:{ALERTS_PORT} --cluster.listen-address="
+    )
     host.check_output(
         f"systemd-run --unit={UNIT} --property=MemoryMax=1G /usr/bin/prometheus"
         f" --config.file={FOLDER}/prometheus.yml --storage.tsdb.path=/var/lib/{UNIT}"
@@ -83,7 +108,10 @@ def _company(site: Site) -> Iterator[Host]:
         eventually(lambda: host.run(*ready).succeeded, "a start of the company's Prometheus")
         yield host
     finally:
-        host.check_output(f"systemctl stop {UNIT}; rm -rf {FOLDER} /var/lib/{UNIT}")
+        host.check_output(
+            f"systemctl stop {UNIT} {ALERTS_UNIT};"
+            f" rm -rf {FOLDER} /var/lib/{UNIT} /var/lib/{ALERTS_UNIT}"
+        )
 
 
 @pytest.fixture(scope="module", name="play")
@@ -123,6 +151,9 @@ def test_attached_proved_and_left_as_it_was(company: Host, play: Callable[..., s
         rule["name"] for group in ask(company, "api/v1/rules")["groups"] for rule in group["rules"]
     }
     assert {"company:up:count", "HostUnreachable", "mlops:host_seen:bool"} <= rules
+    # What our rules say goes to the people whom the company's own routes name.
+    eventually(lambda: "Watchdog" in alerts(company), "an alert of the site at the company's")
+    assert alerts(company)["Watchdog"] == ["night shift"]
     assert changes(play("attach.yml")) == 0
     # Check mode says what would change, and waits for nothing.
     unknown = (
