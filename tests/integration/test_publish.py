@@ -61,11 +61,25 @@ def models(python: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="module")
+def steps(python: str) -> Iterator[subprocess.Popen[str]]:
+    """What runs steps without loading their libraries for each of them again."""
+    with subprocess.Popen(
+        [python, ROOT / "tests/integration/step_server.py"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline"), "MLFLOW_ALLOW_FILE_STORE": "true"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as server:
+        yield server
+
+
 @dataclass
 class Operator:
     """Somebody with a key, an account of the registry, and a folder."""
 
     python: str
+    steps: subprocess.Popen[str]
     place: Path
     server: RegistryServer
     public_key: str = ""
@@ -85,10 +99,11 @@ class Operator:
         }
         path = self.place / "config.json"
         path.write_text(json.dumps(config))
-        done = subprocess.run(
-            [self.python, "-m", "mlops_pipeline", step, *map(str, arguments), "--config", path],
-            cwd=self.place,
-            env={
+        out, err = self.place / "out.txt", self.place / "err.txt"
+        asked = {
+            "arguments": [step, *map(str, arguments), "--config", str(path)],
+            "folder": str(self.place),
+            "environment": {
                 "PATH": os.environ["PATH"],
                 "HOME": os.environ.get("HOME", "/root"),
                 "PYTHONPATH": str(ROOT / "pipeline"),
@@ -97,13 +112,16 @@ class Operator:
                 "PIPELINE_REGISTRY_PASSWORD": "p",
                 "PIPELINE_SIGNING_KEY_FILE": str(self.place / "key.pem"),
             },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert "Traceback" not in done.stderr, done.stderr
-        answer: dict[str, Any] = json.loads(done.stdout)
-        assert done.returncode == (0 if answer["ok"] else 1)
+            "out": str(out),
+            "err": str(err),
+        }
+        assert self.steps.stdin is not None
+        assert self.steps.stdout is not None
+        print(json.dumps(asked), file=self.steps.stdin, flush=True)
+        code = int(self.steps.stdout.readline())
+        assert "Traceback" not in err.read_text(), err.read_text()
+        answer: dict[str, Any] = json.loads(out.read_text())
+        assert code == (0 if answer["ok"] else 1)
         return answer
 
     def package(self, model: Path, name: str, **options: Any) -> str:
@@ -134,7 +152,9 @@ class Operator:
 
 
 @pytest.fixture
-def operator(python: str, server: RegistryServer, tmp_path: Path) -> Operator:
+def operator(
+    python: str, steps: subprocess.Popen[str], server: RegistryServer, tmp_path: Path
+) -> Operator:
     """Somebody who may sign."""
     key = tmp_path / "key.pem"
     subprocess.run(
@@ -145,7 +165,7 @@ def operator(python: str, server: RegistryServer, tmp_path: Path) -> Operator:
     public = subprocess.run(
         ["openssl", "pkey", "-in", key, "-pubout"], check=True, capture_output=True, text=True
     ).stdout
-    return Operator(python, tmp_path, server, public)
+    return Operator(python, steps, tmp_path, server, public)
 
 
 @pytest.fixture
