@@ -286,35 +286,6 @@ def test_devices_that_fetch_their_orders_stop_a_bad_release(name: str, gate: str
     )
 
 
-def configured(host: str) -> dict[str, Any]:
-    """How a device serves the model, as its server says."""
-    answer = json.loads(on(host, f'python3 -c "{ASK}"'))
-    found: dict[str, Any] = answer["models"]["iris"]
-    return {**found["settings"], "version": found["model_version"]}
-
-
-def test_a_configuration_alone_is_rolled_out_and_a_bad_one_comes_back() -> None:
-    base = configured("rdev1")
-    alone = {"rollout_version": "", "rollout_config": {"serving": {"threads": 2}}}
-    code, said = start("better", **{**alone, "rollout_config": {"serving": {"threads": 0}}}).end()
-    assert code == 2
-    assert "rollout_config.serving.threads is '0', wanted a whole number" in " ".join(said.split())
-    code, said = start("better", **alone).end()
-    assert code == 0, said[-4000:]
-    found = report()
-    assert [one["key"] for one in found["changes"]] == ["serving.threads"]
-    assert found["from"] == digests()["better"]
-    moved = [host["moved"] for ring in found["rings"] for host in ring["hosts"]]
-    assert max(moved) < 1000
-    for host in DEVICES:
-        assert configured(host) == {**base, "threads": 2, "version": "2-config.1"}
-    # A person takes it back: the configuration before it counts again.
-    code, said = start("better", rollout_action="rollback").end()
-    assert code == 10, said[-4000:]
-    all_serve("better")
-    assert configured("rdev1") == base
-
-
 SCRAPES = (
     "import time, urllib.request as r; p = r.urlopen('http://127.0.0.1:8429/metrics').read();"
     "v = dict(l.rsplit(' ', 1) for l in p.decode().splitlines() if l[:1] not in ('#', ''));"
@@ -460,71 +431,6 @@ def test_a_device_without_a_certificate_is_let_in_by_a_bundle_and_a_person() -> 
     assert "not invited" in said
 
 
-TREE = (
-    "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root "
-    "-o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/systemd "
-    "-o -path /var/lib/dpkg \\) -prune -o -printf '%p %m %u %g\\n' | sort"
-)
-INSTALL = "python3 -IB /root/enrol-rdev8/install.py"
-PACKAGED = "nginx prometheus-nginx-exporter victoria-metrics"
-
-
-@pytest.mark.soak
-def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> None:
-    """Like one of an image with the packages: nothing of the platform is on it before."""
-    owners = ["model_serving_sender", "model_serving_agent", "model_serving", "trust"]
-    for owner in owners:
-        command = [str(Path(sys.executable).parent / "ansible"), "rdev8"]
-        command += ["--inventory", str(HERE / "inventory"), "--become"]
-        command += ["--module-name", "mlops.onprem.host_remove", "--args", f"role={owner}"]
-        subprocess.run(command, cwd=ROOT, check=True, timeout=LONGEST, capture_output=True)
-    on("rdev8", "rm -rf /etc/mlops /var/lib/mlops")
-    code, said = playbook(
-        "enrol", enrol_device="rdev8", enrol_system="debian 13", enrol_machine="x86_64"
-    )
-    assert code == 0, said[-3000:]
-    digest = said.partition("echo '")[2].split()[0]
-    bundle = STATE / "enrol-rdev8.tar"
-    command = ["scp", "-q", "-F", str(STATE / "ssh" / "config"), str(bundle), "rdev8:/root/"]
-    subprocess.run(command, check=True, timeout=LONGEST)
-    on("rdev8", f"cd /root && echo '{digest}  enrol-rdev8.tar' | sha256sum -c")
-    on("rdev8", "cd /root && tar -xf enrol-rdev8.tar")
-
-    # What is missing is said, and nothing done.
-    before = on("rdev8", TREE)
-    refused = on("rdev8", f"{INSTALL} 2>&1 || echo ended $?")
-    assert "Found no package" in refused
-    assert all(name in refused for name in PACKAGED.split())
-    assert refused.endswith("ended 1\n")
-    assert on("rdev8", TREE) == before
-
-    on(
-        "rdev8",
-        f"apt-get install -qq -y --no-install-recommends {PACKAGED} >/dev/null 2>&1; "
-        f"systemctl disable -q --now {PACKAGED}",
-    )
-    before = on("rdev8", TREE)
-    run = "systemd-run --unit=install --collect -p StandardOutput=file:/root/install.out"
-    on("rdev8", f"{run} {INSTALL}")
-    wait_until(lambda: "handed in" in on("rdev8", "cat /root/install.out"), "asked")
-    shown = on("rdev8", "cat /root/install.out").partition("of its key: ")[2].split()[0]
-    code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
-    assert code == 0, said[-3000:]
-    wait_until(lambda: "rdev8 is installed" in on("rdev8", "cat /root/install.out"), "installed")
-    again = on("rdev8", INSTALL)
-    assert again == "rdev8 is as it has to be.\n"
-    # It fetches what its ring is on, by itself.
-    all_serve("better")
-
-    removed = on("rdev8", f"{INSTALL} --remove")
-    assert "kept" not in removed
-    assert on("rdev8", TREE) == before
-    on(
-        "rdev8",
-        f"{INSTALL} --remove | grep 'Nothing of the platform'",
-    )
-
-
 @pytest.mark.soak
 def test_persons_approve_pause_and_abort_a_rollout_and_take_it_back() -> None:
     """Each ring after the first waits for a person; what one says is done, and by whom is kept."""
@@ -639,10 +545,113 @@ def test_a_device_without_a_network_goes_back_by_itself_and_its_ring_fails() -> 
 
 @pytest.mark.soak
 def test_devices_that_nobody_speaks_to_after_they_switched_go_back_by_themselves() -> None:
-    """Last, as it leaves a rollout that nobody has ended."""
+    """Leaves a rollout that nobody has ended."""
     run = start("sixth", rollout_bake_seconds=50, rollout_bake_limit_seconds=60)
     run.wait_for("2 looked at beside")
     run.kill()
     all_serve("sixth", CANARY)
     wait_until(lambda: {served(host) for host in CANARY} == {digests()["fifth"]}, "back")
     all_serve("fifth")
+
+
+ALONE: dict[str, Any] = {
+    "rollout_version": "",
+    "rollout_config": {"serving": {"threads": 2}},
+}
+
+
+def configured(host: str) -> dict[str, Any]:
+    """How a device serves the model, as its server says."""
+    answer = json.loads(on(host, f'python3 -c "{ASK}"'))
+    found: dict[str, Any] = answer["models"]["iris"]
+    return {**found["settings"], "version": found["model_version"]}
+
+
+def test_a_configuration_alone_is_rolled_out_and_a_bad_one_comes_back() -> None:
+    """Behind the others: it is signed now, and devices then take nothing that was signed before."""
+    start("better", rollout_action="abort").end()  # what the one before has left, if it ran
+    base, before = configured("rdev1"), served("rdev1")
+    code, said = start("better", **{**ALONE, "rollout_config": {"serving": {"threads": 0}}}).end()
+    assert code == 2
+    assert "rollout_config.serving.threads is '0', wanted a whole number" in " ".join(said.split())
+    code, said = start("better", **ALONE).end()
+    assert code == 0, said[-4000:]
+    found = report()
+    assert [one["key"] for one in found["changes"]] == ["serving.threads"]
+    assert found["from"] == before
+    moved = [host["moved"] for ring in found["rings"] for host in ring["hosts"]]
+    assert max(moved) < 1000
+    for host in DEVICES:
+        assert configured(host) == {**base, "threads": 2, "version": f"{base['version']}-config.1"}
+    # A person takes it back: the configuration before it counts again.
+    code, said = start("better", rollout_action="rollback").end()
+    assert code == 10, said[-4000:]
+    assert {served(host) for host in DEVICES} == {before}
+    assert configured("rdev1") == base
+
+
+TREE = (
+    "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root "
+    "-o -path /var/log -o -path /var/cache -o -path /var/lib/apt -o -path /var/lib/systemd "
+    "-o -path /var/lib/dpkg \\) -prune -o -printf '%p %m %u %g\\n' | sort"
+)
+INSTALL = "python3 -IB /root/enrol-rdev8/install.py"
+PACKAGED = "nginx prometheus-nginx-exporter victoria-metrics"
+
+
+@pytest.mark.soak
+def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> None:
+    """Like one of an image with the packages: nothing of the platform is on it before, nor after."""
+    code, output = start("better", **ALONE).end()  # so that its ring is to be on something
+    assert code == 0, output[-4000:]
+    owners = ["model_serving_sender", "model_serving_agent", "model_serving", "trust"]
+    for owner in owners:
+        command = [str(Path(sys.executable).parent / "ansible"), "rdev8"]
+        command += ["--inventory", str(HERE / "inventory"), "--become"]
+        command += ["--module-name", "mlops.onprem.host_remove", "--args", f"role={owner}"]
+        subprocess.run(command, cwd=ROOT, check=True, timeout=LONGEST, capture_output=True)
+    on("rdev8", "rm -rf /etc/mlops /var/lib/mlops")
+    code, said = playbook(
+        "enrol", enrol_device="rdev8", enrol_system="debian 13", enrol_machine="x86_64"
+    )
+    assert code == 0, said[-3000:]
+    digest = said.partition("echo '")[2].split()[0]
+    bundle = STATE / "enrol-rdev8.tar"
+    command = ["scp", "-q", "-F", str(STATE / "ssh" / "config"), str(bundle), "rdev8:/root/"]
+    subprocess.run(command, check=True, timeout=LONGEST)
+    on("rdev8", f"cd /root && echo '{digest}  enrol-rdev8.tar' | sha256sum -c")
+    on("rdev8", "cd /root && tar -xf enrol-rdev8.tar")
+
+    # What is missing is said, and nothing done.
+    before = on("rdev8", TREE)
+    refused = on("rdev8", f"{INSTALL} 2>&1 || echo ended $?")
+    assert "Found no package" in refused
+    assert all(name in refused for name in PACKAGED.split())
+    assert refused.endswith("ended 1\n")
+    assert on("rdev8", TREE) == before
+
+    on(
+        "rdev8",
+        f"apt-get install -qq -y --no-install-recommends {PACKAGED} >/dev/null 2>&1; "
+        f"systemctl disable -q --now {PACKAGED}",
+    )
+    before = on("rdev8", TREE)
+    run = "systemd-run --unit=install --collect -p StandardOutput=file:/root/install.out"
+    on("rdev8", f"{run} {INSTALL}")
+    wait_until(lambda: "handed in" in on("rdev8", "cat /root/install.out"), "asked")
+    shown = on("rdev8", "cat /root/install.out").partition("of its key: ")[2].split()[0]
+    code, said = playbook("enrol", enrol_approve="rdev8", enrol_fingerprint=shown)
+    assert code == 0, said[-3000:]
+    wait_until(lambda: "rdev8 is installed" in on("rdev8", "cat /root/install.out"), "installed")
+    again = on("rdev8", INSTALL)
+    assert again == "rdev8 is as it has to be.\n"
+    # It fetches what its ring is on, by itself.
+    wait_until(lambda: served("rdev8") == served("rdev7"), "it serves what its ring does")
+
+    removed = on("rdev8", f"{INSTALL} --remove")
+    assert "kept" not in removed
+    assert on("rdev8", TREE) == before
+    on(
+        "rdev8",
+        f"{INSTALL} --remove | grep 'Nothing of the platform'",
+    )
