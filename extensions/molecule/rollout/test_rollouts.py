@@ -601,7 +601,7 @@ PACKAGED = "nginx prometheus-nginx-exporter victoria-metrics"
 
 @pytest.mark.soak
 def test_a_device_that_nobody_reaches_is_installed_and_enrolled_by_a_stick() -> None:
-    """Like one of an image with the packages: nothing of the platform is on it before, nor after."""
+    """Like one of an image with the packages: nothing of the platform is on it before or after."""
     code, output = start("better", **ALONE).end()  # so that its ring is to be on something
     assert code == 0, output[-4000:]
     owners = ["model_serving_sender", "model_serving_agent", "model_serving", "trust"]
