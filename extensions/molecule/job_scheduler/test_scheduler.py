@@ -12,9 +12,11 @@ import sys
 import pytest
 
 from extensions.molecule.compute.hosts import (
+    HERE,
     ROOT,
     STATE,
     TOPOLOGY,
+    changes,
     device_files,
     on,
     placed,
@@ -91,6 +93,12 @@ def test_a_team_s_limit_holds_its_jobs() -> None:
         lambda: on(CONTROLLER, asked),
     )
     on(CONTROLLER, f"scancel {first} {second}")
+
+
+def test_a_second_run_changes_nothing() -> None:
+    said = play(HERE / "converge.yml")
+    done = changes(said)
+    assert [done[host] for host in (CONTROLLER, NODE)] == [0, 0], said[-8000:]
 
 
 def test_what_is_taken_away_leaves_hosts_and_database_as_they_were() -> None:
