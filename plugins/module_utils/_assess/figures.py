@@ -28,3 +28,9 @@ def capacity_rows(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
         )
         for row in report["table"]
     ]
+
+
+def promised(report: Mapping[str, Any], word: Mapping[str, str]) -> str:
+    """How often each core is counted in the arithmetic; empty where it is once."""
+    times = float((report.get("margins") or {}).get("cpu_overcommit") or 1)
+    return "" if times == 1 else word["overcommit"].format(times=times)

@@ -46,6 +46,7 @@ WORDS: dict[str, dict[str, str]] = {
         "formula": "free = total \N{MINUS SIGN} reserved \N{MINUS SIGN} foreign \N{MINUS SIGN} "
         "demanded. What our own services use now is part of demanded, not of foreign.",
         "short formula": "free = total - reserved - foreign - demanded; ours is in demanded only",
+        "overcommit": "total counts each core {times:g} times (assess_margins.cpu_overcommit)",
         "resource": "resource",
         "total": "total",
         "reserved": "reserved",
@@ -102,6 +103,7 @@ WORDS: dict[str, dict[str, str]] = {
         "formula": "frei = gesamt \N{MINUS SIGN} Reserve \N{MINUS SIGN} fremd \N{MINUS SIGN} "
         "Bedarf. Was die eigenen Dienste heute brauchen, zählt zum Bedarf, nicht zu fremd.",
         "short formula": "frei = gesamt - Reserve - fremd - Bedarf; Eigenes nur im Bedarf",
+        "overcommit": "gesamt zählt jeden Kern {times:g}-mal (assess_margins.cpu_overcommit)",
         "resource": "Ressource",
         "total": "gesamt",
         "reserved": "Reserve",

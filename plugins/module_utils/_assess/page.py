@@ -13,7 +13,7 @@ import html
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .figures import COLUMNS, capacity_rows, figure
+from .figures import COLUMNS, capacity_rows, figure, promised
 from .folding import alike
 from .language import ENGLISH, LANGUAGES, words
 from .plan_page import plan_html, scrolling
@@ -148,9 +148,11 @@ def capacity_html(report: Mapping[str, Any], word: Mapping[str, str]) -> list[st
     """The arithmetic of the hosts, with who demands what."""
     if not report["table"]:
         return []
+    often = promised(report, word)
+    told = [word["formula"], *([f"{often[:1].upper()}{often[1:]}."] if often else [])]
     body = [
         f"<h2>{word['capacity']}</h2>",
-        f"<p>{say(word['formula'])}</p>",
+        f"<p>{say(' '.join(told))}</p>",
         f"{scrolling(word['capacity'])}<table>"
         f"{heads(('host', 'resource', *COLUMNS, 'demanded by'), word, COLUMNS)}<tbody>",
     ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._findings.sentence import printable
-from .figures import COLUMNS, capacity_rows, figure
+from .figures import COLUMNS, capacity_rows, figure, promised
 from .folding import alike
 from .judge import GO, REFUSED
 from .language import words
@@ -58,7 +58,8 @@ def as_text(report: Mapping[str, Any], width: int = 100) -> str:
     rows = capacity_rows(report)
     if rows:
         head = [word[key] for key in ("host", "resource", *COLUMNS)]
-        lines += [*grid([head, *rows], 2), f"  {word['short formula']}", ""]
+        below = [word["short formula"], promised(report, word)]
+        lines += [*grid([head, *rows], 2), *(f"  {said}" for said in below if said), ""]
     if report.get("workloads"):
         lines += [*plan_text(report["workloads"], width), ""]
     for row in alike(report["findings"]):

@@ -144,6 +144,15 @@ def test_the_frame_is_german_where_german_is_asked_for() -> None:
     assert not {said for _where, said in Text(page).said} & english
 
 
+def test_cores_that_are_promised_more_than_once_are_told_below_the_arithmetic() -> None:
+    figures = dict.fromkeys(("total", "reserved", "foreign", "demanded", "free", "short"), 1.0)
+    row = {"host": "ctl1", "resource": "CPU", "unit": "cores", "parts": [], **figures}
+    often = {"table": [row], "margins": {"cpu_overcommit": 2.5}}
+    said = "Gesamt zählt jeden Kern 2.5-mal (assess_margins.cpu_overcommit)."
+    assert said in as_html({**REPORT, **often, "language": "de"})
+    assert "assess_margins.cpu_overcommit" not in as_html({**REPORT, "table": [row]})
+
+
 def test_a_language_that_is_not_there_is_english() -> None:
     page = as_html({**REPORT, "language": "fr"})
     assert Text(page).language == "en"

@@ -131,3 +131,9 @@ def test_a_host_cannot_steer_the_terminal_of_the_reader() -> None:
     text = as_text({**REPORT, "findings": [row]})
     assert not set(text) & {"\x1b", "\x07", "\x9b", "\u202e", "\r"}
     assert "\\x1b]0;owned\\x07" in text.replace("\n     ", " ")
+
+
+def test_cores_that_are_promised_more_than_once_are_told_so() -> None:
+    said = "total counts each core 4 times (assess_margins.cpu_overcommit)"
+    assert said not in as_text({**REPORT, "margins": {"cpu_overcommit": 1.0}})
+    assert f"  {said}" in as_text({**REPORT, "margins": {"cpu_overcommit": 4.0}}).splitlines()
