@@ -202,21 +202,23 @@ def _connect(check: Mapping[str, Any], where: tuple[str, int], timeout: float) -
     return raw
 
 
-def _account(check: Mapping[str, Any]) -> dict[str, str]:
-    """The header with the account that is shown; its password lies in a file of this host."""
+def _account(check: Mapping[str, Any]) -> tuple[dict[str, str], str]:
+    """The header with the account that is shown, and why there is none.
+
+    Its password lies in a file of this host, which is not there before a role has placed it.
+    """
     if not check.get("user"):
-        return {}
+        return {}, ""
     path = str(check.get("password_file") or "")
     try:
         with open(path, encoding="utf-8") as stream:
             password = stream.read().rstrip("\n")
     except OSError as error:
-        raise HostError(
-            f"The password of {check['user']} cannot be read from {path or 'no file'}: "
-            f"{reason(error)}."
-        ) from None
+        where = path or "no file"
+        why = f"the password of {check['user']} cannot be read from {where} ({reason(error)})"
+        return {}, why
     words = base64.b64encode(f"{check['user']}:{password}".encode()).decode()
-    return {"Authorization": f"Basic {words}"}
+    return {"Authorization": f"Basic {words}"}, ""
 
 
 def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
@@ -227,7 +229,9 @@ def _fetch(check: Mapping[str, Any], timeout: float) -> tuple[int, str, str]:
         raise HostError(f"{url!r} is not an http or https address.")
     port = parts.port or (443 if parts.scheme == "https" else 80)
     name = check.get("server_name") or parts.hostname
-    account = _account(check)
+    account, wrong = _account(check)
+    if wrong:
+        return 0, "", wrong
     connection = http.client.HTTPConnection(parts.hostname, port, timeout=timeout)
     try:
         raw = _connect(check, (parts.hostname, port), timeout)
