@@ -31,6 +31,7 @@ ENGINE = (
     "pipeline/mlops_pipeline",
     "pipeline/mlops_trial",
     "plugins/module_utils/_contracts/__init__.py",
+    "plugins/module_utils/_contracts/client_certificate.py",
     "plugins/module_utils/_contracts/contract.py",
     "plugins/module_utils/_contracts/deadline.py",
     "plugins/module_utils/_contracts/endpoint.py",

@@ -57,10 +57,10 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
     messages = ArgumentSpecValidator({name: dict(shape)}).validate({name: value}).error_messages
     if not messages:
-        if kind in ("int", "float") and float(value) < 0:
-            return f"{name} is {value}, which is below 0"
         if name.endswith("_port") and kind == "int" and not 0 < int(value) < 65536:
             return f"{name} is {value}, which is no port (1 to 65535)"
+        if kind in ("int", "float") and float(value) < 0:
+            return f"{name} is {value}, which is below 0"
         return _blotting(name, str(value)) if shape.get("no_log") and kind == "str" else ""
     said = f"{name} is not a valid {kind}"
     return said if secret else f"{said}: {brief(messages[0])}"

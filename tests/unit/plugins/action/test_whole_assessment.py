@@ -23,7 +23,7 @@ NOBODY = {"ansible_host": "127.0.0.9", "ansible_port": 9}
 EXISTING = {
     "metadata_db_mode": "existing",
     "metadata_db_host": "db.company.invalid",
-    "metadata_db_admin_password": "x",
+    "metadata_db_admin_password": "of-the-administrator",
     "object_store_mode": "existing",
     "object_store_endpoint": "https://s3.company.invalid",
     "object_store_access_key": "AKIACOMPANY",
