@@ -567,6 +567,7 @@ def configured(host: str) -> dict[str, Any]:
     return {**found["settings"], "version": found["model_version"]}
 
 
+@pytest.mark.soak
 def test_a_configuration_alone_is_rolled_out_and_a_bad_one_comes_back() -> None:
     """Behind the others: it is signed now, and devices then take nothing that was signed before."""
     start("better", rollout_action="abort").end()  # what the one before has left, if it ran
