@@ -155,5 +155,6 @@ def german(programs: Programs, place: Path) -> dict[str, str]:
             [program, "-i", "de_DE", "-f", "UTF-8", locales / "de_DE.UTF-8"],
             check=True,
             env={"PATH": "/usr/bin:/bin", "I18NPATH": f"{programs.root}/usr/share/i18n"},
+            umask=0o022,  # the server reads it as a user of its own
         )
     return {"LOCPATH": str(locales)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -238,6 +239,8 @@ def test_the_truth_comes_by_files_that_are_dropped(
         )
     )
     config.rename(tmp_path / ".config")
+    # The program's own; here it would be that of all later tests.
+    monkeypatch.setattr(os, "umask", lambda _mode: 0o022)
     assert drop.main([str(tmp_path / ".config")]) == 0
     for name, known in (("foreign@first.jsonl", 20), ("foreign@second.csv", 40)):
         report = json.loads((tmp_path / "told" / f"{name}.json").read_text())
