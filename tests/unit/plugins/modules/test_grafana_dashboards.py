@@ -19,6 +19,7 @@ import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._monitoring import grafana
 from ansible_collections.mlops.onprem.plugins.modules import grafana_dashboards
 
+models = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
 ROOT = Path(__file__).resolve().parents[4]
 FILES = sorted((ROOT / "roles/monitoring/files/dashboards").glob("*.json"))
 TOKEN = "glsa_right"
@@ -73,9 +74,8 @@ class Documented:
         ]
 
     def _keep(self, body: dict[str, Any]) -> tuple[int, Any]:
-        dashboards = pytest.importorskip("grafana_foundation_sdk.models.dashboard")
         sent = body["dashboard"]
-        read = dashboards.Dashboard.from_json(sent)
+        read = models.Dashboard.from_json(sent)
         assert (read.uid, read.title, bool(read.panels)) == (sent["uid"], sent["title"], True)
         if body["folderUid"] not in self.folders:
             return 400, {"message": "folder not found"}
