@@ -104,10 +104,11 @@ def _wrong_certificate(login: Login, refusal: Refusal, said: str, _whose: Whose)
     )
 
 
-def _unknown_certificate(login: Login, refusal: Refusal, said: str, _whose: Whose) -> Explained:
+def _unknown_certificate(login: Login, refusal: Refusal, _said: str, _whose: Whose) -> Explained:
+    # What the library says depends on which comes first, the server's alert or the end.
     return (
         f"the server ends the connection of {login.user} at the client certificate of "
-        f"{refusal.certificate} ({said})",
+        f"{refusal.certificate}",
         "set metadata_db_client_certificates to a certificate of an authority that the server "
         "trusts for clients (ssl_ca_file), with those between in the same file",
     )

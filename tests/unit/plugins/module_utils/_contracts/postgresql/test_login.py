@@ -112,7 +112,7 @@ LINE = "hostssl postgres dba <address of the client> scram-sha-256"
         ),
         (
             Refusal(outcome="certificate", certificate="dba"),
-            "the server ends the connection of dba at the client certificate of dba (nein)",
+            "the server ends the connection of dba at the client certificate of dba",
             "set metadata_db_client_certificates to a certificate of an authority that the server",
         ),
         (
