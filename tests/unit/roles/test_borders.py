@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.playing import played
 
 ROOT = Path(__file__).resolve().parents[3]
 OWN = "/etc/mlops/tls/authority.crt"
@@ -90,20 +90,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     (folder / "group_vars/all").mkdir(parents=True)
     for number, file in enumerate(defaults):
         (folder / f"group_vars/all/{number}.yml").write_text(Path(file).read_text())
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            f"--inventory={folder / 'hosts.json'}",
-            str(folder / "play.json"),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    played(folder)
     seen: dict[str, dict[str, Any]] = json.loads((folder / "seen.json").read_text())
     assert set(seen) == set(CASES)
     return seen

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.playing import played
 
 ROOT = Path(__file__).resolve().parents[3]
 BASE = {"host": "pg.example.com", "name": "mlflow", "user": "mlflow", "password": "p@ss"}
@@ -87,20 +87,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
         }
     ]
     (folder / "play.json").write_text(json.dumps(play), encoding="utf-8")
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            f"--inventory={folder / 'hosts.json'}",
-            str(folder / "play.json"),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    played(folder)
     return {name: json.loads((folder / f"{name}.json").read_text()) for name in CASES}
 
 
