@@ -29,11 +29,11 @@ def test_a_host_has_nothing_of_ours(host: str) -> None:
     assert on(host, units, check=False) == ""
     assert on(host, "getent passwd | grep ^mlops; getent group | grep ^mlops", check=False) == ""
     places = "/etc/mlops /opt/mlops /var/lib/mlops /etc/slurm /etc/munge"
-    what = r"\( ! -type d -o -empty \) -printf '%u %p\n'"
+    what = r"\( ! -type d -o -empty \) -printf '%u %g %p\n'"
     left = on(host, f"find {places} {what} 2> /dev/null", check=False)
     others = [line for line in left.splitlines() if not line.endswith("/var/lib/mlops/ledger.json")]
-    # What people's jobs said and made is theirs, and so is the note of where it lies.
-    assert [line for line in others if not re.match(rf"(anna|ben) {LOGS}/", line)] == []
+    # What people's jobs said and made is theirs alone, and so is the note of where it lies.
+    assert [line for line in others if not re.match(rf"(anna|ben) \1 {LOGS}/", line)] == []
     assert bool(others) == bool(left)
     assert "slurm" not in on(host, "ps -eo comm")
 

@@ -19,6 +19,7 @@ Hands: they look at a host and change it.
     files_apply, service_apply, packages_apply, app_apply, remove_apply
     apt, snapshot           dpkg transactions, and what is around them
     used_apply              looks for signs of others (it changes nothing)
+    left                    owners of what stays when an account goes
     certificate             the places of the host's key and certificate
     ask, packages_ask       what would be refused (they change nothing)
     settled                 what would be left as it is (it changes nothing)

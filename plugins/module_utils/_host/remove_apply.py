@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import apt, packages, snapshot, used_apply
+from . import apt, left, packages, snapshot, used_apply
 from .ledger import Ledger
 from .remove_plan import (
     Account,
@@ -136,6 +136,8 @@ def apply(steps: Iterable[Removal], book: Book, role: str) -> list[Removal]:
             taken = _directory(step, step.act, packaged or set())
         elif isinstance(step.act, Restore):
             taken = replace(step, said=step.said if _restore(step.act) else ())
+        elif isinstance(step.act, Account):
+            _account(step.act, book.ledger)
         elif step.act is not None:
             _ACTS[type(step.act)](step.act)
         book.write(taken.after(book.ledger, role))
@@ -224,7 +226,10 @@ def _directory(step: Removal, act: Directory, packaged: set[str]) -> Removal:
     return replace(step, said=() if os.path.lexists(act.path) else step.said)
 
 
-def _account(act: Account) -> None:
+def _account(act: Account, ledger: Ledger) -> None:
+    number = left.number_of(act.kind, act.name)
+    if number is not None:
+        left.hand_on(left.kept(ledger, act.kind, number), act.kind, number)
     if act.kind == "user":
         with contextlib.suppress(KeyError):  # the scripts of its package may take it along: munge
             pwd.getpwnam(act.name)
@@ -241,7 +246,6 @@ _ACTS: dict[type, Callable[[Any], None]] = {
     RemoveFile: _file,
     Unhold: _unhold,
     Packages: _packages,
-    Account: _account,
 }
 
 

@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.mlops.onprem.plugins.module_utils._host import remove_apply
+from ansible_collections.mlops.onprem.plugins.module_utils._host import left, remove_apply
 from ansible_collections.mlops.onprem.plugins.module_utils._host.ledger import Ledger
 from ansible_collections.mlops.onprem.plugins.module_utils._host.packages import Installed
 from ansible_collections.mlops.onprem.plugins.module_utils._host.remove_plan import (
@@ -412,4 +414,78 @@ def test_an_account_names_its_command() -> None:
 def test_an_account_that_went_with_its_package_is_gone() -> None:
     """The scripts of munge take its user along when the package is purged."""
     for kind in ("user", "group"):
-        remove_apply._account(Account(kind, "mlops-nobody-has-this"))  # ends without an error
+        # Ends without an error.
+        remove_apply._account(Account(kind, "mlops-nobody-has-this"), Ledger())
+
+
+def test_what_people_keep_gets_their_own_group_before_ours_goes(
+    tmp_path: Path, remove: Callable[..., list[Removal]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The directory is of a role that was removed before, and the last user of the group goes."""
+    logs, ours = tmp_path / "logs", 54321
+    theirs = pwd.getpwnam("nobody")
+    (logs / "train.1.result").mkdir(parents=True)
+    owners = {
+        logs / "train.1.log": theirs.pw_uid,
+        logs / "train.1.result" / "accuracy": theirs.pw_uid,
+        logs / "of-somebody-who-left": 54322,
+    }
+    for path, uid in owners.items():
+        path.write_text("x")
+        os.chown(path, uid, ours)
+    (logs / "link").symlink_to("/etc/hostname")
+    os.chown(logs / "link", theirs.pw_uid, ours, follow_symlinks=False)
+    (logs / "shared").write_text("x")
+    os.chown(logs / "shared", theirs.pw_uid, 7)
+    os.chown(logs / "train.1.result", theirs.pw_uid, ours)
+    os.chown(logs, 0, ours)
+    logs.chmod(0o3777)
+    target = Path("/etc/hostname").stat()
+    ledger = (
+        Ledger()
+        .claim("jobs", "directory", str(logs), whole=True)
+        .claim("first", "group", "mlops-of-the-test")
+    )
+    there = [True]
+    known = grp.getgrnam
+
+    def named(name: str) -> grp.struct_group:
+        if name == "mlops-of-the-test" and there[0]:
+            return grp.struct_group((name, "x", ours, []))
+        return known(name)
+
+    def groupdel(argv: list[str], doing: str) -> None:
+        assert argv[0] == "groupdel", doing
+        assert not [path for path in [logs, *logs.rglob("*")] if path.lstat().st_gid == ours]
+        there[0] = False
+
+    monkeypatch.setattr(grp, "getgrnam", named)
+    monkeypatch.setattr(remove_apply, "must", groupdel)
+    assert said(remove(ledger)) == ["group mlops-of-the-test"]
+    groups = {path.name: path.lstat().st_gid for path in [logs, *logs.rglob("*")]}
+    own = theirs.pw_gid
+    assert groups == {
+        "logs": 0,
+        "train.1.log": own,
+        "train.1.result": own,
+        "accuracy": own,
+        "link": own,
+        "shared": 7,
+        "of-somebody-who-left": 0,
+    }
+    assert logs.stat().st_mode & 0o7777 == 0o1777
+    assert Path("/etc/hostname").stat().st_gid == target.st_gid
+
+
+def test_directories_of_roles_that_stay_are_not_looked_through(tmp_path: Path) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root gives files away")
+    place = tmp_path / "theirs"
+    place.mkdir()
+    os.chown(place, 54323, 54323)
+    ledger = Ledger().claim("second", "directory", str(place), whole=True)
+    ledger = ledger.claim("second", "directory", str(tmp_path / "gone"), whole=True)
+    assert left.kept(ledger, "group", 54321) == []
+    assert left.kept(ledger, "group", 54323) == [str(place)]
+    assert left.hand_on([str(place)], "user", 54323) == 1
+    assert (place.stat().st_uid, place.stat().st_gid) == (0, 54323)
