@@ -66,6 +66,8 @@ from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources imp
     unread_variables,
     vars_folders,
 )
+from ansible_collections.mlops.onprem.plugins.plugin_utils.named_files import CHECK as FILES
+from ansible_collections.mlops.onprem.plugins.plugin_utils.named_files import check_files
 from ansible_collections.mlops.onprem.plugins.plugin_utils.values import wrong as wrong_value
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -129,6 +131,10 @@ def find(
 ) -> list[Finding]:
     """All that is found about an inventory: whether it was read whole, and what is in it."""
     half_read = unread(variables, loader)
+
+    def setting(name: str) -> Sequence[str]:
+        return files_that_set(name, variables, loader)
+
     inventory, problems = read_inventory(
         variables, ignored, site.groups, vars_folders(variables, loader)
     )
@@ -137,10 +143,16 @@ def find(
         variables["hostvars"],
         inventory,
         read_options(COLLECTION),
-        lambda name: files_that_set(name, variables, loader),
+        setting,
     )
-    problems += check_models(inventory, lambda name: files_that_set(name, variables, loader))
-    problems += check_people(inventory, lambda name: files_that_set(name, variables, loader))
+    problems += check_files(
+        variables["hostvars"],
+        {host.name: host.variables for host in inventory.hosts},
+        [str(loader.get_basedir()), "."],
+        setting,
+    )
+    problems += check_models(inventory, setting)
+    problems += check_people(inventory, setting)
     for key, check in ((MODELS, "models"), (PEOPLE, "people")):
         problems += differing(variables["hostvars"], inventory, key, check)
     wrong = {row.found.split(" ", 1)[0] for row in problems if row.id == "inventory.value"}
@@ -171,7 +183,7 @@ def roles_not_to_ask(findings: Sequence[Finding], roles: Sequence[str]) -> list[
     wrong = [
         row.found.removeprefix("the value of ").split(" ", 1)[0]
         for row in findings
-        if row.id in ("inventory.value", "inventory.template")
+        if row.id in ("inventory.value", "inventory.template", FILES)
     ]
     owners = {owner for name in wrong if (owner := owner_of(name, roles))}
     if any(row.id == "inventory.models" for row in findings):

@@ -16,6 +16,7 @@ from .._findings.sentence import count, listing
 CAUSES = (
     "inventory.unread",
     "inventory.value",
+    "inventory.file",
     "inventory.template",
     "inventory.required_group",
     "inventory.no_hosts",

@@ -303,11 +303,17 @@ def _file(check: Mapping[str, Any], _timeout: float) -> str:
     if check.get("group") and _group(status.st_gid) != check["group"]:
         wrong.append(f"group {_group(status.st_gid)} instead of {check['group']}")
     text = check.get("contains")
-    if text:
-        with open(path, encoding="utf-8", errors="replace") as stream:
-            if text not in stream.read():
-                wrong.append(f"no text {text!r}")
+    try:
+        if text and text not in _text_of(path):
+            wrong.append(f"no text {text!r}")
+    except OSError as error:
+        return f"{path} cannot be read ({reason(error)})"
     return f"{path} has {', '.join(wrong)}" if wrong else ""
+
+
+def _text_of(path: str) -> str:
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return stream.read()
 
 
 def _user(uid: int) -> str:

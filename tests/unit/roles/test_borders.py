@@ -42,6 +42,18 @@ CASES: dict[str, dict[str, Any]] = {
         "trust_extra_ca_files": ["/pki/root.pem"],
     },
     "silent": {"monitoring_server": True},
+    "authorities": {
+        "monitoring_server": True,
+        "monitoring_alert_mail": {"ca_file": "/etc/mail.pem", "to": ["a@example.com"]},
+        "monitoring_alert_webhooks": [{"url": "https://w.lan", "ca_file": "/etc/hooks.pem"}],
+        "monitoring_existing_alertmanagers": [{"url": "https://a.lan", "ca_file": "/etc/mail.pem"}],
+        "monitoring_existing_ca_file": "/not/looked/at",
+    },
+    "elsewhere": {
+        "monitoring_server": True,
+        "monitoring_mode": "existing",
+        "monitoring_existing_ca_file": "/etc/theirs.pem",
+    },
     "wrong": {"monitoring_server": True, "monitoring_alert_receiver": MAIL},
     "told": {
         "monitoring_server": True,
@@ -49,7 +61,8 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 SHOWN = (
-    "{'common': __common_findings, 'monitoring': __monitoring_findings_receiver, "
+    "{'common': __common_findings, 'asked': __monitoring_ask_files, "
+    "'monitoring': __monitoring_findings_receiver, "
     f"'nginx': lookup('ansible.builtin.template', '{ROOT}/roles/common/templates/nginx.conf.j2')}}"
 )
 
@@ -161,3 +174,20 @@ def test_a_receiver_is_asked_for_where_alerts_are_raised(
     assert (found["severity"], word in found["found"]) == (severity, True), found
     assert "hush-hush" not in json.dumps(found)
     assert "monitoring_alert_receiver" in found["remedy"]
+
+
+@pytest.mark.parametrize(
+    ("case", "files"),
+    [
+        ("plain", []),
+        ("silent", []),
+        ("authorities", ["/etc/mail.pem", "/etc/hooks.pem"]),
+        ("elsewhere", ["/etc/theirs.pem"]),
+    ],
+)
+def test_files_of_authorities_on_the_host_are_asked_for(
+    rendered: dict[str, Any], case: str, files: list[str]
+) -> None:
+    assert rendered[case]["asked"] == [
+        {"file": path, "contains": "CERTIFICATE-----"} for path in files
+    ]

@@ -117,6 +117,27 @@ def test_a_given_certificate_is_tried(
     assert (found["severity"], word in found["found"]) == (severity, True), found
 
 
+@pytest.mark.parametrize("name", ["certificate_file", "extra_files", "host_key_file"])
+def test_what_is_no_file_is_told_by_its_name(tmp_path: Path, name: str) -> None:
+    given = leaf(ROOT, ["edge1", "10.0.0.5"])
+    files: dict[str, Any] = {
+        "certificate_file": written(tmp_path, "ca.pem", ROOT.pem),
+        "host_certificate_file": written(tmp_path, "host.pem", given.pem),
+        "host_key_file": written(tmp_path, "host.key", given.key),
+        "extra_files": [],
+    }
+    for path, wrong in {str(tmp_path): "directory", f"{tmp_path}/none": "does not exist"}.items():
+        changed = {**files, name: [path] if name == "extra_files" else path}
+        told = [row for row in looked(tmp_path, **changed).values() if row["severity"] == "fail"]
+        assert [(path in row["found"], wrong in row["found"]) for row in told] == [(True, True)]
+        assert (
+            f"trust_{name}".replace("extra_files", "extra_ca_files").replace(
+                "trust_certificate", "trust_ca_certificate"
+            )
+            in told[0]["remedy"]
+        )
+
+
 def vouching(folder: Path, *chain: Holder, **changes: Any) -> list[str]:
     """The subjects of those that vouch for clients."""
     given = trust.load_authority("".join(one.pem for one in chain), chain[0].key, "ca.pem")

@@ -109,6 +109,33 @@ def test_a_list_is_no_text(value: str, tmp_path: Path) -> None:
     assert "which is no text, wanted a value of type str; mend metadata_db_prefix in " in line
 
 
+def test_a_certificate_that_is_no_file_is_one_sentence_and_its_role_is_not_asked(
+    tmp_path: Path,
+) -> None:
+    """Told before anything is connected, as the wrong value that it is."""
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    (tmp_path / "group_vars" / "all.yml").write_text(
+        f"metadata_db_ca_file: {tmp_path}\n"
+        "metadata_db_client_certificates:\n"
+        '  - {certificate_file: "/nowhere/{{ 1 }}.pem", key_file: ""}\n'
+    )
+    (tmp_path / "group_vars" / "edge.yml").write_text("audit_log_syslog_ca_file: /nowhere\n")
+    wanted = "wanted a file on the controller that the user who runs the playbooks can read"
+    assert said(tmp_path) == [
+        f"site: metadata_db_ca_file is {tmp_path}, which is a directory, {wanted}; mend "
+        f"metadata_db_ca_file in {tmp_path}/group_vars/all.yml",
+        "site: metadata_db_client_certificates[0].certificate_file is /nowhere/1.pem, which does "
+        f"not exist on the controller, {wanted}; mend metadata_db_client_certificates in "
+        f"{tmp_path}/group_vars/all.yml",
+        "edge1: audit_log_syslog_ca_file is /nowhere, which does not exist on the controller, "
+        f"{wanted}; mend audit_log_syslog_ca_file in {tmp_path}/group_vars/edge.yml",
+    ]
+    assert [row.found for row in found(tmp_path) if row.id == "assess.roles"] == [
+        "what audit_log and metadata_db would need and find was not asked"
+    ]
+
+
 def test_every_role_has_variables_to_name_in_remedies() -> None:
     _interface, hints = read_interface(COLLECTION, read_site(COLLECTION))
     assert "model_serving_port" in hints["model_serving"]["port"]
