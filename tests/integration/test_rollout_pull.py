@@ -398,14 +398,58 @@ def test_good_releases_reach_every_device_and_a_bad_one_is_taken_back(begin: Beg
     assert site.served() == {first[0]}
     assert bad[0] in site.phones["edge1"].ever
     assert all(bad[0] not in site.phones[host].ever for host in ("edge2", "edge3"))
-    assert site.channel("ring_canary")["models"][0]["step"] == "revert"
-    assert site.channel("ring_early")["models"][0]["digest"] == first[0]
+    for ring in RINGS:
+        told = site.channel(ring)["models"][0]
+        assert (told["step"], told["digest"]) == ("commit", first[0])
 
     good = site.publish("3")
     done = site.turn(good)
     assert (done["outcome"], done["exit_code"]) == ("COMPLETED", 0), done["report"]
     assert site.served() == {good[0]}
     assert not any(name.startswith(("rollout_look", "rollout_device")) for name in site.asked)
+
+
+def test_under_a_ring_that_went_back_new_and_late_devices_take_what_the_fleet_is_on(
+    begin: Begin,
+) -> None:
+    site = begin({"ring_canary": ["edge1", "edge2"], "ring_fleet": ["edge3"]})
+    late, early = site.phones["edge2"], site.phones["edge1"]
+    late.on = False
+    limits = {
+        "bake_seconds": 30, "bake_limit_seconds": 90, "poll_seconds": 10, "deferred_share": 0.5,
+        "gates": GATES, "on_failure": "all",
+    }  # fmt: skip
+    first = site.publish("1")
+    assert site.turn(first, limits=limits)["outcome"] == "PARTIAL"
+    bad = site.publish("2")
+    site.bad.add(bad[0])
+    done = site.turn(bad, limits=limits)
+    assert done["outcome"] == "ROLLED_BACK", done["report"]
+    told = site.channel("ring_canary")["models"][0]
+    assert (told["step"], told["digest"], told["rollback"]) == ("commit", first[0], True)
+
+    late.on = True
+    site.ring_of["edge4"] = "ring_canary"
+    fresh = site.phones["edge4"] = site._phone("edge4")
+    site.wait(0)
+    for phone in (late, fresh):
+        assert (phone.served, bad[0] in phone.ever) == (first[0], False)
+        record = phone.bench.store.record(MODEL)
+        assert (record.phase, record.digest) == ("committed", first[0])
+    # The one that went back has nothing to do, and its ring can be compared with.
+    moved, record = early.bench.device.moved, early.bench.store.record(MODEL)
+    assert (record.phase, record.digest) == ("reverted", bad[0])
+    state = json.loads((site.gateway.written / "state/edge1.json").read_bytes())["models"][MODEL]
+    assert (state["answer"]["phase"], state["answer"]["served"]) == ("committed", first[0])
+    site.wait(0)
+    assert (early.bench.device.moved, early.bench.store.record(MODEL)) == (moved, record)
+
+    site.rings["ring_canary"].append("edge4")
+    site.hostvars["edge4"] = {}
+    good = site.publish("3")
+    done = site.turn(good)
+    assert done["outcome"] == "COMPLETED", done["report"]
+    assert site.served() == {good[0]}
 
 
 def test_devices_of_both_kinds_in_one_ring(begin: Begin) -> None:

@@ -7,6 +7,9 @@ It follows from the journal alone, by levels: whoever takes a rollout up publish
 All that follow a channel do what it says, so there is no order to one of them. Where some of a ring
 committed and others are to go back, nothing is said of the model: the others go back by their own
 deadline, and those that committed stay.
+
+Once a rollout is over, a ring that went back is told the release that the fleet is on: a device
+that is new, was emptied or was away for long takes it, by its own gates.
 """
 
 from __future__ import annotations
@@ -17,7 +20,18 @@ from typing import Any
 from .orders import watch
 from .plan import PUSH, next_poll
 from .shapes import ACTIVATE, COMMIT, REVERT, STAGE
-from .state import BAKING, CATCH_UP, CATCHING, FAILED, STAGING, WAITING, State, active
+from .state import (
+    BAKING,
+    CATCH_UP,
+    CATCHING,
+    FAILED,
+    OVER,
+    STAGING,
+    WAITING,
+    Brought,
+    State,
+    active,
+)
 
 PASSED, REVERTED = "passed", "reverted"
 UNDER_WAY = {STAGING: STAGE, BAKING: ACTIVATE}
@@ -78,29 +92,47 @@ def _step(state: State, ring: str, hosts: Sequence[str]) -> str | None:
     if ring == PASSED:
         return COMMIT
     if ring in (FAILED, REVERTED):
-        kept = any(state.hosts[host].committed for host in hosts)
-        return "" if kept else REVERT
+        if any(state.hosts[host].committed for host in hosts):
+            return ""
+        return COMMIT if _before(state) else REVERT
     return UNDER_WAY[ring] if state.mode == ring and not state.paused else ""
+
+
+def _before(state: State) -> Brought | None:
+    """The release that the fleet went back to, once it did and where a rollout has brought it.
+
+    Of any other release the journal knows neither size nor counter.
+    """
+    if state.mode != OVER or state.release == state.planned().digest:
+        return None
+    return state.brought.get(state.release)
+
+
+def _named(state: State, ring: str) -> tuple[Brought, bool]:
+    """The release that a channel names, and whether it is the one that its ring went back to."""
+    before = _before(state) if ring in (FAILED, REVERTED) else None
+    return before or Brought.of(state.planned()), before is not None
 
 
 def _row(state: State, channel: str, hosts: Sequence[str], step: str, now: float) -> dict[str, Any]:
     plan = state.planned()
+    release, before = _named(state, _ring_state(state, hosts))
     left = state.activated_at + plan.limits.deadline - now
     return {
         "channel": channel,
         "hosts": list(hosts),
         "model": plan.model,
         "step": step,
-        "digest": plan.digest,
-        "size": max(1, plan.size),
-        "counter": plan.counter,
-        "rollout": state.rollout,
+        "digest": release.digest,
+        "size": max(1, release.size),
+        "counter": release.counter,
+        "rollout": release.rollout,
         "generation": state.generation,
         "deadline": max(1.0, left) if step == ACTIVATE else 0.0,
         # Also one that comes late to a ring that has passed judges by them.
-        "limits": dict(plan.local),
+        "limits": dict(release.local),
         "rate": _rate(state, hosts, step),
-        "rollback": step == REVERT,
+        "rollback": step == REVERT or before,
         **_probes(state, step),
         "next_poll": _next_poll(state, hosts),
     }

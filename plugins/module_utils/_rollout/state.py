@@ -100,6 +100,22 @@ class Record:
     gates: tuple[Mapping[str, Any], ...] = ()
 
 
+@dataclass(frozen=True)
+class Brought:
+    """A release as a rollout brings it: what a channel says of it. ``size`` is in bytes."""
+
+    rollout: str
+    digest: str
+    size: int
+    counter: int
+    local: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan) -> Brought:
+        """What a plan brings."""
+        return cls(plan.rollout, plan.digest, plan.size, plan.counter, plan.local)
+
+
 @dataclass
 class State:
     """Everything that the journal says. Owned by whoever folded it."""
@@ -136,6 +152,7 @@ class State:
     committed: dict[str, str] = field(default_factory=dict)  # over all rollouts of the model
     release: str = ""  # that the fleet was brought to last, or went back to
     counts: dict[str, int] = field(default_factory=dict)  # events, for the metrics
+    brought: dict[str, Brought] = field(default_factory=dict)  # releases of all rollouts by digest
 
     @property
     def running(self) -> bool:
@@ -161,7 +178,7 @@ class State:
         own = replace(self)
         own.hosts = dict(self.hosts)
         own.records = [replace(record) for record in self.records]
-        for name in ("memory", "baseline", "approvals", "committed", "counts"):
+        for name in ("memory", "baseline", "approvals", "committed", "counts", "brought"):
             setattr(own, name, dict(getattr(self, name)))
         return own
 
@@ -200,12 +217,13 @@ def _started(state: State, entry: Entry) -> None:
     plan = from_dict(entry.data["plan"])
     kept = {
         name: getattr(state, name)
-        for name in ("seq", "generation", "changed", "committed", "release", "counts")
+        for name in ("seq", "generation", "changed", "committed", "release", "counts", "brought")
     }
     fresh = State(**kept)
     for name in State.__dataclass_fields__:
         setattr(state, name, getattr(fresh, name))
     state.rollout, state.plan, state.started, state.mode = entry.rollout, plan, entry.time, WAITING
+    state.brought.setdefault(plan.digest, Brought.of(plan))
     for ring in plan.rings:
         state.records.append(Record(ring.name, ring.hosts))
         for host in ring.hosts:
@@ -439,6 +457,8 @@ def _finished(state: State, entry: Entry) -> None:
     state.mode, state.outcome, state.said = OVER, entry.data["outcome"], entry.data["said"]
     if state.outcome in (COMPLETED, PARTIAL):
         state.release = state.planned().digest
+        # Of several rollouts of a release the last one that went well counts.
+        state.brought[state.release] = Brought.of(state.planned())
     elif state.release in ("", state.planned().digest) and state.outcome in TAKEN_BACK:
         state.release = _before(state)
     for record in state.records:

@@ -125,10 +125,16 @@ class Rollouts(GoingBack):
             self._host, order.step, True, phase, served, tuple(gates), refused, failure, moved
         )
 
-    @staticmethod
-    def _phase(order: Order, record: Record) -> str:
-        """Where the device is with this rollout; what it is with another one is none of it."""
-        return record.phase if record.rollout == order.rollout else NONE
+    def _phase(self, order: Order, record: Record) -> str:
+        """Where the device is with this rollout; what it is with another one is none of it.
+
+        Who went back from another release to the one that the fleet went back to is there.
+        """
+        if record.rollout == order.rollout:
+            return record.phase
+        back = order.rollback and record.phase == REVERTED and record.digest != order.digest
+        there = back and self.store.linked(order.model, CURRENT) == order.digest
+        return COMMITTED if there else NONE
 
     def _heed(self, order: Order) -> Record:
         """Refuse an order of a controller that another one has replaced, and a locked device."""

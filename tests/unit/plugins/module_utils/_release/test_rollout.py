@@ -804,3 +804,27 @@ def test_a_generation_that_a_stolen_key_drove_to_its_end_is_forgotten(stage: Sta
     assert stage.record().phase == "activated"
     assert stage.do("commit", digest, generation=2).refused == ""
     assert (stage.record().phase, stage.record().generation) == ("committed", 2)
+
+
+def test_who_went_back_to_what_the_fleet_went_back_to_has_nothing_to_do(
+    stage: Stage, two: tuple[str, str]
+) -> None:
+    first, second = two
+    stage.bring(second, rollout="r2")
+    stage.do("revert", second, rollout="r2", rollback=True)
+    assert stage.do("look", first, rollout="r1", rollback=True).phase == "committed"
+    # Only that release, only where the fleet was taken back, and only while it is there.
+    assert stage.do("look", second, rollout="r1", rollback=True).phase == "none"
+    assert stage.do("look", first, rollout="r1").phase == "none"
+    stage.bench.store.switch(MODEL, "current", None)
+    assert stage.do("look", first, rollout="r1", rollback=True).phase == "none"
+
+
+def test_what_a_device_has_gone_back_from_is_not_what_it_is_on(
+    stage: Stage, two: tuple[str, str]
+) -> None:
+    first, _second = two
+    stage.bring(first, rollout="r2")
+    stage.do("revert", first, rollout="r2", rollback=True)
+    assert stage.links()[0] == first
+    assert stage.do("look", first, rollout="r1", rollback=True).phase == "none"

@@ -210,7 +210,8 @@ class Fleet:
         gone = [
             host
             for host in watch.ring
-            if not self.devices[host].online or self.devices[host].served != NEW
+            if not self.devices[host].online
+            or self.devices[host].served != decision.state.planned().digest
         ]
         new = {host: {"host": host} for host in watch.ring if host not in decision.state.baseline}
         if not decision.state.baseline:

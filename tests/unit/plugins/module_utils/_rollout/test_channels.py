@@ -20,6 +20,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import 
 
 from .fleet import NEW, OLD, RINGS, Fleet
 
+THIRD = "sha256:" + "3" * 64
 PULL = {
     host: {"previous": OLD, "transport": "pull", "channel": ring}
     for ring, hosts in RINGS.items()
@@ -28,7 +29,8 @@ PULL = {
 
 
 def fleet_of(**more: Any) -> Fleet:
-    return Fleet(devices={**PULL, **more.pop("devices", {})}, **more)
+    devices = {host: dict(about) for host, about in {**PULL, **more.pop("devices", {})}.items()}
+    return Fleet(devices=devices, **more)
 
 
 def said(fleet: Fleet) -> dict[str, str]:
@@ -66,6 +68,34 @@ def test_a_ring_that_failed_is_told_to_go_back_and_a_later_one_nothing() -> None
     fleet = fleet_of(on_failure="ring")
     fleet.devices["b1"].ill = True
     assert followed(fleet)[-1] == {"ring_canary": "commit", "ring_early": "revert"}
+
+
+def again(fleet: Fleet, digest: str, **more: Any) -> None:
+    """Have the fleet roll out another release next, from what it serves now."""
+    fleet.now += 3600
+    fleet.request = {**fleet.request, "digest": digest, **more}
+    for device in fleet.devices.values():
+        device.previous, device.phase = device.served, "none"
+        fleet.request["devices"][device.name]["previous"] = device.served
+
+
+def test_once_it_is_over_a_ring_that_went_back_is_told_what_the_fleet_is_on() -> None:
+    fleet = fleet_of(on_failure="all", size=1000, counter=7, local={"memory_mib": 100})
+    assert fleet.run() == "COMPLETED"
+    first = fleet.state().rollout
+    again(fleet, THIRD, size=2000, counter=9, local={"memory_mib": 200})
+    fleet.devices["b1"].ill = True
+    found = followed(fleet)
+    assert {"ring_canary": "revert", "ring_early": "revert"} in found
+    assert found[-1] == {"ring_canary": "commit", "ring_early": "commit"}
+    for row in wanted(fleet.state(), fleet.now):
+        told = (row["digest"], row["size"], row["counter"], row["rollout"], row["limits"])
+        assert told == (NEW, 1000, 7, first, {"memory_mib": 100})
+        assert row["rollback"]
+    # Of a release that no rollout has brought nothing more is known than its digest.
+    fleet = fleet_of()
+    fleet.devices["a1"].ill = True
+    assert followed(fleet)[-1] == {"ring_canary": "revert"}
 
 
 def test_all_that_an_order_says_is_there() -> None:
