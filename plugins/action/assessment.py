@@ -10,14 +10,13 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.mlops.onprem.plugins.module_utils._assess.days import told_days
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.deferred import defer
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.folding import fold
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks import (
@@ -45,22 +44,22 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.systems import is_device
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_sums import plan
-from ansible_collections.mlops.onprem.plugins.module_utils._demand.lost import Lost, lost_hosts
+from ansible_collections.mlops.onprem.plugins.module_utils._demand.lost import lost_hosts
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
-    ERROR,
-    FAIL,
     FINDING_KEYS,
-    WARN,
-    Demand,
-    Finding,
     parse_demand,
     parse_finding,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError, each
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
 from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
+from ansible_collections.mlops.onprem.plugins.plugin_utils.planned_work import (
+    PLACEMENT,
+    REPORT,
+    Hosts,
+    workloads_of,
+)
 
-PLACEMENT, REPORT = "placement.json", "assessment.json"
 TELL_SECONDS = 5.0
 ARGUMENTS = {
     "hosts": {"type": "list", "elements": "str", "required": True},
@@ -214,6 +213,7 @@ def assess(
             {host: hostvars[host] for host in lost.hosts},
             lost,
             {host: hostvars[host] for host in deferred},
+            {host: hostvars[host] for host in everyone if host not in here},
         ),
         {**variables["groups"], "all": everyone},
         supply,
@@ -254,192 +254,6 @@ def assess(
     if workloads is not None:
         report["workloads"] = workloads
     return report, placement
-
-
-@dataclass(frozen=True)
-class Hosts:
-    """The variables of hosts that are looked at, are declared lost, and are switched off."""
-
-    here: Mapping[str, Mapping[str, Any]]
-    gone: Mapping[str, Mapping[str, Any]]
-    lost: Lost
-    off: Mapping[str, Mapping[str, Any]]
-
-
-def workloads_of(
-    args: Mapping[str, Any],
-    hosts: Hosts,
-    groups: Mapping[str, Sequence[str]],
-    supply: Mapping[str, Mapping[str, Any]],
-    demand: Mapping[str, Sequence[Demand]],
-    margins: Margins,
-    now: float,
-    tell: Callable[[str, float], None],
-    clock: Callable[[], float],
-) -> tuple[dict[str, Any] | None, Mapping[str, Any], list[Finding]]:
-    """The plan of the workloads, what is placed on each host, and findings.
-
-    ``groups`` are those of the inventory. Without workloads nothing of the planner is loaded.
-    """
-    entries = hosts.here
-    findings = [
-        Finding(
-            "inventory.workloads",
-            host,
-            FAIL,
-            "sets mlops_workloads to something else than the rest of the site",
-            "one list for the whole site",
-            "move mlops_workloads to group_vars/all",
-        )
-        for host, entry in entries.items()
-        if entry.get("mlops_workloads", args["workloads"]) != args["workloads"]
-    ]
-    if not args["workloads"]:
-        return None, {}, findings
-    earlier = read_placement(Path(args["directory"]))
-    everyone = groups["all"]
-    if set(everyone) - set(entries):
-        findings.append(
-            Finding(
-                "capacity.workloads",
-                "site",
-                WARN,
-                f"the workloads were not planned: {len(entries)} of {len(everyone)} hosts are "
-                "looked at; the placement of the run before stands",
-                "all hosts of the site",
-                "assess without --limit",
-            )
-        )
-        return None, rows_by_host(earlier), findings
-    try:
-        # Here, since only a site with workloads needs numpy and scipy.
-        from ansible_collections.mlops.onprem.plugins.module_utils._assess.lost_work import (  # noqa: PLC0415
-            kept,
-            told,
-            told_of_off,
-        )
-        from ansible_collections.mlops.onprem.plugins.module_utils._assess.plan_findings import (  # noqa: PLC0415
-            with_verdict,
-        )
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.planning import (  # noqa: PLC0415
-            mistakes,
-            plan_workloads,
-        )
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.request import (  # noqa: PLC0415
-            Written,
-        )
-        from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_plan import (  # noqa: PLC0415
-            by_host,
-        )
-        from ansible_collections.mlops.onprem.plugins.module_utils._workloads.refusals import (  # noqa: PLC0415
-            around_of,
-            refusals,
-        )
-    except ImportError as error:
-        raise AnsibleActionFail(
-            f"Planning workloads needs numpy and scipy on the controller: {error}."
-        ) from error
-    labels, resources = (
-        {
-            host: entry.get(name) or {}
-            for host, entry in {**entries, **hosts.gone, **hosts.off}.items()
-        }
-        for name in ("mlops_host_labels", "mlops_host_resources")
-    )
-    written = Written(
-        args["workloads"],
-        args["offers"],
-        labels,
-        groups,
-        args["what_if"],
-        earlier,
-        resources,
-        hosts.lost.hosts,
-        tuple(hosts.off),
-    )
-    if not supply:
-        findings += mistakes(written, list(entries), args["planning"])
-        findings.append(
-            Finding(
-                "capacity.workloads",
-                "site",
-                ERROR,
-                "the workloads were not planned: no host could be measured",
-                "hosts that were measured",
-                "mend what keeps the hosts from being measured, then assess again",
-            )
-        )
-        return None, rows_by_host(earlier), findings
-    planned = plan_workloads(
-        written,
-        list(entries),
-        supply,
-        demand,
-        margins,
-        args["planning"],
-        clock,
-        now,
-        tell,
-    )
-    planned = with_verdict(planned, args["accept_undecided"])
-    findings.extend(planned.findings)
-    if planned.plan is None:
-        return None, {}, findings
-    moves, lost_rows = told(hosts.lost, planned)
-    moves += told_of_off(tuple(hosts.off), planned)
-    workloads = planned.plan.as_dict()
-    today = datetime.datetime.fromtimestamp(now, datetime.timezone.utc).date()
-    workloads["days"] = told_days(workloads["horizon"], read_days(Path(args["directory"])), today)
-    if hosts.lost.hosts:
-        workloads["lost"] = lost_rows
-    if hosts.lost.hosts or planned.waiting:
-        workloads["waiting"] = kept(planned.waiting)
-    first = next(iter(entries.values()))
-    around = around_of("", first.get("mlops_teams"), groups.get("scheduler") or (), supply)
-    refused = [
-        Finding(
-            "workloads.run",
-            "site",
-            FAIL,
-            said.partition("; ")[0],
-            "work that can be started where it is placed",
-            said.partition("; ")[2] or "mend run in mlops_workloads",
-        )
-        for said in refusals(planned.plan.site.specs, planned.plan.placement(), around, supply)
-    ]
-    return workloads, by_host(planned.plan), [*findings, *moves, *refused]
-
-
-def read_placement(directory: Path) -> Any:
-    """What an earlier run placed; a text where the file cannot be read, which is told later."""
-    path = directory / PLACEMENT
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, RecursionError) as error:
-        return f"unreadable: {error}"
-
-
-def read_days(directory: Path) -> Any:
-    """The days that an earlier run told; None where there is none that can be read."""
-    try:
-        report = json.loads((directory / REPORT).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    workloads = report.get("workloads") if isinstance(report, Mapping) else None
-    return workloads.get("days") if isinstance(workloads, Mapping) else None
-
-
-def rows_by_host(earlier: Any) -> dict[str, list[Any]]:
-    """The rows of a placement file by host; nothing where it cannot be used."""
-    found: dict[str, list[Any]] = {}
-    rows = earlier.get("placement") if isinstance(earlier, Mapping) else None
-    for row in rows if isinstance(rows, list) else ():
-        if isinstance(row, Mapping) and isinstance(row.get("host"), str):
-            entry = {key: value for key, value in row.items() if key != "host"}
-            found.setdefault(row["host"], []).append(entry)
-    return found
 
 
 def keep_placement(directory: Path, report: Mapping[str, Any], asked: bool) -> None:

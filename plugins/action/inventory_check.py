@@ -88,8 +88,8 @@ VALUES = (
 SHAPE = ("type", "elements", "choices", "options", "no_log")
 # How a finding about the inventory speaks of a variable.
 NAMED = re.compile(r"(sets the variable|mend|set) (?P<name>[a-z]+(_[a-z0-9]+)+)")
-# Asks the site which models a device has.
-SERVING = "model_serving"
+# The roles that would tell the same of a list in their own words, or end at it.
+READERS = {"inventory.models": "model_serving", "inventory.teams": "job_scheduler"}
 LOCAL_CONNECTIONS = ("local", "ansible.builtin.local")
 
 
@@ -151,8 +151,7 @@ def find(
         [str(loader.get_basedir()), "."],
         setting,
     )
-    problems += check_models(inventory, setting)
-    problems += check_people(inventory, setting)
+    problems += check_lists(inventory, setting)
     for key, check in ((MODELS, "models"), (PEOPLE, "people")):
         problems += differing(variables["hostvars"], inventory, key, check)
     wrong = {row.found.split(" ", 1)[0] for row in problems if row.id == "inventory.value"}
@@ -186,8 +185,7 @@ def roles_not_to_ask(findings: Sequence[Finding], roles: Sequence[str]) -> list[
         if row.id in ("inventory.value", "inventory.template", FILES)
     ]
     owners = {owner for name in wrong if (owner := owner_of(name, roles))}
-    if any(row.id == "inventory.models" for row in findings):
-        owners.add(SERVING)
+    owners |= {READERS[row.id] for row in findings if row.id in READERS}
     return sorted(owners)
 
 
@@ -286,46 +284,35 @@ def check_values(
     return findings
 
 
-def check_models(
+def check_lists(
     inventory: Inventory, files_of: Callable[[str], Sequence[str]] = lambda _name: ()
 ) -> list[Finding]:
-    """Each model that cannot be read, with the field that is wrong."""
-    _found, problems = parse_models(inventory.values.get(MODELS), inventory.groups)
-    files = files_of(MODELS) if problems else []
-    return [
-        Finding(
-            "inventory.models",
-            SITE,
-            FAIL,
-            said,
-            f"models as docs/own_model.md describes {MODELS}",
-            f"mend {MODELS} in {listing(files) if files else 'the inventory'}",
-        )
-        for said in problems
-    ]
+    """Each model, person and team that cannot be read, with the field that is wrong.
 
-
-def check_people(
-    inventory: Inventory, files_of: Callable[[str], Sequence[str]] = lambda _name: ()
-) -> list[Finding]:
-    """Each person that cannot be read, and members of teams who are none of the people."""
-    people, problems = parse_people(inventory.values.get(PEOPLE))
-    files = files_of(PEOPLE) if problems else []
+    They are those of the whole site, so that no host has to be looked at for it.
+    """
+    _models, models = parse_models(inventory.values.get(MODELS), inventory.groups)
+    people, wrong_people = parse_people(inventory.values.get(PEOPLE))
+    teams, wrong_teams = parse_teams(inventory.values.get(TEAMS))
     findings = [
         Finding(
-            "inventory.people",
+            f"inventory.{what}",
             SITE,
             FAIL,
             said,
-            f"people as docs/people.md describes {PEOPLE}",
-            f"mend {PEOPLE} in {listing(files) if files else 'the inventory'}",
+            f"{what} as {page} describes {key}",
+            f"mend {key} in {listing(files_of(key)) or 'the inventory'}",
+        )
+        for what, key, page, problems in (
+            ("models", MODELS, "docs/own_model.md", models),
+            ("people", PEOPLE, "docs/people.md", wrong_people),
+            ("teams", TEAMS, "docs/compute.md", wrong_teams),
         )
         for said in problems
     ]
-    if problems:
+    if wrong_people:
         return findings
-    teams, _wrong_teams = parse_teams(inventory.values.get(TEAMS))  # told by the scheduler
-    return [
+    return findings + [
         Finding(
             "inventory.people_teams",
             SITE,

@@ -18,6 +18,9 @@ CAUSES = (
     "inventory.value",
     "inventory.file",
     "inventory.template",
+    "inventory.models",
+    "inventory.people",
+    "inventory.teams",
     "inventory.required_group",
     "inventory.no_hosts",
 )

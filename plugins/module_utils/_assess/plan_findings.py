@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 from .._capacity.planning import Planned
@@ -13,18 +14,25 @@ from .._capacity.site_plan import SitePlan
 from .._findings.finding import ERROR, FAIL, PASS, SITE, WARN, Finding
 from .._findings.sentence import amount, counted
 from .._planner.model import FEASIBLE, INFEASIBLE
-from .plan_report import CAUSES, missing, value
+from .plan_report import CAUSES, missing, reckoned_without, value
 
 
-def with_verdict(planned: Planned, accept_undecided: bool = False) -> Planned:
-    """The same with the findings of the plan after those of planning it."""
+def with_verdict(
+    planned: Planned, accept_undecided: bool = False, without: Sequence[str] = ()
+) -> Planned:
+    """The same with the findings of the plan after those of planning it.
+
+    ``without`` are the hosts that the plan leaves out, as they are lost or switched off.
+    """
     if planned.plan is None:
         return planned
-    said = findings_of(planned.plan, accept_undecided)
+    said = findings_of(planned.plan, accept_undecided, without)
     return replace(planned, findings=(*planned.findings, *said))
 
 
-def findings_of(plan: SitePlan, accept_undecided: bool) -> list[Finding]:
+def findings_of(
+    plan: SitePlan, accept_undecided: bool, without: Sequence[str] = ()
+) -> list[Finding]:
     """What the plan says, as findings of the assessment."""
     wanted = sum(work.replicas for work in plan.problem.instance.workloads)
     if plan.verdict == FEASIBLE:
@@ -51,7 +59,7 @@ def findings_of(plan: SitePlan, accept_undecided: bool) -> list[Finding]:
                 else f"it is not decided whether the workloads fit: {plan.reason}; "
                 f"the best placement found leaves out {_left_out(plan)}",
                 "room for the one replica" if wanted == 1 else f"room for all {wanted:,} replicas",
-                _remedy(plan, infeasible),
+                _remedy(plan, infeasible, reckoned_without(without)),
             )
         ]
     return [*found, *_lost_hosts(plan), *_limits(plan)]
@@ -85,7 +93,7 @@ def _why(plan: SitePlan) -> str:
     return said
 
 
-def _remedy(plan: SitePlan, infeasible: bool) -> str:
+def _remedy(plan: SitePlan, infeasible: bool, reckoned: str) -> str:
     best = "go on with the best placement by assess_accept_undecided: true"
     # Where it does not fit on the hosts that were measured, more time finds nothing either.
     if not infeasible and plan.site.unmeasured and plan.result.verdict == INFEASIBLE:
@@ -95,6 +103,7 @@ def _remedy(plan: SitePlan, infeasible: bool) -> str:
     if bought is not None and bought.counts is not None:
         shapes = ", ".join(f"{count} x {name}" for name, count in bought.counts.items() if count)
         said = f"buy {shapes}, or ask for less in mlops_workloads"
+        said += f" ({reckoned})" if reckoned else ""
     else:
         said = "ask for less in mlops_workloads, or add hosts"
         if bought is not None and bought.verdict == INFEASIBLE:

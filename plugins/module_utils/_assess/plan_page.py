@@ -15,7 +15,6 @@ from .plan_report import (
     PURCHASES,
     RUNOUT_HEAD,
     Row,
-    bought,
     change_rows,
     changes_text,
     headline,
@@ -23,6 +22,7 @@ from .plan_report import (
     lasting,
     lost_rows,
     missing,
+    purchase_text,
     runout_rows,
     shortage,
     value,
@@ -50,7 +50,7 @@ def plan_html(plan: Mapping[str, Any], word: Mapping[str, str]) -> list[str]:
             for key in PURCHASES
             if plan[key] is not None
             for line in (
-                f"<h3>{word[key]}</h3><p>{say(bought(plan[key]))}</p>",
+                f"<h3>{word[key]}</h3><p>{say(purchase_text(plan, key))}</p>",
                 list_html(plan[key]["steps"]),
             )
         ),

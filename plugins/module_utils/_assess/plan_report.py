@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from .._findings.sentence import counted
+from .._findings.sentence import counted, listing
 
 Row = Sequence[str]
 VERDICTS = {
@@ -245,6 +245,25 @@ def bought(purchase: Mapping[str, Any]) -> str:
     return f"{shapes}{price}; proven lower bound: {value(purchase['at_least'], '')} {what}."
 
 
+def reckoned_without(hosts: Sequence[str]) -> str:
+    """Without which hosts a purchase was reckoned; of one that is off nothing is known."""
+    if not hosts:
+        return ""
+    shown = listing(hosts if len(hosts) < 7 else [*hosts[:5], f"{len(hosts) - 5} more"])
+    one = len(hosts) == 1
+    return (
+        f"reckoned without {shown}, which {'is' if one else 'are'} lost or switched off: neither"
+        f" {'its' if one else 'their'} room nor the work that waits for {'it' if one else 'them'}"
+        " is counted"
+    )
+
+
+def purchase_text(plan: Mapping[str, Any], key: str) -> str:
+    """What to buy, and without which hosts that was reckoned."""
+    said = reckoned_without(plan.get("without") or ())
+    return f"{bought(plan[key])} {said[0].upper()}{said[1:]}." if said else bought(plan[key])
+
+
 def changes_text(changes: Mapping[str, Any]) -> str:
     """The changes of a what-if in one line."""
     said = [f"{count:,} x {name} more" for name, count in changes["add_hosts"].items()]
@@ -407,7 +426,7 @@ def _purchases_text(plan: Mapping[str, Any], width: int) -> list[str]:
     lines = []
     for key, head in PURCHASES.items():
         if plan[key] is not None:
-            lines += ["", head, *_wrap(bought(plan[key]), width)]
+            lines += ["", head, *_wrap(purchase_text(plan, key), width)]
             for step in plan[key]["steps"]:
                 lines += _wrap(step, width, 4)
     return lines

@@ -74,6 +74,12 @@ def refusals(
     return tuple(dict.fromkeys([*found, *_images(replicas), *foreseen(replicas, hosts)]))
 
 
+def refusals_anywhere(specs: Sequence[Spec], around: Around) -> tuple[str, ...]:
+    """The same of one replica of each, on a host of its own of which nothing is known."""
+    rows = [{"workload": spec.name, "replica": 0, "host": spec.name} for spec in specs]
+    return refusals(specs, rows, around)
+
+
 def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [str(row["uuid"]) for row in rows if row.get("uuid")]
 

@@ -234,7 +234,8 @@ def test_without_workloads_the_planner_is_not_even_loaded() -> None:
     program = (
         "import sys\n"
         "from ansible_collections.mlops.onprem.plugins.action import assessment\n"
-        "hosts = assessment.Hosts({'a': {}}, {}, assessment.Lost(), {})\n"
+        "from ansible_collections.mlops.onprem.plugins.plugin_utils import planned_work\n"
+        "hosts = planned_work.Hosts({'a': {}}, {}, planned_work.Lost(), {})\n"
         "found = assessment.workloads_of("
         "{'workloads': []}, hosts, {'all': ['a']}, {}, {}, None, 0.0, print, None)\n"
         "assert found == (None, {}, []), found\n"
@@ -382,7 +383,7 @@ def test_what_cannot_be_lost_refuses_the_site(tmp_path: Path, lost: list[str], s
     assert stopping(report)[0].startswith(said)
 
 
-@pytest.mark.parametrize(
+MISTAKES = (
     ("changes", "said"),
     [
         ({"workloads": [{"name": "t", "cpuu": 3}]}, "cpuu"),
@@ -391,6 +392,46 @@ def test_what_cannot_be_lost_refuses_the_site(tmp_path: Path, lost: list[str], s
         ({"workloads": [SERVED], "offers": {"name": "x"}}, "mlops_host_offers"),
     ],
 )
+
+
+@pytest.mark.parametrize(*MISTAKES)
+def test_mistakes_in_the_work_are_told_with_a_limit(
+    tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    """They are those of the whole site, whichever hosts are looked at."""
+    report, _placement = assess(tmp_path, hosts=["gpu1"], **changes)
+    assert report["exit_code"] == 1
+    assert any(said in text for text in stopping(report) + remedies(report)), stopping(report)
+
+
+@pytest.mark.parametrize("limited", [["mlops1"], []])
+def test_work_of_an_unknown_team_is_told_without_a_plan(tmp_path: Path, limited: list[str]) -> None:
+    """With a limit, and where no host is measured."""
+    run = {"command": ["true"], "team": "visoin"}
+    rows = [
+        {"name": name, "kind": "training", "requests": {"cpu_cores": 1}, "run": run, "replicas": 9}
+        for name in ("nightly", "weekly")
+    ]
+    own = site()
+    own["groups"] = {**GROUPS, "scheduler": ["mlops1"]}
+    for host in GROUPS["all"] if not limited else ():
+        own["hostvars"][host]["ansible_facts"].pop("mlops_supply")
+    report, _placement = assess(tmp_path, own, hosts=limited or GROUPS["all"], workloads=rows)
+    told = [text for text in stopping(report) if "visoin" in text]
+    assert [text.partition(",")[0] for text in told] == [
+        "nightly is of the team visoin",
+        "weekly is of the team visoin",
+    ]
+
+
+def test_labels_of_hosts_that_are_not_looked_at_may_be_named(tmp_path: Path) -> None:
+    """The example's work is right, and stays right where only one host is looked at."""
+    for host in (GROUPS["all"][0], GROUPS["all"][-1]):
+        report, _placement = assess(tmp_path, hosts=[host])
+        assert stopping(report) == []
+
+
+@pytest.mark.parametrize(*MISTAKES)
 def test_mistakes_in_the_work_are_told_while_no_host_is_measured(
     tmp_path: Path, changes: dict[str, Any], said: str
 ) -> None:
@@ -520,3 +561,32 @@ def test_a_device_that_is_off_excuses_nothing_else(tmp_path: Path) -> None:
     report, _placement = assess_fleet(tmp_path, [EVERYWHERE, giant], "cam3")
     assert report["exit_code"] == 1
     assert stopping(report)[0].startswith("the workloads do not fit: ")
+
+
+def test_advice_to_buy_says_which_hosts_it_was_reckoned_without(tmp_path: Path) -> None:
+    """Of a device that is off nobody knows what it could carry."""
+    many = {**SERVED, "replicas": 12, "hosts": {"groups": ["gpu"]}}
+    report, _placement = assess_fleet(tmp_path, [many, ONE_LINE], "cam3", "cam9")
+    said = (
+        "eckoned without cam3 and cam9, which are lost or switched off: neither their room nor the "
+        "work that waits for them is counted"
+    )
+    (remedy,) = [row["remedy"] for row in report["findings"] if row["id"] == "capacity.workloads"]
+    assert remedy.startswith("buy 1 x gpu-server, or ask for less in mlops_workloads (r")
+    assert said in remedy
+    assert f"R{said}." in " ".join(as_text(report).split())
+    assert f"R{said}." in as_html(report)
+    jsonschema.validate(report["workloads"], SCHEMA)
+
+
+def test_advice_to_buy_names_hosts_that_are_declared_lost(tmp_path: Path) -> None:
+    many = {**SERVED, "replicas": 12, "hosts": {"groups": ["gpu"]}}
+    report, _placement = assess(tmp_path, lost=["gpu2"], workloads=[many])
+    assert "eckoned without gpu2, which is lost" in "".join(remedies(report))
+
+
+def test_advice_to_buy_for_a_site_that_is_whole_says_nothing_of_it(tmp_path: Path) -> None:
+    many = {**SERVED, "replicas": 12, "hosts": {"groups": ["gpu"]}}
+    report, _placement = assess_fleet(tmp_path, [many])
+    assert "buy 1 x gpu-server" in "".join(remedies(report))
+    assert "eckoned without" not in as_text(report) + as_html(report) + "".join(remedies(report))

@@ -501,6 +501,25 @@ def test_a_member_of_a_team_that_is_none_of_the_people_is_a_warning(tmp_path: Pa
     )
 
 
+def test_teams_that_cannot_be_read_are_told_without_a_scheduler(tmp_path: Path) -> None:
+    """Also where a run looks at other hosts than the scheduler's."""
+    (tmp_path / "hosts.yml").write_text(SITE)
+    (tmp_path / "group_vars").mkdir()
+    path = tmp_path / "group_vars" / "all.yml"
+    path.write_text("mlops_teams: [{name: root, members: [ben]}, {name: b, members: [root]}]\n")
+    lines = said(tmp_path)
+    assert [line.partition(":")[2].partition(", wanted")[0] for line in lines] == [
+        " mlops_teams[0].name: 'root' is a name that Slurm keeps for itself; choose another",
+        " mlops_teams[1].members[0]: root is no person; name the accounts that people log in with",
+    ]
+    assert lines[0].endswith(
+        f"wanted teams as docs/compute.md describes mlops_teams; mend mlops_teams in {path}"
+    )
+    assert [row.found for row in found(tmp_path) if row.id == "assess.roles"] == [
+        "what job_scheduler would need and find was not asked"
+    ]
+
+
 def test_people_are_one_list_for_the_site(tmp_path: Path) -> None:
     (tmp_path / "hosts.yml").write_text(SITE)
     (tmp_path / "group_vars").mkdir()

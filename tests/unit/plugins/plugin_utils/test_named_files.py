@@ -92,7 +92,7 @@ def test_each_is_told_by_its_place_and_what_is_wrong(name: str, tmp_path: Path) 
 
 @pytest.mark.parametrize("name", FILES)
 def test_files_that_can_be_used_are_no_finding(name: str, tmp_path: Path) -> None:
-    paths = {}
+    paths: dict[tuple[str, ...], str] = {}
     for keys, kind in FILES[name].items():
         path = tmp_path / f"{len(paths)}.pem"
         path.write_text(KEY if kind == named_files.KEY else CERTIFICATE)
