@@ -16,7 +16,7 @@ description:
   - A directory that is there and was not made by the platform is used if it is as wanted, and
     refused otherwise. Accounts are the company's; none is created.
   - A dataset that is no longer wanted stays with its data, and is named. Only O(delete) takes away
-    what the platform made.
+    what the platform made, its limit in the file system included.
 author:
   - The mlops.onprem developers (@mlops-onprem)
 options:
@@ -101,6 +101,7 @@ import os
 import pwd
 import shutil
 import stat
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -114,10 +115,12 @@ from ansible_collections.mlops.onprem.plugins.module_utils._workloads.datasets i
     Dataset,
     DatasetRefused,
     Known,
+    Mount,
     Step,
     There,
     gone,
     known_of,
+    lifting,
     mount_of,
     mounts,
     steps,
@@ -179,16 +182,33 @@ def apply(one: Dataset, todo: tuple[Step, ...], memory: Memory) -> None:
             os.chown(one.path, *owner_of(one), follow_symlinks=False)
         elif step.act == "mode":
             os.chmod(one.path, int(one.mode, 8))
-        elif step.act == "limited":
-            memory.keep(one.path, Known(one.workload, made=True, quota_mib=round(one.mib)))
+        elif step.act in ("limited", "lifted"):
+            mib = round(one.mib) if step.act == "limited" else 0
+            memory.keep(one.path, Known(one.workload, made=True, quota_mib=mib))
         else:
-            ran = run(list(step.argv), timeout=600)
-            if ran.rc != 0:
-                raise PlatformError(
-                    f"could not limit {one.path} to {one.mib:,.0f} MiB ({' '.join(step.argv)}):"
-                    f" {ran.said}; install quota (ext4) or xfsprogs (XFS), or set run.quota: false"
-                    " in mlops_workloads."
-                )
+            told(
+                step,
+                f"limit {one.path} to {one.mib:,.0f} MiB",
+                ", or set run.quota: false in mlops_workloads",
+            )
+
+
+def told(step: Step, doing: str, otherwise: str = "") -> None:
+    """Run the file system's own tool; a sentence where it is not there, or refuses."""
+    ran = run(list(step.argv), timeout=600)
+    if ran.rc != 0:
+        raise PlatformError(
+            f"could not {doing} ({' '.join(step.argv)}): {ran.said}; install quota (ext4) or"
+            f" xfsprogs (XFS){otherwise}."
+        )
+
+
+def lift(path: str, one: Known, mounted: Sequence[Mount]) -> None:
+    """Take the limit of a directory that goes out of its file system."""
+    if one.quota_mib:
+        for step in lifting(path, mount_of(path, mounted)):
+            if step.argv:
+                told(step, f"lift the limit of {path}")
 
 
 class Memory:
@@ -224,16 +244,23 @@ class Memory:
 
 
 def retire(
-    memory: Memory, wanted: list[Dataset], delete: list[str], check: bool
+    memory: Memory,
+    wanted: list[Dataset],
+    delete: list[str],
+    mounted: Sequence[Mount],
+    check: bool,
 ) -> tuple[list[str], list[str]]:
     """What is deleted, and what stays although it is no longer planned."""
     deleted, kept = [], []
     for path, one in gone(memory.known, wanted).items():
         if not os.path.isdir(path):
+            if not check:
+                lift(path, one, mounted)
             memory.forget(path)
         elif one.workload in delete and one.made:
             deleted.append(f"{path} of {one.workload}: deleted with its data")
             if not check:
+                lift(path, one, mounted)
                 shutil.rmtree(path)
             memory.forget(path)
         else:
@@ -273,7 +300,7 @@ def work(module: AnsibleModule) -> dict[str, Any]:
             apply(one, todo, memory)
             was = memory.known.get(one.path, Known(one.workload))
             memory.keep(one.path, replace(was, workload=one.workload))
-    deleted, kept = retire(memory, wanted, params["delete"], check)
+    deleted, kept = retire(memory, wanted, params["delete"], mounted, check)
     for said in (*unlimited, *kept):
         module.warn(said)
     changes += deleted

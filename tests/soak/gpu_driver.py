@@ -28,19 +28,17 @@ import shutil
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labhosts.image import Recipe
-from labhosts.machine import CACHE, Machine
+from labhosts.machine import CACHE
 
-from tests.soak.roots import CannotRun, root_of, say
+from tests.soak.guest import KERNEL, console, kernel_of, ran, said, trixie
+from tests.soak.roots import CannotRun, Count, say
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "gpu_driver"
 PACKAGES = ("python3", "python3-apt", "ca-certificates", "kmod", "initramfs-tools")
-KERNEL = "linux-image-cloud-amd64"
 PROGRAM = """
 import json, sys, time
 from module_utils._gpu_driver import facts, read, verdict
@@ -69,52 +67,13 @@ if words["install"]:
 told["dkms"] = read.run(["dkms", "status"]).strip()
 print(json.dumps(told))
 """
-INIT = """#!/bin/sh
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev 2>/dev/null
+SCRIPT = """
 echo "guest: $(uname -r)"
 modprobe nvidia
 echo "guest: modprobe ended with $?"
 dmesg | grep -i -E 'nvidia|nvrm' | sed 's/^/guest: /'
-sync
-echo o > /proc/sysrq-trigger
-sleep 60
 """
 FOUND_NONE = "No NVIDIA GPU found"
-
-
-@dataclass(frozen=True)
-class WithDrivers(Recipe):
-    """Debian with what is not free, where the drivers are."""
-
-    @property
-    def sources(self) -> list[str]:
-        return [f"{line} contrib non-free non-free-firmware" for line in super().sources]
-
-
-def trixie(name: str, packages: tuple[str, ...], fresh: bool) -> Path:
-    """A root of trixie with these packages, made once."""
-    machine = Machine()
-    recipe = replace(WithDrivers.of(machine, "trixie"), extra_cas=(), packages=packages, hooks=())
-    return root_of(machine, recipe, PLACE, name, fresh)
-
-
-def within(root: Path, *command: str, binds: tuple[Path, ...] = ()) -> list[str]:
-    """A command in the root; what it starts and mounts ends with it."""
-    mounts = [f"mount -t proc proc {root}/proc", f"mount --rbind /dev {root}/dev"]
-    for path in binds:
-        mounts.append(f"mkdir -p {root}{path} && mount --bind {path} {root}{path}")
-    enter = " && ".join([*mounts, f'exec chroot {root} "$@"'])
-    apart = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"]
-    return [*apart, "sh", "-c", enter, "sh", *command]
-
-
-def ran(root: Path, *command: str) -> str:
-    done = subprocess.run(within(root, *command), capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise CannotRun(f"{' '.join(command)[:200]}: {done.stderr[-2000:]}")
-    return done.stdout
 
 
 def asked(root: Path, **words: Any) -> dict[str, Any]:
@@ -152,57 +111,10 @@ def picture(root: Path) -> dict[str, list[str]]:
     }
 
 
-def kernel_of(root: Path) -> str:
-    (release,) = [path.name.removeprefix("vmlinuz-") for path in (root / "boot").glob("vmlinuz-*")]
-    return release
-
-
-def guest(root: Path, release: str, fresh: bool) -> str:
-    """What the guest says on its console."""
-    tools = trixie("tools", ("qemu-system-x86", "e2fsprogs"), fresh)
-    init = root / "usr/local/sbin/soak-init"
-    init.write_text(INIT)
-    init.chmod(0o755)
-    ran(root, "depmod", release)
-    disk = PLACE / "disk.img"
-    disk.unlink(missing_ok=True)
-    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk), "6G"], check=True)
-    boot = root / "boot"
-    command = within(
-        tools,
-        *("qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-smp", "1", "-nographic"),
-        *("-no-reboot", "-drive", f"file={disk},if=virtio,format=raw"),
-        *("-kernel", f"{boot}/vmlinuz-{release}", "-initrd", f"{boot}/initrd.img-{release}"),
-        *("-append", "console=ttyS0 root=/dev/vda rw panic=-1 init=/usr/local/sbin/soak-init"),
-        binds=(PLACE,),
-    )
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=900, check=False
-        )
-        return done.stdout.decode("utf-8", "replace")
-    except subprocess.TimeoutExpired as error:
-        return (error.stdout or b"").decode("utf-8", "replace")
-    finally:
-        disk.unlink(missing_ok=True)
-
-
-class Count:
-    """What passed and failed."""
-
-    def __init__(self) -> None:
-        self.passed = self.failed = 0
-
-    def judge(self, step: str, good: bool, **told: object) -> None:
-        self.passed += good
-        self.failed += not good
-        say(step=step, good=good, **told)
-
-
 def campaign(fresh: bool) -> int:
     count = Count()
     began = time.monotonic()
-    made = trixie("host", (*PACKAGES, KERNEL), fresh)
+    made = trixie(PLACE, "host", (*PACKAGES, KERNEL), fresh)
     root = PLACE / "work"
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "--archive", "--reflink=auto", str(made), str(root)], check=True)
@@ -217,12 +129,12 @@ def campaign(fresh: bool) -> int:
     )
     names = [f"linux-headers-{release}", "nvidia-open-kernel-dkms"]
     seen = asked(root, kernel=release, packages=names, install=True)
-    said = seen.get("said", "")
+    error = seen.get("said", "")
     count.judge(
         "open does not build",
-        "make.log ended with:" in said and "pci_resize_resource" in said,
+        "make.log ended with:" in error and "pci_resize_resource" in error,
         seconds=seen["seconds"],
-        said=said[-900:],
+        said=error[-900:],
     )
     after = picture(root)
     differs = {
@@ -246,13 +158,13 @@ def campaign(fresh: bool) -> int:
     count.judge("then adopted", again["action"] == "adopt", sentence=again["sentence"])
     if built:
         started = time.monotonic()
-        console = guest(root, release, fresh)
-        lines = [line.strip() for line in console.splitlines() if "guest:" in line]
+        text = console(root, SCRIPT, fresh)
+        lines = said(text)
         count.judge(
             "guest loads it",
-            FOUND_NONE in console and f"guest: {release}" in console,
+            FOUND_NONE in text and release in lines,
             seconds=round(time.monotonic() - started, 1),
-            console=lines[-12:] or console.splitlines()[-12:],
+            console=lines[-12:] or text.splitlines()[-12:],
         )
     say(
         passed=count.passed,

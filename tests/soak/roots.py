@@ -1,7 +1,7 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Roots of Debian in which campaigns run; each is made once and kept."""
+"""Roots of Debian in which campaigns run, each made once and kept; and what campaigns count."""
 
 from __future__ import annotations
 
@@ -42,3 +42,15 @@ def root_of(machine: Machine, recipe: Recipe, place: Path, name: str, fresh: boo
         (place / "complete").touch()
         say(step=f"root {name}", seconds=round(time.monotonic() - began, 1))
     return root
+
+
+class Count:
+    """What passed and failed."""
+
+    def __init__(self) -> None:
+        self.passed = self.failed = 0
+
+    def judge(self, step: str, good: bool, **told: object) -> None:
+        self.passed += good
+        self.failed += not good
+        say(step=step, good=good, **told)

@@ -207,6 +207,8 @@ def steps(wanted: Dataset, there: There, mount: Mount) -> tuple[tuple[Step, ...]
         if there.mode != wanted.mode:
             found.append(Step("mode", f"{wanted.path}: mode {wanted.mode}"))
     if not wanted.quota or not wanted.mib:
+        if there.ours and there.quota_mib:
+            found += lifting(wanted.path, mount)
         return tuple(found), ""
     if there.exists and not there.ours:
         return tuple(found), (
@@ -219,11 +221,11 @@ def steps(wanted: Dataset, there: There, mount: Mount) -> tuple[tuple[Step, ...]
             f" {mount.kind} {'without prjquota' if mount.kind in OPTIONS else ''}".rstrip()
         )
     if there.quota_mib != round(wanted.mib):
-        found += _limit(wanted, mount)
+        found += _limit(wanted, there, mount)
     return tuple(found), ""
 
 
-def _limit(wanted: Dataset, mount: Mount) -> list[Step]:
+def _limit(wanted: Dataset, there: There, mount: Mount) -> list[Step]:
     number, mib = project_of(wanted.path), round(wanted.mib)
     said = f"{wanted.path}: at most {mib:,} MiB"
     if mount.kind == XFS:
@@ -241,12 +243,38 @@ def _limit(wanted: Dataset, mount: Mount) -> list[Step]:
             Step("limited", ""),
         ]
     return [
-        Step("run", "", ("chattr", "+P", "-p", str(number), wanted.path)),
+        *([] if there.quota_mib else _numbered(wanted.path, str(number))),
         Step(
             "run", said, ("setquota", "-P", str(number), "0", str(mib * 1024), "0", "0", mount.path)
         ),
         Step("limited", ""),
     ]
+
+
+def _numbered(path: str, number: str) -> list[Step]:
+    """What has ext4 count a directory with all that is in it, which may have come before.
+
+    Only directories can hand their number on (``+P``); chattr ends with an error where a file is
+    told to.
+    """
+    find = ("find", path, "-xdev")
+    return [
+        Step("run", "", (*find, "-type", "d", "-exec", "chattr", "+P", "-p", number, "{}", "+")),
+        Step("run", "", (*find, "-type", "f", "-exec", "chattr", "-p", number, "{}", "+")),
+    ]
+
+
+def lifting(path: str, mount: Mount) -> list[Step]:
+    """What takes the limit of a directory out of its file system; nothing where it has none."""
+    number, said = str(project_of(path)), f"{path}: no longer limited"
+    if not mount.limits_projects:
+        return []
+    argv: tuple[str, ...]
+    if mount.kind == XFS:
+        argv = ("xfs_quota", "-x", "-c", f"limit -p bhard=0 {number}", mount.path)
+    else:
+        argv = ("setquota", "-P", number, "0", "0", "0", "0", mount.path)
+    return [Step("run", said, argv), Step("lifted", "")]
 
 
 @dataclass(frozen=True)

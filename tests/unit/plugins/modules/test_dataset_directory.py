@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import PlatformError
+from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Ran
+from ansible_collections.mlops.onprem.plugins.module_utils._workloads.datasets import Mount
 from ansible_collections.mlops.onprem.plugins.modules import dataset_directory
 
 
@@ -104,3 +106,65 @@ def test_a_spoilt_memory_is_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "known.json").write_text("[]")
     with pytest.raises(PlatformError, match="cannot be read"):
         work(tmp_path, [])
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """A file system that can limit, and what its tools are told."""
+    said: list[list[str]] = []
+
+    def run(argv: list[str], **_options: Any) -> Ran:
+        said.append(argv)
+        return Ran(0, "", "")
+
+    monkeypatch.setattr(dataset_directory, "run", run)
+    monkeypatch.setattr(
+        dataset_directory, "mounts", lambda _text: (Mount(str(tmp_path), "ext4", ("prjquota",)),)
+    )
+    return said
+
+
+def test_a_limit_comes_once_goes_when_it_is_not_wanted_and_goes_with_the_data(
+    tmp_path: Path, tools: list[list[str]]
+) -> None:
+    place = tmp_path / "images"
+    limited = [data(place, **mine(), mib=64.0, quota=True)]
+    assert f"{place}: at most 64 MiB" in work(tmp_path, limited)[0]["changes"]
+    assert [argv[0] for argv in tools] == ["find", "find", "setquota"]
+    assert tools[-1][3:5] == ["0", "65536"]
+    assert not work(tmp_path, limited)[0]["changed"]
+    free = [data(place, **mine(), mib=64.0)]
+    assert work(tmp_path, free)[0]["changes"] == [f"{place}: no longer limited"]
+    assert not work(tmp_path, free)[0]["changed"]
+    work(tmp_path, limited)
+    tools.clear()
+    work(tmp_path, [])
+    work(tmp_path, [], check=True, delete=["images"])
+    assert tools == []  # kept, with its limit
+    work(tmp_path, [], delete=["images"])
+    assert [argv[3:7] for argv in tools] == [["0", "0", "0", "0"]]
+    assert not place.exists()
+
+
+def test_a_limit_goes_with_a_directory_that_somebody_took_away(
+    tmp_path: Path, tools: list[list[str]]
+) -> None:
+    work(tmp_path, [data(tmp_path / "images", **mine(), mib=64.0, quota=True)])
+    (tmp_path / "images").rmdir()
+    tools.clear()
+    work(tmp_path, [])
+    assert [argv[0] for argv in tools] == ["setquota"]
+    assert not (tmp_path / "known.json").exists()
+
+
+def test_a_tool_that_is_not_there_is_a_sentence(
+    tmp_path: Path, tools: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert tools == []
+    missing = Ran(127, "", "setquota is not installed")
+    monkeypatch.setattr(dataset_directory, "run", lambda _argv, **_options: missing)
+    wanted = (
+        r"is not installed; install quota \(ext4\) or xfsprogs \(XFS\), or set run.quota: false"
+    )
+    with pytest.raises(PlatformError, match=wanted):
+        work(tmp_path, [data(tmp_path / "images", **mine(), mib=64.0, quota=True)])

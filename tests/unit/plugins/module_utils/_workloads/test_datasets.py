@@ -68,11 +68,34 @@ def test_the_quota_is_set_by_the_tools_of_the_file_system() -> None:
     ]
     one = replace(IMAGES, path="/fast disk/i")
     todo, _said = steps(one, MADE, mount_of(one.path, MOUNTS))
-    number = str(project_of(one.path))
+    number, find = str(project_of(one.path)), ("find", "/fast disk/i", "-xdev")
     assert [step.argv for step in todo if step.argv] == [
-        ("chattr", "+P", "-p", number, "/fast disk/i"),
+        (*find, "-type", "d", "-exec", "chattr", "+P", "-p", number, "{}", "+"),
+        (*find, "-type", "f", "-exec", "chattr", "-p", number, "{}", "+"),
         ("setquota", "-P", number, "0", "1048576", "0", "0", "/fast disk"),
     ]
+    # What is counted already gets another limit only.
+    todo, _said = steps(one, replace(MADE, quota_mib=1), mount_of(one.path, MOUNTS))
+    assert [step.argv[0] for step in todo if step.argv] == ["setquota"]
+
+
+@pytest.mark.parametrize(
+    ("path", "argv"),
+    [
+        ("/data/images", ("xfs_quota", "-x", "-c", "limit -p bhard=0 {}", "/data")),
+        ("/fast disk/i", ("setquota", "-P", "{}", "0", "0", "0", "0", "/fast disk")),
+    ],
+)
+def test_a_limit_that_is_no_longer_wanted_is_lifted(path: str, argv: tuple[str, ...]) -> None:
+    limited = replace(MADE, quota_mib=1024)
+    for one in (replace(IMAGES, path=path, quota=False), replace(IMAGES, path=path, mib=0)):
+        todo, unlimited = steps(one, limited, mount_of(path, MOUNTS))
+        number = str(project_of(path))
+        assert [step.argv for step in todo] == [tuple(w.format(number) for w in argv), ()]
+        assert [step.said for step in todo] == [f"{path}: no longer limited", ""]
+        assert (todo[-1].act, unlimited) == ("lifted", "")
+        assert steps(one, MADE, mount_of(path, MOUNTS)) == ((), "")
+        assert steps(one, limited, mount_of("/over/i", MOUNTS)) == ((), "")
 
 
 @pytest.mark.parametrize(
