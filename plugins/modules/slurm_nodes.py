@@ -15,22 +15,23 @@ description:
   - With V(empty) for O(state), compares the nodes that the controller knows with O(nodes). One that
     leaves, or that will have less memory, fewer processors or other GPUs, is drained, and its jobs
     are waited for. One of O(lost) is given up instead, and its jobs go back to the queue at once.
-  - With V(serve), gives back the nodes of O(nodes) that were drained for a change. A node that
-    somebody else drained stays as it is.
-  - With V(leave), drains every node of O(names) and waits until no job is on them.
+  - With V(serve), gives back the nodes of O(nodes) that were drained for a change or a restart. A
+    node that somebody else drained stays as it is.
+  - With V(leave), drains every node of O(names) and waits until no job is on them. V(rest) does so
+    with nodes whose host is restarted, which V(serve) gives back afterwards.
   - Where no controller answers there is nothing to wait for.
 options:
   state:
     description: What the nodes are to do.
     type: str
-    choices: [empty, serve, leave]
+    choices: [empty, serve, leave, rest]
     required: true
   nodes:
     description: The nodes of the plan by their names, each with C(cpus), C(memory_mib) and C(gres).
     type: dict
     default: {}
   names:
-    description: Nodes to empty whatever they are, with V(leave) for O(state).
+    description: Nodes to empty whatever they are, with V(leave) or V(rest) for O(state).
     type: list
     elements: str
     default: []
@@ -82,6 +83,8 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.errors import 
 POLL_SECONDS = 1.0
 PROGRAM = "/usr/sbin/slurmctld"
 UNIT = "slurmctld.service"
+# States of whole nodes, and the reason that Slurm is told.
+AWAY = {"leave": draining.LEAVING, "rest": draining.RESTARTING}
 
 
 def look() -> tuple[draining.Present, ...]:
@@ -127,12 +130,8 @@ def give_up(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[
 
 def empty(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
     params = module.params
-    if params["state"] == "leave":
-        wanted = [
-            draining.Drain(node.name, draining.LEAVING)
-            for node in there
-            if node.name in params["names"]
-        ]
+    if params["state"] in AWAY:
+        wanted = list(draining.to_leave(there, params["names"], AWAY[params["state"]]))
     else:
         wanted = [
             one
@@ -175,7 +174,7 @@ def main() -> None:
             argument_spec={
                 "state": {
                     "type": "str",
-                    "choices": ["empty", "serve", "leave"],
+                    "choices": ["empty", "serve", "leave", "rest"],
                     "required": True,
                 },
                 "nodes": {"type": "dict", "default": {}},

@@ -14,6 +14,7 @@ REASON = "mlops: "
 CHANGING = f"{REASON}its definition changes"
 LEAVING = f"{REASON}it leaves the cluster"
 LOST = f"{REASON}it is declared lost"
+RESTARTING = f"{REASON}its host is restarted"
 _PAIR = re.compile(r"(\w[\w:]*)=((?:[^ ]| (?![\w:]+=))*)")
 
 
@@ -73,6 +74,14 @@ class Drain:
     reason: str
 
 
+def to_leave(
+    there: Sequence[Present], names: Iterable[str], reason: str = LEAVING
+) -> tuple[Drain, ...]:
+    """Nodes that have to be empty whatever they are, of those that there are."""
+    wanted = set(names)
+    return tuple(Drain(node.name, reason) for node in there if node.name in wanted)
+
+
 def to_give_up(there: Sequence[Present], lost: Iterable[str]) -> tuple[str, ...]:
     """Nodes that are declared lost and not yet known as such.
 
@@ -109,10 +118,10 @@ def _less(node: Present, new: Mapping[str, Any]) -> bool:
 
 
 def to_resume(there: Sequence[Present], wanted: Iterable[str]) -> tuple[str, ...]:
-    """Nodes that we drained for a change, and that stay."""
+    """Nodes that we drained for a change or a restart, and that stay."""
     stay = set(wanted)
     return tuple(
         node.name
         for node in there
-        if node.name in stay and node.drained and node.reason.startswith(CHANGING)
+        if node.name in stay and node.drained and node.reason.startswith((CHANGING, RESTARTING))
     )

@@ -5,16 +5,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm.draining import (
     CHANGING,
     LEAVING,
+    RESTARTING,
     Drain,
     parse_nodes,
     to_drain,
     to_give_up,
+    to_leave,
     to_resume,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import probe
@@ -116,3 +119,13 @@ def test_a_slurm_of_somebody_else_is_seen_and_our_own_is_not(tmp_path: Path) -> 
     assert probe(host, ours=True)["foreign"] == []
     put(tmp_path, "/etc/slurm/slurm.conf", f"{MARK}\n")
     assert probe(host, ours=False)["foreign"] == ["/etc/munge/munge.key"]
+
+
+def test_a_node_whose_host_was_restarted_comes_back_and_one_that_leaves_does_not() -> None:
+    there = parse_nodes(NODES)
+    assert to_leave(there, ["gpu2", "gone"]) == (Drain("gpu2", LEAVING),)
+    assert to_leave(there, ["gpu2"], RESTARTING) == (Drain("gpu2", RESTARTING),)
+    drained = [replace(node, states=("IDLE", "DRAIN")) for node in there]
+    for reason, back in ((RESTARTING, ("gpu2",)), (LEAVING, ()), ("fan is broken", ())):
+        nodes = [replace(node, reason=f"{reason} [root@2026-11-29]") for node in drained]
+        assert to_resume(nodes, ["gpu2"]) == back
