@@ -33,6 +33,7 @@ except urllib.error.HTTPError as error:
 PROMETHEUS = "/etc/mlops/monitoring/prometheus.password"
 EXPORTERS = "/etc/mlops/monitoring/exporters.password"
 ALERTMANAGER = "/etc/mlops/monitoring/alertmanager.password"
+NODE = "/etc/mlops/monitoring/node.password"
 OWN = ["/etc/mlops/tls/host.crt", "/etc/mlops/tls/host.key"]
 
 
@@ -233,6 +234,27 @@ def test_nobody_on_the_host_asks_without_the_account(
     # One program's password is none of the other's.
     other = ALERTMANAGER if password == PROMETHEUS else PROMETHEUS
     assert ask(server, url, account=other)[0] == 401
+
+
+@pytest.mark.parametrize("port", ["9100/metrics", "9113/metrics", "9114/status"])
+def test_what_measures_the_host_asks_for_the_hosts_own_account(host: Host, port: str) -> None:
+    url = f"http://127.0.0.1:{port}"
+    assert ask(host, url)[0] == 401
+    file = NODE
+    if port != "9100/metrics":
+        # The program alone has it, in its environment.
+        file = "/run/nginx_exporter.password"
+        line = "sed 's,.*//mlops:,,; s,@.*,,' /etc/mlops/nginx_exporter/exporter.env"
+        host.check_output(f"umask 077; {line} > {file}")
+    try:
+        assert ask(host, url, account=file)[0] == 200
+    finally:
+        host.check_output("rm -f /run/nginx_exporter.password")
+    if name_of(host) == SERVER:
+        assert ask(host, url, account=EXPORTERS)[0] == 401
+    names = " -o -path ".join(["'*node*'", "'*exporter*'", "'*status.account'"])
+    for path in host.check_output(f"find /etc/mlops -type f \\( -path {names} \\)").split():
+        assert not host.run("runuser -u nobody -- cat %s", path).succeeded, path
 
 
 def test_nobody_on_the_host_silences_alerts(server: Host) -> None:

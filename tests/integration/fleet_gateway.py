@@ -146,6 +146,7 @@ def configure(
         ("include /etc/nginx/mime.types;", "types { }"),
     ):
         site, main = site.replace(old, new), main.replace(old, new)
+    (place / "status.account").write_text("return 401;\n")
     (place / "metrics_relay.account").write_text(
         f'proxy_set_header Authorization "Basic {RELAY_SHOWN}";\n'
     )

@@ -97,6 +97,7 @@ def configuration(place: Path, port: int, behind: int) -> str:
         __common_nginx_metrics_clients=[],
         __common_nginx_metrics_client_ca=f"{place}/host.crt",
     )
+    (place / "status.account").write_text("return 401;\n")
     for name in ("prometheus", "alertmanager"):
         line = f'proxy_set_header Authorization "Basic of-{name}";\n'
         (place / f"{name}.account").write_text(line)

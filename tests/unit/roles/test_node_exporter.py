@@ -27,9 +27,13 @@ CASES: dict[str, dict[str, Any]] = {
         "monitoring_node_exporter_url": OTHER,
     },
 }
+SERVING = ROLE.parent / "model_serving"
+SENDER = SERVING / "templates/metrics_sender.yml.j2"
 SEEN = (
     "{'users': __monitoring_users | map(attribute='name'),"
     " 'packages': __monitoring_packages | map(attribute='package'),"
+    " 'passwords': [__monitoring_node_password, __model_serving_node_password],"
+    f" 'sender': lookup('ansible.builtin.template', '{SENDER}'),"
     f" 'conf': lookup('ansible.builtin.template', '{ROLE}/templates/metrics.conf.j2')}}"
 )
 
@@ -40,8 +44,11 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
     common = {"ansible_python_interpreter": sys.executable}
     (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": CASES, "vars": common}}))
     # Defaults are the weakest there is, as those of a group that all are in.
-    (folder / "group_vars").mkdir()
-    (folder / "group_vars" / "all.yml").write_text((ROLE / "defaults/main.yml").read_text())
+    (folder / "group_vars/all").mkdir(parents=True)
+    for role in (ROLE, SERVING):
+        file = folder / f"group_vars/all/{role.name}.yml"
+        file.write_text((role / "defaults/main.yml").read_text())
+    (folder / "group_vars/all/set.yml").write_text("monitoring_exporters_password: given\n")
     copied = {
         "content": "{{ " + SEEN + " | to_json }}",
         "dest": f"{folder}/{{{{ inventory_hostname }}}}.json",
@@ -52,7 +59,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
             "hosts": "all",
             "gather_facts": False,
             "connection": "local",
-            "vars_files": [str(ROLE / "vars/main.yml")],
+            "vars_files": [str(role / "vars/main.yml") for role in (ROLE, SERVING)],
             "vars": {"monitoring_server": False},
             "tasks": [{"ansible.builtin.copy": copied}],
         }
@@ -70,6 +77,27 @@ def test_ours_comes_only_where_none_is_there(rendered: dict[str, Any], case: str
     assert ("prometheus-node-exporter" in seen["packages"]) is managed
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_what_writes_a_devices_metrics_shows_the_account_of_ours(
+    rendered: dict[str, Any], case: str
+) -> None:
+    managed = CASES[case].get("monitoring_node_exporter_mode") != "existing"
+    jobs = {
+        job["job_name"]: job for job in yaml.safe_load(rendered[case]["sender"])["scrape_configs"]
+    }
+    file = "/etc/mlops/model_serving/node_exporter.password"
+    wanted = {"username": "mlops", "password_file": file} if managed else None
+    assert jobs["node"].get("basic_auth") == wanted
+    exporter, sender = rendered[case]["passwords"]
+    assert exporter == sender
+
+
+def test_each_host_has_a_password_of_its_own(rendered: dict[str, Any]) -> None:
+    found = {row["passwords"][0] for row in rendered.values()}
+    assert len(found) == len(CASES)
+    assert {len(one) for one in found} == {64}  # bcrypt looks at 72 bytes
+
+
 @pytest.mark.parametrize(
     ("case", "url"),
     [
@@ -81,6 +109,9 @@ def test_ours_comes_only_where_none_is_there(rendered: dict[str, Any], case: str
 )
 def test_the_one_that_is_there_is_read(rendered: dict[str, Any], case: str, url: str) -> None:
     assert f"proxy_pass {url};" in rendered[case]["conf"]
+    # Whoever has the account of ours does not show it to a program of the company's.
+    managed = CASES[case].get("monitoring_node_exporter_mode") != "existing"
+    assert ("node_exporter.account" in rendered[case]["conf"]) is managed
 
 
 def test_the_service_of_the_platform_is_only_run_where_it_is_its_own() -> None:
