@@ -116,6 +116,15 @@ def test_the_pulling_account_may_not_write(push: Client, pull: Client) -> None:
     assert pull.ask("GET", blob).content == b"stays"
 
 
+def test_the_account_of_one_device_pulls_and_does_no_more(host: Host, push: Client) -> None:
+    blob = upload(push, b"for edge7")
+    device = Client(host, ("edge7", "of edge7 alone"))
+    assert device.ask("GET", blob).content == b"for edge7"
+    assert device.ask("POST", UPLOADS).status_code == 401
+    assert device.ask("DELETE", blob).status_code == 401
+    assert Client(host, ("edge8", "of edge7 alone")).ask("GET", blob).status_code == 401
+
+
 def test_the_pushing_account_may_delete(push: Client) -> None:
     blob = upload(push, os.urandom(100))
     assert push.ask("DELETE", blob).status_code == 202
