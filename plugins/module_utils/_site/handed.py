@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import events, fleet, measured, models, placement, pullers, pulling, scheduler, signing
+from . import (
+    events,
+    fleet,
+    measured,
+    models,
+    placement,
+    pullers,
+    pulling,
+    scheduler,
+    signing,
+    stored,
+)
 from .accounts import (
     handed_accounts,
     handed_databases,
@@ -121,6 +132,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     ),
     "audit_log_slurm": events.slurm,
     "job_scheduler_site_id": lambda site, _host: site.identity,
+    "object_store_runs": lambda site, _host: stored.of_runs(site),
     "artifact_registry_pull_accounts": lambda site, _host: pullers.own_accounts(site),
     "model_serving_registry": _registry_of_host,
     "model_serving_public_key": signing.public_key,
