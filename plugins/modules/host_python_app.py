@@ -50,6 +50,16 @@ options:
     description: Python of the host to use.
     type: path
     default: /usr/bin/python3
+  rarely_imported:
+    description:
+      - Folders below C(site-packages), such as C(kubernetes/client/models), whose modules the
+        service does not import. They get no bytecode, which spares the host most of the time of an
+        installation where a package is large; whoever imports one after all waits for it to be
+        compiled. An environment that is there already is not made anew for it.
+    type: list
+    elements: str
+    default: []
+    version_added: 0.3.0
   digests:
     description:
       - Hashes of the requirements by Python, as the action plugin sends them. Not for playbooks.

@@ -8,7 +8,9 @@ import http.client
 import importlib
 import json
 import random
+import re
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -19,6 +21,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 
 from tests.benchmarks import serving
 from tests.patience import PATIENCE, eventually
@@ -44,6 +48,13 @@ TYPES: dict[str, tuple[str, list[Any]]] = {
     "bool": ("BOOL", [True, False]),
     "string": ("BYTES", ["naïve", ""]),
 }
+IMPORTED = """
+import json, sys
+import mlops_serving.__main__
+import onnxruntime
+found = [getattr(one, "__file__", None) or "" for one in list(sys.modules.values())]
+print(json.dumps([one for one in found if one.endswith(".py")]))
+"""
 TOKEN, HASH = access.make_token("line-3")
 
 
@@ -117,6 +128,37 @@ def test_models_stand_side_by_side(server: serving.Server) -> None:
     assert told(server.ask("GET", "/v2/health/ready"), 503) == "Not served: bf16."
     assert server.ask("GET", "/v2/models/two/ready")[0] == 200
     assert "cannot be served" in told(server.ask("GET", "/v2/models/bf16/ready"), 503)
+
+
+def test_everything_that_the_server_imports_has_bytecode_on_a_device() -> None:
+    """What is said to be rarely imported is not imported: nobody waits for it at each start."""
+    tasks = yaml.safe_load((ROOT / "roles/model_serving/tasks/install.yml").read_text())
+    rarely = next(
+        task["mlops.onprem.host_python_app"]["rarely_imported"]
+        for task in tasks
+        if "mlops.onprem.host_python_app" in task
+    )
+    try:
+        python = serving.environment()
+    except serving.CannotServe as reason:
+        pytest.skip(str(reason))
+    words = [str(python), "-c", IMPORTED, "--root", "/nonexistent"]
+    ran = subprocess.run(
+        words,
+        env={"PYTHONPATH": str(serving.FILES), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        check=True,
+    )
+    files = json.loads(ran.stdout.splitlines()[-1])
+    assert any("/site-packages/kserve/" in one for one in files)
+    assert any("/site-packages/onnxruntime/" in one for one in files)
+    without = re.compile(app.without_bytecode(rarely))
+    assert [one for one in files if without.search(one)] == []
+    # And none of the folders is a name of something that is no longer there.
+    packages = Path(next(one for one in files if "/site-packages/kserve/" in one)).parents[1]
+    while packages.name != "site-packages":
+        packages = packages.parent
+    assert [one for one in rarely if not (packages / one).is_dir()] == []
 
 
 def test_the_device_itself_asks_without_being_counted(server: serving.Server) -> None:

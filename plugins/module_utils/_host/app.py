@@ -77,6 +77,7 @@ class Environment:
     digest: str
     python: str
     target: Target
+    rarely: tuple[str, ...] = ()  # folders below site-packages that get no bytecode
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -143,6 +144,18 @@ def fitting_mode(mode: int, directory: bool) -> int:
     """The mode that a part of an environment has to have: services of any user run it, and nobody
     but root changes it."""
     return 0o755 if directory or mode & 0o100 else 0o644
+
+
+def without_bytecode(rarely: Iterable[str]) -> str:
+    """The regular expression of the files that are not compiled ahead.
+
+    Tests are never imported, and some are wrong on purpose. ``rarely``: folders below
+    ``site-packages`` whose modules the service does not import; what imports the folder itself,
+    its ``__init__.py``, is compiled.
+    """
+    words = [r"/tests?/", r"/lib2to3/"]
+    words += [rf"/site-packages/{re.escape(one)}/(?!__init__\.py$)" for one in rarely]
+    return "|".join(words)
 
 
 def recorded(text: str) -> Iterator[tuple[str, str, int | None]]:

@@ -61,7 +61,8 @@ def environment_of(params: Mapping[str, Any]) -> app.Environment:
     """The environment that a task asks for, on this host."""
     target = target_of(params["python"])
     digest = app.digest_for(params["digests"], target.version)
-    return app.Environment(params["name"], digest, params["python"], target)
+    rarely = tuple(params["rarely_imported"])
+    return app.Environment(params["name"], digest, params["python"], target, rarely)
 
 
 def told(wanted: app.Environment, lacking: bool) -> dict[str, Any]:
@@ -255,10 +256,11 @@ def _make(wanted: app.Environment, archive: str) -> dict[str, float]:
 
 
 def _compile(wanted: app.Environment) -> float:
-    """Make the bytecode of every module, and say how long that took."""
+    """Make the bytecode of the modules, and say how long that took."""
     began = time.monotonic()
-    # Tests are never imported, and some are wrong on purpose; a service cannot write bytecode.
-    words = [wanted.python, "-m", "compileall", "-q", "-j", "0", "-x", r"/tests?/|/lib2to3/"]
+    # A service cannot write bytecode: what has none is compiled at each start that imports it.
+    words = [wanted.python, "-m", "compileall", "-q", "-j", "0"]
+    words += ["-x", app.without_bytecode(wanted.rarely)]
     build = wanted.build
     run([*words, "-s", build, "-p", wanted.final, os.path.join(build, "lib")])
     return round(time.monotonic() - began, 1)

@@ -98,6 +98,7 @@ APP: Mapping[str, Any] = {
     "name": {"type": "str", "required": True},
     "requirements": {"type": "str", "required": True},
     "python": {"type": "path", "default": "/usr/bin/python3"},
+    "rarely_imported": {"type": "list", "elements": "str", "default": []},
     "digests": {"type": "dict"},
     "archive": {"type": "path"},
 }

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
 from ansible_collections.mlops.onprem.plugins.module_utils._host.errors import HostError
@@ -95,6 +97,27 @@ def test_a_host_gets_the_lock_of_its_python_or_the_one_for_all() -> None:
 )
 def test_only_python_scripts_are_pointed_elsewhere(first: bytes, line: bytes | None) -> None:
     assert app.shebang(first, "/opt/x/bin/python") == line
+
+
+@pytest.mark.parametrize(
+    ("path", "compiled"),
+    [
+        ("kube/client/__init__.py", True),
+        ("kube/client/models/__init__.py", True),
+        ("kube/client/models/pod.py", False),
+        ("kube/client/models/deeper/__init__.py", False),
+        ("kube/client/models_of_another/pod.py", True),
+        ("other/kube/client/models/pod.py", True),
+        ("a.b/x.py", False),
+        ("aXb/x.py", True),
+        ("pkg/tests/x.py", False),
+        ("pkg/test/x.py", False),
+    ],
+)
+def test_what_is_rarely_imported_gets_no_bytecode(path: str, compiled: bool) -> None:
+    words = app.without_bytecode(("kube/client/models", "a.b"))
+    found = re.search(words, f"/opt/x/lib/python3.13/site-packages/{path}")
+    assert (found is None) is compiled
 
 
 def test_the_cache_name_depends_on_everything_that_matters() -> None:

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,25 @@ def test_a_damaged_file_is_seen_and_replaced(
     app_apply.install(installed, archive)
     assert app_apply.damaged(installed) == ""
     assert module(installed).read_text() == "value = 1\n"
+
+
+@pytest.mark.parametrize(("rarely", "compiled"), [((), True), (("tool/far",), False)])
+def test_only_what_is_imported_gets_bytecode(
+    wanted: app.Environment, archive: str, tmp_path: Path, rarely: tuple[str, ...], compiled: bool
+) -> None:
+    far = tmp_path / "tree" / PACKAGE / "tool" / "far"
+    far.mkdir()
+    (far / "module.py").write_text("value = 2\n")
+    with tarfile.open(archive, "w") as tar:
+        tar.add(tmp_path / "tree", arcname=".")
+    environment = replace(wanted, rarely=rarely)
+    app_apply.install(environment, archive)
+    package = Path(wanted.build) / PACKAGE / "tool"
+    assert list(package.glob("__pycache__/__init__.*.pyc"))
+    assert bool(list(package.glob("far/__pycache__/module.*.pyc"))) is compiled
+    assert app_apply.installed(environment)
+    assert app_apply.damaged(environment) == ""
+    assert app_apply.misfits(environment, Ledger()) == {}
 
 
 def test_a_missing_python_is_damage(installed: app.Environment) -> None:
