@@ -25,8 +25,13 @@ help: ## Say what there is
 env: ## Build the controller's environment (.venv)
 	@extensions/env.sh requirements.txt
 
-lab: env ## Build the hosts of the lab
-	@$(LAB) up
+# The builder needs nothing of the environment, so that both are made at once; one after the other where
+# the environment is there, or would first have python3-venv installed on this machine.
+lab: ## Build the hosts of the lab
+	@if [ ! -e .venv ] && python3 -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	  python3 extensions/lab/lab.py up & builder=$$!; failed=0; extensions/env.sh requirements.txt || failed=1; \
+	  wait $$builder || failed=1; exit $$failed; \
+	else extensions/env.sh requirements.txt && $(LAB) up; fi
 
 # Only the lab has hosts of its own to build; any other inventory names hosts that exist.
 site: $(if $(filter xinventories/lab xinventories/lab/,x$(subst $(SPACE),+,$(INVENTORY))),lab,env) ## Turn the inventory into a working, checked platform

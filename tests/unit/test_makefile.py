@@ -59,6 +59,60 @@ def test_only_the_lab_is_built(inventory: str, built: bool) -> None:
     assert ("lab.py up" in done.stdout) is built
 
 
+BUILDERS = {
+    # Each waits until the other has begun, as long as tests are patient.
+    "extensions/env.sh": """#!/usr/bin/env bash
+echo "environment $1" >>ran
+touch environment
+for _ in $(seq 1200); do [ -e hosts ] && break; sleep 0.1; done
+[ -e hosts ] && mkdir -p .venv/bin && ln -s "$(command -v python3)" .venv/bin/python
+exit "$ENVIRONMENT"
+""",
+    "extensions/lab/lab.py": """
+import os, sys, time
+with open("ran", "a") as stream:
+    print("hosts", *sys.argv[1:], file=stream)
+open("hosts", "w").close()
+give_up = time.monotonic() + 120
+while not os.path.exists("environment") and time.monotonic() < give_up:
+    time.sleep(0.1)
+sys.exit(int(os.environ["HOSTS"]) if os.path.exists("environment") else 9)
+""",
+}
+
+
+def built(checkout: Path, environment: int = 0, hosts: int = 0) -> int:
+    """Run C(make lab) with builders that end so; the exit status of make."""
+    for name, text in BUILDERS.items():
+        path = checkout / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", checkout)
+    variables = {"ENVIRONMENT": str(environment), "HOSTS": str(hosts)}
+    return subprocess.run(
+        ["make", "lab"], cwd=checkout, env={"PATH": os.environ["PATH"], **variables}, check=False
+    ).returncode
+
+
+def test_environment_and_hosts_are_built_at_the_same_time(tmp_path: Path) -> None:
+    assert built(tmp_path) == 0
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert sorted(ran) == ["environment requirements.txt", "hosts up"]
+    # Now there is an environment, which comes up to date before it is used.
+    (tmp_path / "ran").unlink()
+    assert built(tmp_path) == 0
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert ran == ["environment requirements.txt", "hosts up"]
+
+
+@pytest.mark.parametrize("ends", [{"environment": 1}, {"hosts": 1}])
+def test_a_builder_that_fails_is_not_overheard(ends: dict[str, int], tmp_path: Path) -> None:
+    assert built(tmp_path, **ends) != 0
+    ran = (tmp_path / "ran").read_text().splitlines()
+    assert sorted(ran) == ["environment requirements.txt", "hosts up"]
+
+
 @pytest.mark.parametrize("locale", ["C", "POSIX", "", "C.UTF-8"])
 def test_ansible_gets_a_locale_that_it_takes(locale: str, tmp_path: Path) -> None:
     page = tmp_path / "asked.mk"
