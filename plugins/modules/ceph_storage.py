@@ -92,6 +92,7 @@ import stat
 import subprocess
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -123,6 +124,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence im
 
 LOCK_SECONDS = 300
 MKFS_SECONDS = 900
+DISKS_AT_ONCE = 3
 
 
 class Stores:
@@ -206,6 +208,8 @@ class Stores:
 
     def apply(self, identity: Identity, steps: tuple[Step, ...]) -> None:
         files = keyrings_of(identity)
+        # Each disk has its own directory, and mostly waits for what it writes.
+        disks = [step.disk for step in steps if step.disk is not None]
         for step in steps:
             if step.kind == "leftover":
                 self.clear(step.name)
@@ -214,8 +218,14 @@ class Stores:
                 self.write(step.name, files[step.name], owner)
             elif step.kind == "mon":
                 self.make_monitor(identity)
-            elif step.disk is not None:
-                self.make_disk(identity, step.disk)
+        self.make_disks(identity, disks)
+
+    def make_disks(self, identity: Identity, disks: list[Disk]) -> None:
+        """Make disks at the same time; all have ended when the first that failed is told."""
+        with ThreadPoolExecutor(DISKS_AT_ONCE) as pool:
+            made = [pool.submit(self.make_disk, identity, disk) for disk in disks]
+        for one in made:
+            one.result()
 
     def clear(self, name: str) -> None:
         path = os.path.join(self.root, name)
