@@ -90,6 +90,8 @@ class Phone:
     counted: dict[str, list[int]] = field(default_factory=dict)
     ever: set[str] = field(default_factory=set)
     on: bool = True
+    quiet: bool = False  # no client asks it
+    probed: int = 0
 
     @property
     def served(self) -> str:
@@ -101,8 +103,10 @@ class Phone:
         if not digest:
             return ""
         count = self.counted.setdefault(digest, [0, 0])
-        count[0] += REQUESTS
-        count[1] += REQUESTS // 5 if digest in self.bad else 0
+        own, self.probed = self.bench.serving.probes - self.probed, self.bench.serving.probes
+        asked = own if self.quiet else REQUESTS
+        count[0] += asked
+        count[1] += asked // 5 if digest in self.bad else 0
         of = f'model_name="{MODEL}",model_version="{digest[-4:]}"'
         well = count[0] - count[1]
         rows = [
@@ -450,6 +454,28 @@ def test_under_a_ring_that_went_back_new_and_late_devices_take_what_the_fleet_is
     done = site.turn(good)
     assert done["outcome"] == "COMPLETED", done["report"]
     assert site.served() == {good[0]}
+
+
+def test_without_a_client_a_ring_is_compared_with_devices_that_went_back(begin: Begin) -> None:
+    """All that is asked are the golden requests that the channels order, also beside a ring."""
+    rings = {"ring_canary": ["edge1"], "ring_fleet": ["edge2"]}
+    site = begin(rings)
+    limits = {
+        "bake_seconds": 30, "bake_limit_seconds": 900, "poll_seconds": 10, "idle_seconds": 60,
+        "probe_requests": 300, "gates": GATES, "on_failure": "all",
+    }  # fmt: skip
+    for phone in site.phones.values():
+        phone.quiet = True
+    first, bad, good = site.publish("1"), site.publish("2"), site.publish("3")
+    assert site.turn(first, limits=limits)["outcome"] == "COMPLETED"
+    site.bad.add(bad[0])
+    done = site.turn(bad, limits={**limits, "rings": ["ring_fleet", "ring_canary"]})
+    assert done["outcome"] == "ROLLED_BACK", done["report"]
+    assert bad[0] in site.phones["edge2"].ever
+    done = site.turn(good, limits=limits)
+    assert done["outcome"] == "COMPLETED", done["report"]
+    gates = {gate["name"]: gate["verdict"] for gate in done["report"]["rings"][0]["gates"]}
+    assert gates["errors:control"] == gates["latency:control"] == "PASS"
 
 
 def test_devices_of_both_kinds_in_one_ring(begin: Begin) -> None:
