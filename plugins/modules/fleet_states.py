@@ -84,7 +84,7 @@ answers:
   elements: dict
   sample: [{host: edge1, step: activate, reached: true, phase: activated, served: "sha256:29de"}]
 seen:
-  description: Counters of the release on each device that told anything.
+  description: Counters of the release on each device that told anything, with O(step=look).
   returned: success
   type: list
   elements: dict

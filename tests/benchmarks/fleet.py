@@ -250,10 +250,11 @@ class Bench:
         With the sentences of those that did not pass: they are why a rollout ended there.
         """
         told = self.collected(self.rings[ring], "activate", rollout, digest)
+        seen = self.collected(self.rings[ring], "look", rollout, digest).seen
         order = list(self.rings)
         later = [host for name in order[order.index(ring) + 1 :] for host in self.rings[name]]
         control = self.collected(later[:CONTROL_DEVICES], "look", rollout, OLD).seen
-        gates, _memory = judge(Look(told.seen, control, 0, 60.0), SETTINGS, {})
+        gates, _memory = judge(Look(seen, control, 0, 60.0), SETTINGS, {})
         why = {one.name: one.said for one in gates if one.verdict not in (PASS, LEFT_OUT)}
         return verdict_of(gates), why, told
 

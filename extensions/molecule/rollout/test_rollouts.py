@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Rollouts over eight devices, as a person starts them: one after the other, on the same site.
 
-The order matters: each stands on the release that the one before has left. CI runs the first four;
-those marked `soak` come only with `make soak SOAK=rollout`.
+The order matters: each stands on the release that the one before has left. Those marked `soak` come
+only with `make soak SOAK=rollout`, and instead of them those marked `quick` in CI.
 """
 
 from __future__ import annotations
@@ -571,8 +571,30 @@ def configured(host: str) -> dict[str, Any]:
     return {**found["settings"], "version": found["model_version"]}
 
 
+@pytest.mark.quick
+def test_a_configuration_alone_is_rolled_out_where_nobody_asks_the_devices_beside() -> None:
+    """On three devices: what the first ring is compared with fetches orders, and went back last."""
+    few = ("rdev1", *PULL)
+    base, before = configured("rdev1"), served("rdev1")
+    only = [{"name": "iris", "project": "iris", "targets": list(few)}]
+    code, said = start("better", **ALONE, mlops_models=only).end()
+    assert code == 0, said[-4000:]
+    found = report()
+    assert [one["key"] for one in found["changes"]] == ["serving.threads"]
+    assert (found["from"], [one["name"] for one in found["rings"]]) == (
+        before,
+        ["ring_canary", "ring_pull"],
+    )
+    assert max(host["moved"] for ring in found["rings"] for host in ring["hosts"]) < 1000
+    gates = {gate["name"]: gate["verdict"] for gate in found["rings"][0]["gates"]}
+    assert gates["errors:control"] == gates["latency:control"] == "PASS"
+    for host in few:
+        assert configured(host) == {**base, "threads": 2, "version": f"{base['version']}-config.1"}
+    all_serve("better", (*EARLY, *FLEET, "rdev2"))
+
+
 @pytest.mark.soak
-def test_a_configuration_alone_is_rolled_out_and_a_bad_one_comes_back() -> None:
+def test_a_configuration_reaches_all_and_a_bad_one_comes_back() -> None:
     """Behind the others: it is signed now, and devices then take nothing that was signed before."""
     start("better", rollout_action="abort").end()  # what the one before has left, if it ran
     base, before = configured("rdev1"), served("rdev1")

@@ -24,6 +24,13 @@ NAMES = (INFO, REQUESTS, LATENCY, PREDICTIONS)
 MOST_BUCKETS = 64
 
 
+def _plain(told: str) -> str:
+    """The value of a label without its escapes, which hardly any has."""
+    if "\\" not in told:
+        return told
+    return ESCAPED.sub(lambda mark: "\n" if mark[1] == "n" else mark[1], told)
+
+
 def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
     """Samples of ours; a line that cannot be read is no evidence."""
     for line in text.splitlines():
@@ -36,10 +43,7 @@ def _samples(text: str) -> Iterator[tuple[str, dict[str, str], float]]:
             value = float(found[3])
         except ValueError:
             continue
-        labels = {
-            key: ESCAPED.sub(lambda mark: "\n" if mark[1] == "n" else mark[1], told)
-            for key, told in LABEL.findall(found[2] or "")
-        }
+        labels = {key: _plain(told) for key, told in LABEL.findall(found[2] or "")}
         if math.isfinite(value) and value >= 0:
             yield found[1], labels, value
 

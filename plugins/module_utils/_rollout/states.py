@@ -233,7 +233,10 @@ def collect(
     step: str,
     since: float = 0.0,
 ) -> Collected:
-    """What devices have told of one step of one rollout; with the step look, where they are."""
+    """What devices have told of one step of one rollout; with the step look, where they are.
+
+    What they counted is read with that step alone: thousands of pages are nothing to read in vain.
+    """
     answers: list[Answer] = []
     seen: list[Seen] = []
     waiting: list[str] = []
@@ -247,9 +250,9 @@ def collect(
                 told.append(one)
             continue
         told.append(one)
-        seen.append(read_metrics(one.metrics, host, model, digest, one.at))
         about = _about(one, model, rollout, generation, digest)
         if step == LOOK:
+            seen.append(read_metrics(one.metrics, host, model, digest, one.at))
             answers.append(replace(about.answer, step=LOOK) if about else Answer(host, LOOK, True))
         elif about is not None and ended(about, step):
             answers.append(replace(about.answer, step=step))
