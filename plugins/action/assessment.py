@@ -26,6 +26,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks i
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.judge import judge
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.language import ENGLISH
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.left_behind import (
+    check_left_behind,
+    modes_of,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.lost import (
     left_out,
     mistakes,
@@ -42,7 +46,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
     host_row,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._assess.systems import is_device
-from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import Margins
+from ansible_collections.mlops.onprem.plugins.module_utils._capacity.margins import (
+    Margins,
+    read_facts,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._capacity.site_sums import plan
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.lost import lost_hosts
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding import (
@@ -53,6 +60,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.finding imp
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import ShapeError, each
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
 from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import Facts
 from ansible_collections.mlops.onprem.plugins.plugin_utils.planned_work import (
     PLACEMENT,
     REPORT,
@@ -184,6 +192,7 @@ def assess(
     findings += mistakes(lost) + left_out(lost)
     supply: dict[str, Mapping[str, Any]] = {}
     demand = {}
+    modes = modes_of(hostvars[host] for host in variables["groups"]["all"])
     entries = {host: hostvars[host] for host in args["hosts"] if host not in lost.hosts}
     for host, entry in entries.items():
         facts = entry.get("ansible_facts") or {}
@@ -195,6 +204,8 @@ def assess(
             demand[host] = each(facts.get("mlops_demand") or [], parse_demand)
             device = is_device(variables["groups"], host)
             findings.extend(check_host(host, measured, rules, device))
+            if isinstance(read := read_facts(host, measured, margins, now), Facts):
+                findings += check_left_behind(host, read, modes_of([entry]), modes)
         elif silent is not None:
             findings.append(silent)
         for row in facts.get("mlops_findings") or []:

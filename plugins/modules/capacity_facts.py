@@ -211,8 +211,8 @@ capacity_facts:
       returned: always
     platform:
       description:
-        - The C(site) that the host belongs to, if any, the C(roles) that made something on it, and
-          the certificate of the C(authority) that it trusts first.
+        - The C(site) that the host belongs to, if any, the C(roles) that made something on it, the
+          systemd C(units) of each, and the certificate of the C(authority) that it trusts first.
       type: dict
       returned: always
     packages:

@@ -44,6 +44,13 @@ options:
     type: list
     elements: str
     default: []
+  only:
+    description:
+      - Names of services, users and packages, if not all of the role is to go. With a package goes
+        what it brought and nothing else needs. Files and directories stay.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment: [mlops.onprem.previewed]
 seealso:
   - module: mlops.onprem.host_files
@@ -56,6 +63,11 @@ EXAMPLES = r"""
   mlops.onprem.host_remove:
     role: monitoring
     keep: [/var/lib/mlops/monitoring/prometheus]
+
+- name: Remove one exporter of the monitoring
+  mlops.onprem.host_remove:
+    role: monitoring
+    only: [mlops-node-exporter, prometheus-node-exporter]
 """
 
 RETURN = r"""
@@ -89,7 +101,9 @@ def work(module: AnsibleModule) -> dict[str, Any]:
         if found:
             return {"changed": False, "removed": [], "kept": [f"all: {found[0]} is still there"]}
     keep = [absolute(path, "keep") for path in module.params["keep"]]
-    done = remove_apply.converge(role, keep, module.check_mode, module.params["site_id"])
+    done = remove_apply.converge(
+        role, keep, module.check_mode, module.params["site_id"], module.params["only"]
+    )
     for said in done["kept"]:
         module.warn(f"Kept: {said}")
     return done

@@ -154,6 +154,7 @@ REMOVE: Mapping[str, Any] = {
     "site_id": SITE_ID,
     "keep": {"type": "list", "elements": "path", "default": []},
     "unless": {"type": "list", "elements": "str", "default": []},
+    "only": {"type": "list", "elements": "str", "default": []},
 }
 # By the name of the module.
 MODULES: Mapping[str, Mapping[str, Any]] = {

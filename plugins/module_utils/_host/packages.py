@@ -324,6 +324,23 @@ def still_needed(installed: Mapping[str, Installed], leaving: Iterable[str]) -> 
     return needed
 
 
+def with_needs(
+    installed: Mapping[str, Installed], names: Iterable[str], among: Iterable[str]
+) -> set[str]:
+    """Packages with those ``among`` others that they depend on, directly or by each other."""
+    allowed = set(among)
+    found: set[str] = set()
+    todo = list(names)
+    while todo:
+        name = todo.pop()
+        if name not in found:
+            found.add(name)
+            package = installed.get(name)
+            wanted = [one for some in (package.depends if package else ()) for one in some]
+            todo += [one for one in wanted if one in allowed]
+    return found
+
+
 def traces(
     new_packages: Iterable[str],
     new_users: Iterable[str],

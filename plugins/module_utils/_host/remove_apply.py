@@ -36,14 +36,18 @@ STATUS = "/var/lib/dpkg/status"
 
 
 def converge(
-    role: str, keep: Sequence[str], check: bool, site: str | None = None
+    role: str,
+    keep: Sequence[str],
+    check: bool,
+    site: str | None = None,
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Take away what only this role wants; in check mode only what would go."""
+    """Take away what only this role wants, or part of it; in check mode only what would go."""
     with Book(check, site=site) as book:
         count = len(book.ledger.of(role))
         if not check:
             finish_pending(book, role)
-        steps = plan(read(book.ledger, role, keep), book.ledger, role, keep)
+        steps = plan(read(book.ledger, role, keep), book.ledger, role, keep, only)
         if not check:
             steps = apply(steps, book, role)
     removed = [said for step in steps for said in step.said]

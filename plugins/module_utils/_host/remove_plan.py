@@ -125,10 +125,44 @@ class Removal:
         return ledger.release(role, [thing for thing in ledger if thing.key in self.release])
 
 
-def plan(before: Before, ledger: Ledger, role: str, keep: Iterable[str] = ()) -> list[Removal]:
-    """The steps that take away what is the role's alone, except what is in ``keep``."""
+def part_of(things: Iterable[Thing], only: Iterable[str], before: Before) -> list[Thing]:
+    """What of a role is meant by names of services, users and packages, and what they brought.
+
+    With a package goes what only it needs; what its scripts left, once no package that was
+    installed with it stays.
+    """
+    things, names = list(things), set(only)
+    packaged = {thing.name for thing in things if thing.kind == "package"}
+    leaving = packages.with_needs(before.installed, names & packaged, packaged)
+    leaving -= set(packages.still_needed(before.installed, leaving)) - names
+    return [thing for thing in things if _meant(thing, names, leaving, packaged - leaving)]
+
+
+def _meant(thing: Thing, names: set[str], leaving: set[str], staying: set[str]) -> bool:
+    if thing.kind == "package":
+        return thing.name in leaving
+    if thing.kind == "rested":
+        return thing.data["package"] in leaving
+    if "packages" in thing.data:
+        with_it = set(thing.data["packages"])
+        return bool(with_it & leaving) and not with_it & staying
+    return str(thing.data.get("unit") or thing.name).removesuffix(".service") in names
+
+
+def plan(
+    before: Before, ledger: Ledger, role: str, keep: Iterable[str] = (), only: Iterable[str] = ()
+) -> list[Removal]:
+    """The steps that take away what is the role's alone, except what is in ``keep``.
+
+    ``only``: names of services, users and packages, if not all of the role is to go.
+    """
     kept = tuple(keep)
+    named = tuple(only)
     going, shared = ledger.split(role)
+    if named:
+        meant = part_of((*going, *shared), named, before)
+        going = tuple(one for one in going if one in meant)
+        shared = tuple(one for one in shared if one in meant)
     by_kind = {kind: [one for one in going if one.kind == kind] for kind in KINDS}
     rest = ledger.release(role, shared)
     steps = [Removal(release=tuple(thing.key for thing in shared))] if shared else []

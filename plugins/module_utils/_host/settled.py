@@ -130,7 +130,11 @@ def _service(params: Mapping[str, Any], ledger: Ledger) -> Answer | None:
 
 
 def _removal(params: Mapping[str, Any], ledger: Ledger) -> Answer | None:
-    if params["unless"] or ledger.of(role_of(params)) or ledger.transaction is not None:
+    there = ledger.of(role_of(params))
+    if params["only"]:
+        parts = set(params["only"])
+        there = tuple(one for one in there if one.name.removesuffix(".service") in parts)
+    if params["unless"] or there or ledger.transaction is not None:
         return None
     return {"changed": False, "removed": [], "kept": []}
 

@@ -141,10 +141,19 @@ class Unknown:
 
 
 @dataclass(frozen=True)
+class Brought:
+    """The systemd units that a role of ours has made."""
+
+    role: str
+    units: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Facts:
     """A host. ``measured`` is when, in seconds since 1970, by the controller's clock if it can be.
 
-    ``foreign`` are services of others, ``ours`` those of the platform.
+    ``foreign`` are services of others, ``ours`` those of the platform. ``brought`` are the units
+    that the roles have made.
     """
 
     host: str = ""
@@ -165,6 +174,7 @@ class Facts:
     gpu_problem: str = ""
     gpus: tuple[Gpu, ...] = ()
     unknown: tuple[Unknown, ...] = ()
+    brought: tuple[Brought, ...] = ()
 
     @cached_property
     def systems(self) -> Mapping[str, FileSystem]:
@@ -208,6 +218,7 @@ def facts_of(value: object) -> Facts:
         gpu_problem=problem,
         gpus=gpus,
         unknown=_rows(given, "unknown", _unknown),
+        brought=_part(given, "platform", _brought),
     )
 
 
@@ -257,6 +268,11 @@ def _services(services: Given) -> tuple[tuple[Service, ...], tuple[Service, ...]
 
 def _platform(ours: Given) -> tuple[tuple[Kept, ...], float]:
     return _rows(ours, "directories", _kept), _figure(ours, "packages_mib") or 0.0
+
+
+def _brought(platform: Given) -> tuple[Brought, ...]:
+    units = optional(platform, "units", mapping, {})
+    return tuple(Brought(_word(role), each(names, text)) for role, names in units.items())
 
 
 def _cards(report: Given) -> tuple[str, str, tuple[Gpu, ...]]:

@@ -22,18 +22,31 @@ CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-
 
 
 def platform(host: Host) -> dict[str, Any]:
-    """The site that the host belongs to, the roles that made something, the authority it trusts."""
+    """The site that the host belongs to, the roles that made something, the authority it trusts.
+
+    ``units`` are the systemd units of ours, by the role that brought them.
+    """
     try:
         ledger = json.loads(host.read(LEDGER) or "{}")
-        roles = {str(role) for thing in ledger.get("things", []) for role in thing["owners"]}
+        things = list(ledger.get("things", []))
+        roles = {str(role) for thing in things for role in thing["owners"]}
+        units = {
+            role: sorted(
+                str(thing["name"])
+                for thing in things
+                if thing["kind"] == "unit" and role in thing["owners"]
+            )
+            for role in sorted(roles)
+        }
         site = ledger.get("site")
     except (ValueError, AttributeError, TypeError, KeyError):
         host.note("platform", f"{LEDGER} is damaged")
-        roles, site = set(), None
+        roles, units, site = set(), {}, None
     first = CERTIFICATE.search(host.read(BUNDLE))
     return {
         "site": site if isinstance(site, dict) else None,
         "roles": sorted(roles),
+        "units": {role: names for role, names in units.items() if names},
         "authority": first[0] + "\n" if first else "",
     }
 

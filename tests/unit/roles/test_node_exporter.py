@@ -18,6 +18,12 @@ from tests.playing import played
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "monitoring"
 OTHER = "http://127.0.0.1:19100/metrics"
+LISTENERS = [
+    {"port": 22},
+    {"port": 9100, "unit": "mlops-node-exporter.service"},
+    {"port": 19100, "unit": "prometheus-node-exporter.service"},
+]
+BROUGHT = {"there": LISTENERS}
 CASES: dict[str, dict[str, Any]] = {
     "managed": {},
     "moved": {"monitoring_node_exporter_port": 9200},
@@ -26,11 +32,19 @@ CASES: dict[str, dict[str, Any]] = {
         "monitoring_node_exporter_mode": "existing",
         "monitoring_node_exporter_url": OTHER,
     },
+    # An earlier run brought one, which answers at 9100.
+    "changed": {"monitoring_node_exporter_mode": "existing", **BROUGHT},
+    "beside": {
+        "monitoring_node_exporter_mode": "existing",
+        "monitoring_node_exporter_url": OTHER,
+        **BROUGHT,
+    },
 }
 SERVING = ROLE.parent / "model_serving"
 SENDER = SERVING / "templates/metrics_sender.yml.j2"
 SEEN = (
     "{'users': __monitoring_users | map(attribute='name'),"
+    " 'found': __monitoring_findings_node,"
     " 'packages': __monitoring_packages | map(attribute='package'),"
     " 'passwords': [__monitoring_node_password, __model_serving_node_password],"
     f" 'sender': lookup('ansible.builtin.template', '{SENDER}'),"
@@ -60,8 +74,19 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
             "gather_facts": False,
             "connection": "local",
             "vars_files": [str(role / "vars/main.yml") for role in (ROLE, SERVING)],
-            "vars": {"monitoring_server": False},
-            "tasks": [{"ansible.builtin.copy": copied}],
+            "vars": {
+                "monitoring_server": False,
+                "__monitoring_there": {"findings": [{"found": ""}, {"found": ""}]},
+            },
+            "tasks": [
+                {
+                    "ansible.builtin.set_fact": {
+                        "mlops_supply": {"listeners": "{{ there | default([]) }}"},
+                        "cacheable": True,
+                    }
+                },
+                {"ansible.builtin.copy": copied},
+            ],
         }
     ]
     (folder / "play.json").write_text(json.dumps(play))
@@ -122,3 +147,37 @@ def test_the_service_of_the_platform_is_only_run_where_it_is_its_own() -> None:
         if task.get("mlops.onprem.host_service", {}).get("name") == "mlops-node-exporter"
     ]
     assert run["when"] == "__monitoring_node_managed"
+
+
+@pytest.mark.parametrize(
+    ("case", "severity"),
+    [("existing", "pass"), ("elsewhere", "pass"), ("changed", "fail"), ("beside", "pass")],
+)
+def test_the_platform_s_own_is_not_taken_for_the_company_s(
+    rendered: dict[str, Any], case: str, severity: str
+) -> None:
+    found = rendered[case]["found"][0]
+    assert found["severity"] == severity
+    if severity == "fail":
+        assert found["found"] == (
+            "what answers at http://127.0.0.1:9100/metrics is the exporter that the platform "
+            "brought, which goes with mode existing"
+        )
+        assert "monitoring_node_exporter_url" in found["remedy"]
+
+
+def test_ours_is_taken_away_where_the_company_s_is_read() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/exporters.yml").read_text())
+    (gone,) = [task for task in tasks if "mlops.onprem.host_remove" in task]
+    assert gone["when"] == "not __monitoring_node_managed"
+    (run,) = [
+        task
+        for task in tasks
+        if task.get("mlops.onprem.host_service", {}).get("user") == "mlops-node-exporter"
+    ]
+    page = yaml.safe_load((ROLE / "vars/main.yml").read_text())
+    (package,) = page["__monitoring_packages_node"]
+    assert gone["mlops.onprem.host_remove"] == {
+        "role": "monitoring",
+        "only": [run["mlops.onprem.host_service"]["name"], package["package"]],
+    }

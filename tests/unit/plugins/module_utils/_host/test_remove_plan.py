@@ -320,6 +320,90 @@ def test_the_units_of_a_service_are_stopped_together_and_the_slice_after_them() 
 # The hands, in a directory of our own
 
 
+def parts() -> tuple[Ledger, Before]:
+    """A role with two services, whose packages came with what they need."""
+    ledger = Ledger()
+    for name, package in (("mlops-one", "one"), ("mlops-two", "two")):
+        path = f"/etc/systemd/system/{name}.service"
+        ledger = ledger.claim("r", "unit", f"{name}.service", path=path, unit=f"{name}.service")
+        ledger = ledger.claim("r", "user", name).claim("r", "group", name)
+        ledger = ledger.claim("r", "package", package)
+        ledger = ledger.claim("r", "rested", f"{package}.service", package=package, before={})
+        ledger = ledger.claim("r", "trace", f"/var/lib/{package}", packages=[package])
+    for name in ("of-one", "below-one", "of-both"):
+        ledger = ledger.claim("r", "package", name)
+    ledger = ledger.claim("r", "trace", "/var/lib/both", packages=["one", "two"])
+    ledger = ledger.claim("r", "user", "made", by="package", packages=["one", "of-one"])
+    ledger = ledger.claim("r", "unit", "mlops.slice", path="/etc/systemd/system/mlops.slice")
+    ledger = ledger.claim("r", "file", "/etc/mlops/r").claim("r", "directory", "/etc/mlops")
+    needs = {
+        "one": (("of-one",), ("of-both",), ("libc",)),
+        "two": (("of-both",),),
+        "of-one": (("below-one", "anything"),),
+    }
+    names = ("one", "two", "of-one", "below-one", "of-both", "libc")
+    installed = {name: Installed(name, needs.get(name, ())) for name in names}
+    return ledger, Before(
+        installed=installed,
+        known=frozenset(names),
+        users={"mlops-one": (990, 991), "made": (992, 993)},
+        groups={"mlops-one": 991},
+    )
+
+
+def test_part_of_a_role_goes_with_what_only_it_needs() -> None:
+    ledger, before = parts()
+    steps = plan(before, ledger, "r", only=["mlops-one", "one"])
+    assert said(steps) == [
+        "unit mlops-one.service",
+        "package one",
+        "package of-one",
+        "package below-one",
+        "trace /var/lib/one",
+        "user mlops-one",
+        "user made",
+        "group mlops-one",
+    ]
+    assert kept(steps) == []
+    assert packages_of(steps).going == ("one", "of-one", "below-one")
+    left = after(steps, ledger, "r")
+    assert {thing.key for thing in left} == {
+        ("unit", "mlops-two.service"),
+        ("unit", "mlops.slice"),
+        ("user", "mlops-two"),
+        ("group", "mlops-two"),
+        ("package", "two"),
+        ("package", "of-both"),
+        ("rested", "two.service"),
+        ("trace", "/var/lib/two"),
+        ("trace", "/var/lib/both"),
+        ("file", "/etc/mlops/r"),
+        ("directory", "/etc/mlops"),
+    }
+    # A second time there is nothing, and the rest goes as it always did.
+    assert said(plan(before, left, "r", only=["mlops-one", "one"])) == []
+    assert after(plan(before, left, "r"), left, "r").bare
+
+
+def test_part_of_a_role_that_others_use_is_kept_and_told() -> None:
+    ledger, before = parts()
+    used = Before(**{**vars(before), "use": Use({"one": "one.service runs for others"})})
+    steps = plan(used, ledger, "r", only=["mlops-one", "one"])
+    assert kept(steps)[0] == "package one: one.service runs for others"
+    assert ("package", "one") in {thing.key for thing in after(steps, ledger, "r")}
+    assert ("unit", "mlops-one.service") not in {thing.key for thing in after(steps, ledger, "r")}
+
+
+def test_part_of_a_role_that_another_role_wants_too_is_only_let_go() -> None:
+    ledger, before = parts()
+    shared = ledger.claim("other", "package", "one").claim("other", "package", "of-one")
+    steps = plan(before, shared, "r", only=["mlops-one", "one"])
+    assert "package one" not in said(steps)
+    left = after(steps, shared, "r")
+    assert left.get("package", "one") is not None
+    assert left.things["package", "one"].owners == ("other",)
+
+
 @pytest.fixture
 def remove(tmp_path: Path) -> Callable[..., list[Removal]]:
     if os.getuid() != 0:
