@@ -61,6 +61,11 @@ from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape impor
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.waivers import read_waivers
 from ansible_collections.mlops.onprem.plugins.module_utils._supply import TOOL_VERSION
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import Facts
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.machine import (
+    Machine,
+    answer_of,
+    machine_of,
+)
 from ansible_collections.mlops.onprem.plugins.plugin_utils.planned_work import (
     PLACEMENT,
     REPORT,
@@ -191,6 +196,7 @@ def assess(
     lost = lost_hosts(args.get("lost"), variables["groups"])
     findings += mistakes(lost) + left_out(lost)
     supply: dict[str, Mapping[str, Any]] = {}
+    machines: dict[str, Machine] = {}
     demand = {}
     modes = modes_of(hostvars[host] for host in variables["groups"]["all"])
     entries = {host: hostvars[host] for host in args["hosts"] if host not in lost.hosts}
@@ -198,12 +204,14 @@ def assess(
         facts = entry.get("ansible_facts") or {}
         measured = facts.get("mlops_supply")
         limited = bool(variables.get("ansible_limit"))
-        silent = check_reached(host, measured, way_to(entry, host, limited))
+        answer = None if measured is None else answer_of(measured)
+        silent = check_reached(host, answer, way_to(entry, host, limited))
         if silent is None and measured is not None:
             supply[host] = measured
             demand[host] = each(facts.get("mlops_demand") or [], parse_demand)
             device = is_device(variables["groups"], host)
-            findings.extend(check_host(host, measured, rules, device))
+            machines[host] = machine_of(measured)
+            findings.extend(check_host(host, machines[host], rules, device))
             if isinstance(read := read_facts(host, measured, margins, now), Facts):
                 findings += check_left_behind(host, read, modes_of([entry]), modes)
         elif silent is not None:
@@ -214,7 +222,7 @@ def assess(
     here = {host: entry for host, entry in entries.items() if host not in deferred}
     away = {*deferred, *lost.hosts}
     everyone = [host for host in variables["groups"]["all"] if host not in away]
-    findings.extend(check_twins(supply, rules))
+    findings.extend(check_twins(machines, rules))
     planned = plan(supply, demand, margins, now, args["hints"])
     findings.extend(planned.findings)
     workloads, placement, said = workloads_of(
@@ -257,7 +265,7 @@ def assess(
         "table": [row.as_dict() for row in planned.rows],
         "demand": {host: [need.as_dict() for need in needs] for host, needs in demand.items()},
         "margins": {item.name: getattr(margins, item.name) for item in fields(Margins)},
-        "hosts": [host_row(host, facts) for host, facts in supply.items()],
+        "hosts": [host_row(host, machine) for host, machine in machines.items()],
         "deferred": deferred,
         "lost": list(lost.hosts),
         "supply": dict(supply),

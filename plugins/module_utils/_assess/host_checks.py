@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from .._findings.finding import ERROR, FAIL, PASS, WARN, Finding
+from .._supply.machine import Machine
 from . import systems
 
 
@@ -39,10 +39,9 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} seconds" if abs(seconds) >= 10 else f"{seconds:.1f} seconds"
 
 
-def check_clock(name: str, facts: Mapping[str, Any], rules: HostRules) -> Finding:
+def check_clock(name: str, machine: Machine, rules: HostRules) -> Finding:
     """The host's time against the controller's: certificates, signatures, metrics rely on it."""
-    clock = facts.get("clock") or {}
-    offset = clock.get("offset_seconds")
+    offset = machine.clock_offset
     if offset is None:
         return Finding(
             "assess.clock",
@@ -62,31 +61,33 @@ def check_clock(name: str, facts: Mapping[str, Any], rules: HostRules) -> Findin
     return Finding("assess.clock", name, PASS, "its clock agrees with the controller's", wanted)
 
 
-def check_release(name: str, facts: Mapping[str, Any], rules: HostRules, device: bool) -> Finding:
+def check_release(name: str, machine: Machine, rules: HostRules, device: bool) -> Finding:
     """The distribution: tested, expected to work, or refused with what helps."""
-    system = facts.get("os") or {}
-    label = f"{system.get('id')} {system.get('version')}"
-    shown = system.get("name") or "an unknown system"
-    machine = str((facts.get("kernel") or {}).get("architecture"))
+    label = f"{machine.system} {machine.system_version}"
+    shown = machine.system_name or "an unknown system"
+    architecture = machine.architecture
     wanted = " or ".join([systems.wanted(device), *(part.title() for part in rules.systems)])
-    state, row = systems.state_of(label, machine, device)
-    if state == systems.TESTED or label in rules.systems or systems.only_machine(label, machine):
+    state, row = systems.state_of(label, architecture, device)
+    if (
+        state == systems.TESTED
+        or label in rules.systems
+        or systems.only_machine(label, architecture)
+    ):
         return Finding("assess.system", name, PASS, f"runs {shown}", wanted)
+    where = f"runs {shown} on {architecture}"
     if row and state == systems.PARTLY:
-        return Finding(
-            "assess.system", name, PASS, f"runs {shown} on {machine}; tested: {row.how}", wanted
-        )
+        return Finding("assess.system", name, PASS, f"{where}; tested: {row.how}", wanted)
     if row and state == systems.EXPECTED:
         return Finding(
             "assess.system",
             name,
             WARN,
-            f"runs {shown} on {machine}: expected to work, not tested ({row.how})",
+            f"{where}: expected to work, not tested ({row.how})",
             "a system that the platform is tested on",
             "nothing has to be done; let one such host be the first and look at its self-check",
         )
     refused = systems.refusal_of(label)
-    severity = rules.other_system if system.get("id") == "debian" else FAIL
+    severity = rules.other_system if machine.system == "debian" else FAIL
     only = ", which is for devices only" if row and not device else ""
     return Finding(
         "assess.system",
@@ -101,50 +102,48 @@ def check_release(name: str, facts: Mapping[str, Any], rules: HostRules, device:
 
 
 def check_system(
-    name: str, facts: Mapping[str, Any], rules: HostRules, device: bool = False
+    name: str, machine: Machine, rules: HostRules, device: bool = False
 ) -> list[Finding]:
     """Distribution, architecture, Python and service manager."""
-    findings = [check_release(name, facts, rules, device)]
-    machine = str((facts.get("kernel") or {}).get("architecture"))
-    narrow = systems.narrow(machine, facts.get("python") or {})
-    if machine not in rules.architectures or narrow:
+    findings = [check_release(name, machine, rules, device)]
+    narrow = systems.narrow(machine.architecture, machine.python_bits)
+    if machine.architecture not in rules.architectures or narrow:
         findings.append(
             Finding(
                 "assess.architecture",
                 name,
                 FAIL,
-                f"is a {machine} machine" + (" with a system of 32 bits" if narrow else ""),
+                f"is a {machine.architecture or 'unknown'} machine"
+                + (" with a system of 32 bits" if narrow else ""),
                 " or ".join(rules.architectures) + (" with a system of 64 bits" if narrow else ""),
                 "install the 64-bit edition of its system, if its processor runs that"
                 if narrow
                 else "use another machine",
             )
         )
-    python = str((facts.get("python") or {}).get("version") or "")
-    if version(python) < version(rules.python):
+    if version(machine.python) < version(rules.python):
         findings.append(
             Finding(
                 "assess.python",
                 name,
                 FAIL,
-                f"has Python {python or 'unknown'}",
+                f"has Python {machine.python or 'unknown'}",
                 f"Python {rules.python} or newer",
                 "name a newer one with ansible_python_interpreter",
             )
         )
-    init = facts.get("init") or {}
-    if not init.get("systemd_running"):
+    if not machine.systemd:
         findings.append(
             Finding(
                 "assess.systemd",
                 name,
                 FAIL,
-                f"is not run by systemd (process 1 is {init.get('name') or 'unknown'})",
+                f"is not run by systemd (process 1 is {machine.init or 'unknown'})",
                 "systemd as process 1",
                 "boot the host with systemd",
             )
         )
-    if not facts.get("user_is_root", True):
+    if not machine.root:
         findings.append(
             Finding(
                 "assess.privileges",
@@ -158,29 +157,28 @@ def check_system(
     return findings
 
 
-def check_packages(name: str, facts: Mapping[str, Any]) -> list[Finding]:
+def check_packages(name: str, machine: Machine) -> list[Finding]:
     """Whether packages can be installed."""
-    packages = facts.get("packages") or {}
+    packages = machine.packages
     findings = []
-    if packages.get("manager") is None:
+    if not packages.manager:
         return []  # check_system has refused it already
-    broken = packages.get("broken") or []
+    broken = packages.broken
     # While somebody installs, packages are half-installed; what the platform left so, it mends.
-    if (broken or packages.get("interrupted")) and not packages.get("locked"):
+    if (broken or packages.interrupted) and not packages.locked:
         some = ", ".join(broken[:3]) or "an interrupted run of dpkg"
-        ours = bool(packages.get("ours"))
         mend = f"mend it with: ansible {name} -b -m command -a 'dpkg --configure -a'"
         findings.append(
             Finding(
                 "assess.packages",
                 name,
-                WARN if ours else FAIL,
+                WARN if packages.ours else FAIL,
                 f"has half-installed packages: {some}" + (" and more" if len(broken) > 3 else ""),
                 "a package manager at rest",
-                "nothing; the run finishes what an interrupted one left" if ours else mend,
+                "nothing; the run finishes what an interrupted one left" if packages.ours else mend,
             )
         )
-    if packages.get("locked"):
+    if packages.locked:
         findings.append(
             Finding(
                 "assess.packages",
@@ -194,9 +192,9 @@ def check_packages(name: str, facts: Mapping[str, Any]) -> list[Finding]:
     return findings
 
 
-def check_uids(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Finding]:
+def check_uids(name: str, machine: Machine, rules: HostRules) -> list[Finding]:
     """Whether services can get users of their own."""
-    free = facts.get("system_uids_free")
+    free = machine.free_uids
     if free is None or free >= rules.free_system_uids:
         return []
     return [
@@ -212,29 +210,28 @@ def check_uids(name: str, facts: Mapping[str, Any], rules: HostRules) -> list[Fi
 
 
 def check_host(
-    name: str, facts: Mapping[str, Any], rules: HostRules, device: bool = False
+    name: str, machine: Machine, rules: HostRules, device: bool = False
 ) -> list[Finding]:
     """Every finding about one host that was reached; a device carries less than a server."""
     return [
-        check_clock(name, facts, rules),
-        *check_system(name, facts, rules, device),
-        *check_packages(name, facts),
-        *check_uids(name, facts, rules),
+        check_clock(name, machine, rules),
+        *check_system(name, machine, rules, device),
+        *check_packages(name, machine),
+        *check_uids(name, machine, rules),
     ]
 
 
-def check_twins(supply: Mapping[str, Mapping[str, Any]], rules: HostRules) -> list[Finding]:
+def check_twins(machines: Mapping[str, Machine], rules: HostRules) -> list[Finding]:
     """Two names that lead to one machine: its room would be counted twice."""
     by_id: dict[str, list[str]] = {}
-    for name, facts in sorted(supply.items()):
-        identity = facts.get("host_id")
-        if identity:
-            by_id.setdefault(str(identity), []).append(name)
+    for name in sorted(machines):
+        if machines[name].host_id:
+            by_id.setdefault(machines[name].host_id, []).append(name)
     findings = []
     for names in by_id.values():
         if len(names) < 2:
             continue
-        same: Sequence[object] = [supply[name].get("hostname") for name in names]
+        same = [machines[name].hostname for name in names]
         certain = len(set(same)) < len(same)
         findings.append(
             Finding(

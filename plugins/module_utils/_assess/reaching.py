@@ -13,6 +13,7 @@ from typing import Any
 
 from .._findings.finding import ERROR, FAIL, Finding
 from .._findings.shape import shown
+from .._supply.machine import Answer
 from .host_keys import check_host_key
 
 
@@ -155,9 +156,9 @@ UNREACHABLE = (
 )
 
 
-def check_reached(name: str, facts: Mapping[str, Any] | None, way: Way) -> Finding | None:
+def check_reached(name: str, answer: Answer | None, way: Way) -> Finding | None:
     """Whether there are facts at all; if not, why, and what mends it."""
-    if facts is None:
+    if answer is None:
         return Finding(
             "assess.facts",
             name,
@@ -168,10 +169,10 @@ def check_reached(name: str, facts: Mapping[str, Any] | None, way: Way) -> Findi
             if way.limited
             else "mend what is said of the inventory, then assess again",
         )
-    if facts.get("host_key"):
-        return check_host_key(name, str(facts["host_key"]), way.address or name, way.port)
-    if facts.get("unreachable"):
-        said = str(facts["unreachable"])
+    if answer.host_key:
+        return check_host_key(name, answer.host_key, way.address or name, way.port)
+    if answer.unreachable:
+        said = answer.unreachable
         return _told(UNREACHABLE, name, said, way) or Finding(
             "assess.unreachable",
             name,
@@ -180,8 +181,8 @@ def check_reached(name: str, facts: Mapping[str, Any] | None, way: Way) -> Findi
             "a host that answers over SSH",
             f"check with: {way.ssh}; or take {name} out of the inventory",
         )
-    if facts.get("failed"):
-        said = str(facts["failed"])
+    if answer.failed:
+        said = answer.failed
         return _told(FAILED, name, said, way) or Finding(
             "assess.facts",
             name,

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._findings.sentence import printable
+from .._supply.machine import Machine
 from .figures import COLUMNS, capacity_rows, figure, promised
 from .folding import alike
 from .judge import GO, REFUSED
@@ -92,18 +93,16 @@ def finding_text(row: Mapping[str, Any], width: int, word: Mapping[str, str]) ->
     return lines
 
 
-def host_row(name: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+def host_row(name: str, machine: Machine) -> dict[str, Any]:
     """One line about a host for the report."""
-    memory = (facts.get("memory") or {}).get("total_mib")
-    gpus = (facts.get("gpus") or {}).get("gpus") or []
-    cpu = facts.get("cpu") or {}
+    memory = machine.memory_mib
     return {
         "host": name,
-        "system": (facts.get("os") or {}).get("name"),
-        "kernel": (facts.get("kernel") or {}).get("release"),
-        "cpu": f"{cpu.get('usable_cores') or '?'} x {cpu.get('model') or 'unknown'}",
-        "memory": figure(float(memory), "MiB") if memory is not None else "unknown",
-        "gpu": ", ".join(str(gpu.get("model")) for gpu in gpus) or "none",
-        "measured": facts.get("measured_at"),
-        "unknown": [f"{row['what']}: {row['reason']}" for row in facts.get("unknown") or []],
+        "system": machine.system_name or None,
+        "kernel": machine.kernel or None,
+        "cpu": f"{machine.cores or '?'} x {machine.cpu or 'unknown'}",
+        "memory": figure(memory, "MiB") if memory is not None else "unknown",
+        "gpu": ", ".join(machine.gpus) or "none",
+        "measured": machine.measured_at or None,
+        "unknown": list(machine.unknown),
     }

@@ -141,9 +141,9 @@ def wanted(device: bool) -> str:
     return " or ".join(label.title() for label in dict.fromkeys(labels))
 
 
-def narrow(machine: str, python: Mapping[str, Any]) -> bool:
+def narrow(machine: str, bits: int | None) -> bool:
     """Whether the system has 32 bits, as on a 64-bit kernel it may have."""
-    return machine.startswith(NARROW) or python.get("bits") == 32
+    return machine.startswith(NARROW) or bits == 32
 
 
 def is_device(groups: Mapping[str, Any], host: str) -> bool:

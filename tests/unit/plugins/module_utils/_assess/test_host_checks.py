@@ -19,6 +19,10 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.reaching impo
     Way,
     check_reached,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.machine import (
+    answer_of,
+    machine_of,
+)
 
 RULES = HostRules()
 
@@ -55,7 +59,7 @@ def test_ssh_says_what_is_the_matter_with_a_key(said: str, state: str) -> None:
 
 def test_an_unknown_key_is_compared_before_it_is_added() -> None:
     found = check_reached(
-        "edge1", {"unreachable": "x", "host_key": "unknown"}, Way(address="10.0.0.7")
+        "edge1", answer_of({"unreachable": "x", "host_key": "unknown"}), Way(address="10.0.0.7")
     )
     assert found is not None
     assert (found.id, found.severity) == ("assess.host_key", "fail")
@@ -66,7 +70,7 @@ def test_an_unknown_key_is_compared_before_it_is_added() -> None:
 
 def test_a_changed_key_names_the_line_to_forget_and_the_port() -> None:
     facts = {"unreachable": "x", "host_key": "changed"}
-    found = check_reached("edge1", facts, Way(address="10.0.0.7", port=2222))
+    found = check_reached("edge1", answer_of(facts), Way(address="10.0.0.7", port=2222))
     assert found is not None
     assert "another one than the known one" in found.found
     assert "ssh-keygen -R '[10.0.0.7]:2222'" in found.remedy
@@ -74,7 +78,7 @@ def test_a_changed_key_names_the_line_to_forget_and_the_port() -> None:
 
 
 def test_a_revoked_key_is_not_to_be_added() -> None:
-    found = check_reached("edge1", {"unreachable": "x", "host_key": "revoked"}, Way())
+    found = check_reached("edge1", answer_of({"unreachable": "x", "host_key": "revoked"}), Way())
     assert found is not None
     assert "known_hosts" not in found.remedy
 
@@ -98,7 +102,7 @@ def facts(**changes: Any) -> dict[str, Any]:
 def said(**changes: Any) -> list[str]:
     return [
         f"{row.severity} {row.sentence}"
-        for row in check_host("edge1", facts(**changes), RULES)
+        for row in check_host("edge1", machine_of(facts(**changes)), RULES)
         if row.severity != "pass"
     ]
 
@@ -183,12 +187,17 @@ def test_a_host_that_cannot_be_used_is_refused(changes: Any, sentence: str) -> N
 
 def test_two_names_of_one_machine_are_found() -> None:
     copied = facts(hostname="edge2")
-    [found] = check_twins({"edge1": facts(), "edge2": copied}, RULES)
+    [found] = check_twins({"edge1": machine_of(facts()), "edge2": machine_of(copied)}, RULES)
     assert (found.severity, found.host) == ("warn", "edge2")
-    [found] = check_twins({"edge1": facts(), "other": facts()}, RULES)
+    [found] = check_twins({"edge1": machine_of(facts()), "other": machine_of(facts())}, RULES)
     assert (found.severity, found.host) == ("fail", "other")
-    assert check_twins({"edge1": facts(), "edge2": facts(host_id="def")}, RULES) == []
+    assert (
+        check_twins(
+            {"edge1": machine_of(facts()), "edge2": machine_of(facts(host_id="def"))}, RULES
+        )
+        == []
+    )
 
 
 def test_a_clock_that_was_not_compared_is_no_pass() -> None:
-    assert check_clock("edge1", facts(clock={}), RULES).severity == "error"
+    assert check_clock("edge1", machine_of(facts(clock={})), RULES).severity == "error"

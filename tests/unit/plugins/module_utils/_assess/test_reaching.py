@@ -12,18 +12,21 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.reaching impo
     way_to,
     with_inventory,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.machine import (
+    answer_of,
+)
 
 WAY = Way("ssh admin@10.0.0.3 true", "admin", "10.0.0.3")
 
 
 def test_a_host_that_does_not_answer_is_named_with_the_command_to_look() -> None:
-    finding = check_reached("edge3", {"unreachable": "Connection timed out"}, WAY)
+    finding = check_reached("edge3", answer_of({"unreachable": "Connection timed out"}), WAY)
     assert finding is not None
     assert finding.sentence == (
         "edge3: cannot be reached: Connection timed out, wanted a host that answers over SSH; "
         "check with: ssh admin@10.0.0.3 true; or take edge3 out of the inventory"
     )
-    assert check_reached("edge1", {"host": "edge1"}, WAY) is None
+    assert check_reached("edge1", answer_of({"host": "edge1"}), WAY) is None
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_a_host_that_does_not_answer_is_named_with_the_command_to_look() -> None
     ],
 )
 def test_what_stopped_the_look_has_its_own_remedy(said: str, check: str, remedy: str) -> None:
-    found = check_reached("edge3", {"failed": said}, WAY)
+    found = check_reached("edge3", answer_of({"failed": said}), WAY)
     assert found is not None
     assert (found.id, found.severity) == (f"assess.{check}", "fail")
     assert remedy in found.remedy
@@ -85,14 +88,14 @@ def test_what_stopped_the_look_has_its_own_remedy(said: str, check: str, remedy:
     ],
 )
 def test_a_host_that_cannot_be_reached_for_a_known_reason_says_how(said: str, remedy: str) -> None:
-    found = check_reached("edge3", {"unreachable": said}, WAY)
+    found = check_reached("edge3", answer_of({"unreachable": said}), WAY)
     assert found is not None
     assert (found.id, found.severity) == ("assess.unreachable", "fail")
     assert remedy in found.remedy
 
 
 def test_what_nobody_knows_is_a_check_that_could_not_be_made() -> None:
-    found = check_reached("edge3", {"failed": "junk after JSON"}, WAY)
+    found = check_reached("edge3", answer_of({"failed": "junk after JSON"}), WAY)
     assert found is not None
     assert (found.id, found.severity) == ("assess.facts", "error")
 

@@ -14,6 +14,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.report import
     headline,
     host_row,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.machine import (
+    machine_of,
+)
 
 REPORT: dict[str, Any] = {
     "site": "<lab>",
@@ -122,7 +125,9 @@ def test_the_page_needs_no_other_file_and_escapes_what_it_shows() -> None:
 
 
 def test_a_host_without_measured_memory_says_unknown() -> None:
-    row = host_row("a", {"memory": {"total_mib": None}, "unknown": [{"what": "x", "reason": "y"}]})
+    row = host_row(
+        "a", machine_of({"memory": {"total_mib": None}, "unknown": [{"what": "x", "reason": "y"}]})
+    )
     assert (row["memory"], row["gpu"], row["unknown"]) == ("unknown", "none", ["x: y"])
 
 

@@ -16,6 +16,9 @@ from ansible_collections.mlops.onprem.plugins.module_utils._assess.host_checks i
     check_system,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._host import app
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.machine import (
+    machine_of,
+)
 
 ROOT = Path(__file__).resolve().parents[5]
 
@@ -28,7 +31,7 @@ def said(system: str, machine: str, device: bool = True, **more: Any) -> list[st
         "python": {"version": "3.11.2", **more},
         "init": {"systemd_running": True},
     }
-    rows = check_system("edge1", facts, HostRules(other_system="warn"), device)
+    rows = check_system("edge1", machine_of(facts), HostRules(other_system="warn"), device)
     return [f"{row.severity} {row.id} {row.sentence}" for row in rows]
 
 
@@ -100,7 +103,9 @@ def test_a_label_is_not_taken_for_one_that_it_only_begins_with() -> None:
 
 def test_a_system_that_the_site_vouches_for_passes() -> None:
     facts = {"os": {"id": "linuxmint", "version": "22", "name": "Mint"}, "kernel": {}}
-    (row, *_rest) = check_system("edge1", facts, HostRules(systems=("linuxmint 22",)), True)
+    (row, *_rest) = check_system(
+        "edge1", machine_of(facts), HostRules(systems=("linuxmint 22",)), True
+    )
     assert (row.severity, row.wanted[-12:]) == ("pass", "Linuxmint 22")
 
 
