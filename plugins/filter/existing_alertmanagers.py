@@ -37,7 +37,7 @@ RETURN = r"""
 _value:
   description:
     - C(problems), parts of sentences; where there are none also C(configuration) and C(secrets),
-      the contents of files by their name.
+      the contents of files by their name, and C(asked), options of M(mlops.onprem.alert_test).
   type: dict
 """
 

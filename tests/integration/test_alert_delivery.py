@@ -224,6 +224,8 @@ def asked(url: str, timeout: float = PATIENCE, **deliveries: int) -> dict[str, A
         "url": url,
         "user": "",
         "password_file": None,
+        "secret_file": None,
+        "ca_file": None,
         "deliveries": deliveries,
         "site": "example",
         "sender": "a test",
@@ -258,6 +260,34 @@ def test_a_test_alert_arrives_by_mail_and_webhook(
     assert body["alerts"][0]["labels"]["test"] == test
     # A second test is one of its own, and comes at once too.
     assert alert_test.send(asked(url, email=1, webhook=1))[1] == {"email": 1, "webhook": 1}
+
+
+def test_an_alertmanager_of_the_company_shows_a_test_alert_and_then_no_more(
+    start: Callable[..., str], mailbox: Mailbox, hook: Hook, certificate: tuple[Path, Path]
+) -> None:
+    webhook = {"url": f"http://127.0.0.1:{hook.port}/company", "token": TOKEN}
+    url = start(mail=mail_of(mailbox, certificate), password=PASSWORD, webhooks=[webhook])
+    manager = alert_test.Alertmanager(url)
+    manager.send({"labels": {"alertname": "Theirs", "severity": "warning"}})
+    test, told, lacking = alert_test.arrive(asked(url))
+    assert (told, lacking) == (["site"], [])
+    assert manager.seen(test) == []
+    assert manager.seen("") != []  # nothing else is ended: what has no such label matches this
+    # What comes and goes so soon is not kept from its people.
+    eventually(lambda: bool(hook.alerts("/company")), "a call", 2 * PATIENCE)
+
+
+def test_an_alertmanager_that_shows_nothing_is_told(
+    monkeypatch: pytest.MonkeyPatch, start: Callable[..., str]
+) -> None:
+    url = start(webhooks=[{"url": "http://127.0.0.1:9/none"}])
+    shown = alert_test.Alertmanager.seen
+    monkeypatch.setattr(alert_test.Alertmanager, "seen", lambda *_args: [])
+    _test, told, lacking = alert_test.arrive(asked(url, timeout=0))
+    assert (told, lacking) == ([], ["it was taken, and Alertmanager does not show it"])
+    # It was ended all the same.
+    monkeypatch.setattr(alert_test.Alertmanager, "seen", shown)
+    assert shown(alert_test.Alertmanager(url), _test) == []
 
 
 def over_when_tried(url: str, wrong: str, right: str) -> SimpleNamespace:

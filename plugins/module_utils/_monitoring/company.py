@@ -38,6 +38,18 @@ class Alertmanager:
         kept = self.token or self.password
         return {f"existing_alertmanager{number}.secret": kept} if kept else {}
 
+    @property
+    def url(self) -> str:
+        """Its address, with the path."""
+        place = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{place}:{self.port}{self.path}"
+
+    def asked(self, secret_file: str) -> dict[str, str]:
+        """How the monitoring host asks it itself, for M(mlops.onprem.alert_test)."""
+        found = {"url": self.url, "user": self.user, "ca_file": self.ca_file}
+        found["secret_file"] = secret_file if self.user or self.token else ""
+        return found
+
     def config(self, secret_file: str) -> dict[str, Any]:
         """The entry of ``alerting.alertmanagers``."""
         place = f"[{self.host}]" if ":" in self.host else self.host
@@ -95,18 +107,23 @@ def _url(value: object) -> tuple[str, str, int, str]:
 
 
 def told(value: object, directory: str) -> dict[str, Any]:
-    """What Prometheus is told: ``problems``, or ``configuration`` and ``secrets``."""
+    """What Prometheus is told: ``problems``, or ``configuration`` and ``secrets``.
+
+    ``asked`` is how each is asked itself.
+    """
     try:
         found = alertmanagers_of(value)
     except ShapeError as error:
-        return {"problems": [str(error)], "configuration": [], "secrets": {}}
+        return {"problems": [str(error)], "configuration": [], "secrets": {}, "asked": []}
     secrets: dict[str, str] = {}
-    configured = []
+    configured, asked = [], []
     for number, one in enumerate(found):
         own: Mapping[str, str] = one.secret(number)
         secrets.update(own)
-        configured.append(one.config(f"{directory}/{next(iter(own), '')}"))
-    return {"problems": [], "configuration": configured, "secrets": secrets}
+        file = f"{directory}/{next(iter(own), '')}"
+        configured.append(one.config(file))
+        asked.append(one.asked(file))
+    return {"problems": [], "configuration": configured, "secrets": secrets, "asked": asked}
 
 
 def goes(value: object) -> list[tuple[str, str, int]]:

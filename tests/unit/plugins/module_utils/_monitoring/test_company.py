@@ -43,12 +43,29 @@ def test_each_is_told_with_its_secret_in_a_file_of_its_own() -> None:
         "existing_alertmanager1.secret": "hush",
         "existing_alertmanager2.secret": "secret",
     }
+    plain = {"user": "", "ca_file": "", "secret_file": ""}
+    assert told["asked"] == [
+        {**plain, "url": "http://127.0.0.1:9093"},
+        {
+            **plain,
+            "url": "https://alarms.lan:443/am",
+            "ca_file": "/etc/ca.crt",
+            "secret_file": f"{HERE}/existing_alertmanager1.secret",
+        },
+        {
+            **plain,
+            "url": "https://[fd00::1]:9443",
+            "user": "mlops",
+            "secret_file": f"{HERE}/existing_alertmanager2.secret",
+        },
+    ]
     assert company.goes(given) == [
         (company.VARIABLE, "127.0.0.1", 9093),
         (company.VARIABLE, "alarms.lan", 443),
         (company.VARIABLE, "fd00::1", 9443),
     ]
-    assert company.told([], HERE) == {"problems": [], "configuration": [], "secrets": {}}
+    nothing: dict[str, Any] = {"problems": [], "configuration": [], "secrets": {}, "asked": []}
+    assert company.told([], HERE) == nothing
 
 
 @pytest.mark.parametrize(
