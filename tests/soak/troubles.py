@@ -1,14 +1,15 @@
 # Copyright: the mlops.onprem developers
 # GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ten troubles strike a standing lab site: each is seen as an alert, and as a mail, and ends.
+"""Ten troubles strike a standing lab site: each is seen on its start page, as a mail, and ends.
 
     python -m tests.soak.troubles [--inventory inventories/lab] [--as-it-is] [--only NAME ...]
 
 The site is told of a mail server that runs here, and its devices to remember predictions and to
 judge short windows; a release is made and rolled out. Then nine troubles are done to it together,
 and the tenth, Prometheus itself, after them. For each: the alert on the API that the start page
-reads and the mail within the declared time, then the trouble is undone and the alert ends. At the
+reads, the alert as Chromium has drawn it on that page (``tests/soak/eye.py``) and the mail within
+the declared time, then the trouble is undone and the alert ends, there and on the page. At the
 end the site gets the configuration of its inventory again. ``--as-it-is`` leaves out the first
 step, for a site that was left prepared by ``--keep``.
 
@@ -27,6 +28,7 @@ import email.policy
 import json
 import os
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -43,7 +45,10 @@ import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from tests.soak.eye import looking, to_address
+
 ROOT = Path(__file__).resolve().parents[2]
+PICTURES = ROOT / "build" / "soak"
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 TAGS = "audit_log,monitoring,model_serving"
 MODEL = "breast-cancer"
@@ -79,9 +84,19 @@ class Trouble:
     undo: Callable[[], object]
     injected: float = 0.0
     seen: float | None = None
+    drawn: float | None = None
     mailed: float | None = None
     undone: float = 0.0
     ended: float | None = None
+    wiped: float | None = None
+
+    def look_at_page(self, drawn: set[tuple[str, str]], now: float) -> None:
+        """Take notice of what is drawn on the start page."""
+        there = (self.alert, self.host) in drawn
+        if self.drawn is None and there:
+            self.drawn = now
+        if self.undone and self.wiped is None and not there:
+            self.wiped = now
 
     def look(self, firing: set[tuple[str, str]], mails: Sequence[Mail], now: float) -> None:
         """Take notice of what there is to see now."""
@@ -101,18 +116,25 @@ class Trouble:
 
     @property
     def told(self) -> bool:
-        return self.seen is not None and self.mailed is not None
+        return None not in (self.seen, self.drawn, self.mailed)
+
+    @property
+    def over(self) -> bool:
+        return self.ended is not None and self.wiped is not None
 
     def against(self) -> list[str]:
         """What speaks against it."""
         found = []
-        for what, at in (("alert", self.seen), ("mail", self.mailed)):
+        looks = (("alert", self.seen), ("alert on the page", self.drawn), ("mail", self.mailed))
+        for what, at in looks:
             if at is None:
                 found.append(f"no {what} came")
             elif at - self.injected > self.seconds:
                 found.append(f"the {what} took {at - self.injected:.0f} s")
         if self.ended is None:
             found.append("the alert did not end")
+        elif self.wiped is None:
+            found.append("the alert stayed on the page")
         return found
 
     def row(self) -> dict[str, Any]:
@@ -125,6 +147,7 @@ class Trouble:
             "host": self.host,
             "within": self.seconds,
             "alert_after": since(self.seen, self.injected),
+            "drawn_after": since(self.drawn, self.injected),
             "mail_after": since(self.mailed, self.injected),
             "ended_after": since(self.ended, self.undone),
             "against": self.against(),
@@ -135,6 +158,12 @@ class Shown(Protocol):
     """Whoever answers which alerts Alertmanager has."""
 
     def alerts(self) -> list[dict[str, Any]]: ...
+
+
+class Looks(Protocol):
+    """Whoever sees which alerts are drawn on the start page."""
+
+    def see(self, word: str = "look") -> tuple[set[tuple[str, str]], str]: ...
 
 
 def firing_in(alerts: Sequence[Mapping[str, Any]]) -> set[tuple[str, str]]:
@@ -422,8 +451,11 @@ def tell(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
-def strike(site: Shown, chosen: Sequence[Trouble], box: Mailbox) -> None:
-    """Do all of it, wait for what is told, undo all of it, wait for the end."""
+def strike(site: Shown, chosen: Sequence[Trouble], box: Mailbox, eye: Looks | None = None) -> None:
+    """Do all of it, wait for what is told, undo all of it, wait for the end.
+
+    Where nobody looks at the page, what it asks stands for what it draws.
+    """
     before = firing_in(site.alerts())
     for one in chosen:
         if (one.alert, one.host) in before:
@@ -437,18 +469,24 @@ def strike(site: Shown, chosen: Sequence[Trouble], box: Mailbox) -> None:
         while time.time() < deadline and not all(one.told for one in chosen):
             time.sleep(2)
             now, firing = time.time(), firing_in(site.alerts())
+            drawn = eye.see()[0] if eye else firing
             for one in chosen:
                 one.look(firing, box.mails, now)
+                one.look_at_page(drawn, time.time())
+        if eye:
+            eye.see("picture")
     deadline = time.time() + END_SECONDS
-    while time.time() < deadline and any(one.ended is None for one in chosen):
+    while time.time() < deadline and not all(one.over for one in chosen):
         time.sleep(2)
         now, firing = time.time(), firing_in(site.alerts())
+        drawn = eye.see()[0] if eye else firing
         for one in chosen:
             one.look_for_its_end(firing, now)
+            one.look_at_page(drawn, time.time())
 
 
 def campaign(
-    site: Site, rows: Sequence[tuple[list[float], str]], box: Mailbox, only: set[str]
+    site: Site, eye: Looks, rows: Sequence[tuple[list[float], str]], box: Mailbox, only: set[str]
 ) -> list[Trouble]:
     """Nine together, then the tenth."""
     lines = [Line(site, host, rows) for host in ("edge1", "edge2")]
@@ -462,7 +500,7 @@ def campaign(
             time.sleep(1)
         for some in (first, last):
             if some:
-                strike(site, some, box)
+                strike(site, some, box, eye)
             for one in some:
                 tell(**one.row())
     finally:
@@ -487,7 +525,15 @@ def main() -> int:
     try:
         if not options.as_it_is:
             prepare(site, options.port)
-        found = campaign(site, rows_of(), box, set(options.only))
+        connect = to_address(site.addresses["ctl1"], 443)
+        with (
+            tempfile.TemporaryDirectory(prefix="mlops-eye-") as place,
+            looking(Path(place), connect, site.account) as eye,
+        ):
+            found = campaign(site, eye, rows_of(), box, set(options.only))
+            PICTURES.mkdir(parents=True, exist_ok=True)
+            for picture in Path(place).glob("*.png"):
+                shutil.copy(picture, PICTURES)
     finally:
         server.stop()
         if not options.keep:

@@ -24,14 +24,20 @@ def test_alert_and_mail_in_time_and_an_end_are_all_that_is_wanted() -> None:
     seen.look(set(), [], 1010)
     assert not seen.told
     seen.look(FIRING, [], 1050)
+    seen.look_at_page(FIRING, 1062)
     seen.look(FIRING, [Mail(1090.0, "[FIRING 1] HostUnreachable edge4")], 1092)
     assert seen.told
     seen.look_for_its_end(FIRING, 1250)
     assert seen.ended is None
     seen.look_for_its_end(set(), 1300)
+    assert not seen.over
+    seen.look_at_page(FIRING, 1301)
+    seen.look_at_page(set(), 1315)
+    assert seen.over
     assert seen.against() == []
     row = seen.row()
     assert (row["alert_after"], row["mail_after"], row["ended_after"]) == (50.0, 90.0, 100.0)
+    assert row["drawn_after"] == 62.0
 
 
 @pytest.mark.parametrize(
@@ -51,6 +57,8 @@ def test_what_is_lacking_is_said(
 ) -> None:
     seen = trouble()
     seen.look(firing, mails, 1060)
+    seen.look_at_page(FIRING, 1060)
+    seen.look_at_page(set(), 1300)
     seen.look_for_its_end(set(), 1300)
     assert seen.against() == said
 
@@ -58,8 +66,29 @@ def test_what_is_lacking_is_said(
 def test_an_alert_that_does_not_end_is_said() -> None:
     seen = trouble()
     seen.look(FIRING, [Mail(1090.0, "[FIRING 2] HostUnreachable edge4")], 1092)
+    seen.look_at_page(FIRING, 1092)
     seen.look_for_its_end(FIRING, 1300)
     assert seen.against() == ["the alert did not end"]
+
+
+@pytest.mark.parametrize(
+    ("drawn", "after", "said"),
+    [
+        (set(), set(), ["no alert on the page came"]),
+        ({("HostUnreachable", "edge3")}, set(), ["no alert on the page came"]),
+        (FIRING, FIRING, ["the alert stayed on the page"]),
+    ],
+)
+def test_what_is_not_drawn_or_stays_drawn_is_said(
+    drawn: set[tuple[str, str]], after: set[tuple[str, str]], said: list[str]
+) -> None:
+    seen = trouble()
+    seen.look(FIRING, [Mail(1050.0, "[FIRING 1] HostUnreachable edge4")], 1060)
+    seen.look_at_page(drawn, 1060)
+    seen.look_for_its_end(set(), 1300)
+    seen.look_at_page(after, 1300)
+    assert seen.against() == said
+    assert seen.over == (after == set())
 
 
 def test_alerts_are_known_by_name_and_host() -> None:
