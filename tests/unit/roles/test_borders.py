@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from tests.playing import played
 
@@ -60,8 +61,10 @@ CASES: dict[str, dict[str, Any]] = {
         "monitoring_alert_receiver": {"webhook_configs": [{"url": "https://w.lan/hush-hush"}]},
     },
 }
+LOOKS = yaml.safe_load((ROOT / "roles/monitoring/tasks/preflight.yml").read_text())[0]["when"]
 SHOWN = (
-    "{'common': __common_findings, 'asked': __monitoring_ask_files, "
+    "{'common': __common_findings, 'looked': looked | default(false), "
+    "'asked': __monitoring_ask_files, "
     "'monitoring': __monitoring_findings_receiver, "
     f"'nginx': lookup('ansible.builtin.template', '{ROOT}/roles/common/templates/nginx.conf.j2')}}"
 )
@@ -84,6 +87,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, An
             "vars": {"common_nginx_metrics_clients": ["ctl1"], "monitoring_targets": []},
             "vars_files": fixed,
             "tasks": [
+                {"ansible.builtin.set_fact": {"looked": True}, "when": LOOKS},
                 {"ansible.builtin.set_fact": {"seen": "{{ " + SHOWN + " }}"}},
                 # One file for all hosts: each task that runs a module costs each host a program.
                 {
@@ -135,6 +139,16 @@ def test_none_of_our_names_counts_where_the_company_issues(rendered: dict[str, A
     assert authority == "/etc/mlops/nginx/metrics-clients.crt"
     assert "CN=p,O=Example" in let_in
     assert "ctl1" not in let_in
+
+
+@pytest.mark.parametrize(
+    ("case", "looked"), [("plain", False), ("silent", False), ("authorities", True)]
+)
+def test_a_host_is_looked_at_where_there_is_something_to_see(
+    rendered: dict[str, Any], case: str, looked: bool
+) -> None:
+    """Ansible takes nothing but a boolean for a condition."""
+    assert rendered[case]["looked"] is looked
 
 
 @pytest.mark.parametrize(
