@@ -131,6 +131,10 @@ def fronted(nginx: str, place: Path, backend: int, **settings: Any) -> Iterator[
     clients = settings.get("model_serving_client_ca", "")
     (place / "clients-ca.crt").write_text(clients)
     site = site.replace("/etc/mlops/model_serving/clients-ca.crt", str(place / "clients-ca.crt"))
+    site = site.replace("/etc/mlops/nginx/", f"{place}/")
+    (told,) = yaml.safe_load((ROLE / "vars/main.yml").read_text())["__model_serving_front_files"]
+    front = told["content"].replace("{{ __model_serving_front }}", "of-nginx")
+    (place / "model_serving.front").write_text(front)
     (place / "site.conf").write_text(site)
     (place / "host.crt").write_text(host.pem)
     (place / "host.key").write_text(host.key)
@@ -337,6 +341,7 @@ def test_the_certificate_of_a_client_is_told_and_cannot_be_made_up(
             assert refused[0] == 401
             assert "not one that this server trusts" in error(refused)
         listener.shutdown(socket.SHUT_RDWR)
-    assert seen[0] == ""
+    assert seen[0].strip() == "of-nginx"
+    assert seen[1].startswith("of-nginx ")
     assert "cn=gateway" in seen[1]
     assert len(seen) == 2

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import http.client
 import importlib
 import json
@@ -461,7 +462,8 @@ def test_declared_clients_alone_are_answered_and_counted(tmp_path: Path) -> None
     )
     clients = tmp_path / "clients.json"
     entries = [{"name": "line-3", "token_hash": HASH}, {"name": "gateway", "subject": "CN=gateway"}]
-    clients.write_text(json.dumps({"clients": entries}))
+    known = hashlib.sha256(b"of-nginx").hexdigest()
+    clients.write_text(json.dumps({"clients": entries, "front": known}))
     body = serving.document(1)
     try:
         with serving.serving(tmp_path, 512, f"--clients={clients}") as server:
@@ -473,7 +475,9 @@ def test_declared_clients_alone_are_answered_and_counted(tmp_path: Path) -> None
                 assert server.ask("GET", path, authorization=f"Bearer {TOKEN}")[0] == 200
             for path in ("/v2/health/live", "/v2/health/ready", "/release"):
                 assert server.ask("GET", path)[0] == 200
-            named = {"x_mlops_client_subject": "CN=gateway"}
+            lie = {"x_mlops_client_subject": "CN=gateway"}
+            told(server.ask("POST", serving.PATH, body, **lie), 401)
+            named = {"x_mlops_client_subject": "of-nginx CN=gateway"}
             assert server.ask("POST", serving.PATH, body, **named)[0] == 200
             token = {"authorization": f"Bearer {TOKEN}"}
             assert server.ask("POST", serving.PATH, body, **token)[0] == 200

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import importlib
 import json
 import sys
@@ -19,9 +20,8 @@ access = importlib.import_module("mlops_serving.access")
 
 TOKEN, HASH = access.make_token("line-3")
 SECRET = TOKEN.partition(".")[2]
-CLIENTS = access.Clients(
-    [access.Client("line-3", HASH), access.Client("gateway", subject="CN=gateway,O=Plant")]
-)
+DECLARED = [access.Client("line-3", HASH), access.Client("gateway", subject="CN=gateway,O=Plant")]
+CLIENTS = access.Clients(DECLARED, hashlib.sha256(b"of-nginx").hexdigest())
 
 
 def basic(text: str) -> str:
@@ -34,7 +34,13 @@ def basic(text: str) -> str:
         (f"Bearer {TOKEN}", None, "line-3"),
         (f"bearer  {TOKEN} ", None, "line-3"),
         (basic(f"line-3:{SECRET}"), None, "line-3"),
-        (None, "CN=gateway,O=Plant", "gateway"),
+        (None, "of-nginx CN=gateway,O=Plant", "gateway"),
+        # Anybody on the host may send what nginx sends.
+        (None, "CN=gateway,O=Plant", None),
+        (None, " CN=gateway,O=Plant", None),
+        (None, "guessed CN=gateway,O=Plant", None),
+        (None, "of-nginx ", None),
+        (f"Bearer {TOKEN}", "of-nginx ", "line-3"),
         (None, None, None),
         ("", "", None),
         (f"Bearer line-3.{SECRET}x", None, None),
@@ -47,8 +53,8 @@ def basic(text: str) -> str:
         (TOKEN, None, None),
         ("Basic !!!", None, None),
         (f"Digest {TOKEN}", None, None),
-        (None, "CN=gateway", None),
-        (None, "O=Plant,CN=gateway", None),
+        (None, "of-nginx CN=gateway", None),
+        (None, "of-nginx O=Plant,CN=gateway", None),
         ("Bearer line-3.ü", None, None),
     ],
 )
@@ -56,6 +62,17 @@ def test_only_declared_clients_are_known(
     authorization: str | None, subject: str | None, name: str | None
 ) -> None:
     assert CLIENTS.identify(authorization, subject) == name
+
+
+def test_without_what_nginx_is_known_by_no_subject_counts(tmp_path: Path) -> None:
+    assert access.Clients(DECLARED).identify(None, "CN=gateway,O=Plant") is None
+    assert access.Clients(DECLARED).identify(None, " CN=gateway,O=Plant") is None
+    page = tmp_path / "clients.json"
+    page.write_text(json.dumps({"clients": [{"name": "gateway", "subject": "CN=g"}]}))
+    assert access.read_clients(page).identify(None, "CN=g") is None
+    known = hashlib.sha256(b"n").hexdigest()
+    page.write_text(json.dumps({"front": known, "clients": [{"name": "gw", "subject": "CN=g"}]}))
+    assert access.read_clients(page).identify(None, "n CN=g") == "gw"
 
 
 def test_with_nobody_declared_everybody_may_ask() -> None:

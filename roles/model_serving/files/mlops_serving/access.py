@@ -56,9 +56,14 @@ class Client:
 
 
 class Clients:
-    """Everybody who may ask; nobody declared means that everybody may."""
+    """Everybody who may ask; nobody declared means that everybody may.
 
-    def __init__(self, clients: list[Client]) -> None:
+    ``front`` is the SHA-256, in hexadecimal, of what nginx puts before the subject of a
+    certificate: whoever else is on the host could send a subject, too.
+    """
+
+    def __init__(self, clients: list[Client], front: str = "") -> None:
+        self._front = front
         self._by_name = {client.name: client for client in clients if client.token_hash}
         self._by_subject = {client.subject: client for client in clients if client.subject}
         self.names = sorted({client.name for client in clients})
@@ -72,8 +77,9 @@ class Clients:
         """Name the client, or None if it is none of the declared ones."""
         if not self.required:
             return NOBODY
-        if subject and subject in self._by_subject:
-            return self._by_subject[subject].name
+        proven = self._proven(subject or "")
+        if proven in self._by_subject:
+            return self._by_subject[proven].name
         name, secret = _credentials(authorization or "")
         client = self._by_name.get(name)
         # A name that is not there takes as long as one that is.
@@ -81,6 +87,12 @@ class Clients:
         salt = bytes.fromhex(kept.split(":")[1])
         same = hmac.compare_digest(kept, hash_secret(secret, salt))
         return name if client and same else None
+
+    def _proven(self, header: str) -> str:
+        """The subject that nginx tells; empty where it is anybody else who does."""
+        shown, _space, subject = header.partition(" ")
+        found = hashlib.sha256(shown.encode()).hexdigest()
+        return subject if self._front and hmac.compare_digest(found, self._front) else ""
 
 
 def _credentials(authorization: str) -> tuple[str, str]:
@@ -126,11 +138,12 @@ def read_clients(path: Path | None) -> Clients:
     if path is None:
         return Clients([])
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["clients"]
-        clients = [_client(entry, number) for number, entry in enumerate(entries, start=1)]
+        page = json.loads(path.read_text(encoding="utf-8"))
+        clients = [_client(entry, number) for number, entry in enumerate(page["clients"], start=1)]
+        front = str(page.get("front") or "")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AccessError(f"The clients in {path} cannot be read: {error}.") from error
-    return Clients(clients)
+    return Clients(clients, front)
 
 
 def main(arguments: list[str]) -> int:
