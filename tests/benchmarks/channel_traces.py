@@ -18,15 +18,16 @@ rules nothing:
   everything the site's recovery (a rotated online key where that was stolen) is believed too.
 
 ``--tuf`` traces are judged by python-tuf beside, with what TUF has rules for; ``--openssl`` cases
-compare the verifier of this process with the openssl command. What verifying a signature, reading a
-key and reading the bytes of a state came to is remembered within this process, for it depends on
-nothing else; all other code runs as on a device. Prints one JSON object; exit code 1 if a promise
-was broken.
+compare the verifier of this process with the openssl command. What verifying a signature and
+reading a key, a document and the bytes of a state came to is remembered within this process, for it
+depends on nothing else; all other code runs as on a device. Prints one JSON object; exit code 1 if
+a promise was broken.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -39,6 +40,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from unittest import mock
 
@@ -47,6 +49,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / ".collections")]
 
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel import (  # noqa: E402
     documents,
+    rules,
     state,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._release.channel.documents import (  # noqa: E402
@@ -343,15 +346,22 @@ def campaign(
     traces: int, seed: int, beside: Callable[[Site], Beside] | None = None, enough: int = 5
 ) -> dict[str, Any]:
     """Live many lives, one site for so many of them, until enough promises were broken."""
-    with (
-        mock.patch.object(documents, "check_key", _check_key),
-        mock.patch.object(state, "_parse", _parse),
-    ):
+    with contextlib.ExitStack() as patched:
+        for module, name, remembering in REMEMBERED:
+            patched.enter_context(mock.patch.object(module, name, remembering))
         return _campaign(traces, seed, beside, enough)
 
 
-_check_key = functools.lru_cache(maxsize=4096)(documents.check_key)
-_parse = functools.lru_cache(maxsize=1024)(state._parse)
+def _remembering(module: ModuleType, name: str) -> tuple[ModuleType, str, Any]:
+    """A function of a module that is asked once for the same bytes; what it refuses, each time."""
+    return module, name, functools.lru_cache(maxsize=4096)(getattr(module, name))
+
+
+REMEMBERED = [
+    _remembering(documents, "check_key"),
+    _remembering(state, "_parse"),
+    *(_remembering(rules, f"parse_{name}") for name in ("root", "channel", "signatures")),
+]
 
 
 def _campaign(
