@@ -42,8 +42,20 @@ CASES: dict[str, dict[str, Any]] = {
 }
 SERVING = ROLE.parent / "model_serving"
 SENDER = SERVING / "templates/metrics_sender.yml.j2"
+
+
+def absent(tasks: str) -> str:
+    """What the task that places files takes away, as an expression."""
+    for task in yaml.safe_load((ROLE.parent / tasks).read_text()):
+        if "absent" in task.get("mlops.onprem.host_files", {}):
+            return str(task["mlops.onprem.host_files"]["absent"]).strip().strip("{}")
+    raise AssertionError(tasks)
+
+
 SEEN = (
-    "{'users': __monitoring_users | map(attribute='name'),"
+    f"{{'absent': {absent('monitoring/tasks/configure.yml')}, "
+    f"'absent_here': {absent('model_serving/tasks/sender.yml')}, "
+    "'users': __monitoring_users | map(attribute='name'),"
     " 'found': __monitoring_findings_node,"
     " 'packages': __monitoring_packages | map(attribute='package'),"
     " 'passwords': [__monitoring_node_password, __model_serving_node_password],"
@@ -100,6 +112,14 @@ def test_ours_comes_only_where_none_is_there(rendered: dict[str, Any], case: str
     seen = rendered[case]
     assert ("mlops-node-exporter" in seen["users"]) is managed
     assert ("prometheus-node-exporter" in seen["packages"]) is managed
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_account_of_ours_goes_with_it(rendered: dict[str, Any], case: str) -> None:
+    managed = CASES[case].get("monitoring_node_exporter_mode") != "existing"
+    gone = {path for path in rendered[case]["absent"] if "node" in path}
+    assert (len(gone), len(rendered[case]["absent_here"])) == ((0, 0) if managed else (3, 1))
+    assert ("/etc/mlops/nginx/node_exporter.account" in gone) is not managed
 
 
 @pytest.mark.parametrize("case", CASES)
