@@ -184,7 +184,10 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         }
     finally:
         prometheus.process.send_signal(signal.SIGTERM)
-        prometheus.process.wait(timeout=60)
+        try:
+            prometheus.process.wait(timeout=args.patience)
+        except subprocess.TimeoutExpired:
+            prometheus.process.kill()
         server.shutdown()
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import hashlib
 import http.client
 import json
 import os
@@ -65,6 +66,19 @@ def train(rows: Any, labels: Any) -> world.Predict:
     model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(rows, labels)
     predict: world.Predict = model.predict_proba
     return predict
+
+
+def remembered(train: Callable[[Any, Any], world.Predict]) -> Callable[[Any, Any], world.Predict]:
+    """Train once for the same rows: streams of one seed differ only in what becomes of them."""
+    known: dict[str, world.Predict] = {}
+
+    def once(rows: Any, labels: Any) -> world.Predict:
+        key = hashlib.sha256(rows.tobytes() + labels.tobytes()).hexdigest()
+        if key not in known:
+            known[key] = train(rows, labels)
+        return known[key]
+
+    return once
 
 
 # -- what others find -------------------------------------------------------------------------
@@ -113,7 +127,7 @@ def evidently(reference: Any, rows: Any) -> tuple[bool, int]:
     """Whether the data set has drifted by Evidently's default, and how many features have."""
     import pandas as pd
     from evidently import Report
-    from evidently.presets import DataDriftPreset
+    from evidently.metrics import DriftedColumnsCount
 
     names = [f"f{at}" for at in range(reference.shape[1])]
     # A column without a single other value cannot be tested by it.
@@ -121,7 +135,9 @@ def evidently(reference: Any, rows: Any) -> tuple[bool, int]:
     names = [name for name, varies in zip(names, spread, strict=True) if varies]
     before = pd.DataFrame(reference[:, spread].astype(float), columns=names)
     now = pd.DataFrame(rows[:, spread].astype(float), columns=names)
-    said = Report([DataDriftPreset()]).run(now, before).dict()
+    # What the preset asks, without the pictures of each feature: the same count in an eighth of
+    # the time (4.9 and 0.6 s of processor time for 64 features).
+    said = Report([DriftedColumnsCount()]).run(now, before).dict()
     for metric in said["metrics"]:
         if metric["metric_name"].startswith("DriftedColumnsCount"):
             value = metric["value"]
@@ -197,12 +213,12 @@ def measure_delays(options: argparse.Namespace) -> list[dict[str, Any]]:
     print("\nrequests from the change to the verdict (median; never: not within 5,000)")
     print(f"{head[0]:14} {head[1]:26} {head[2]:>16} {head[3]:>16} {head[4]:>16} {head[5]:>16}")
     for name in DATASETS:
-        known = population(name)
+        known, once = population(name), remembered(train)
         for change in (*world.CHANGES, world.NOVEL):
             if change == world.NOVEL and len(np.unique(known.labels)) < 3:
                 continue
             streams = [
-                world.changed(known, train, change, MOST_REQUESTS, seed)
+                world.changed(known, once, change, MOST_REQUESTS, seed)
                 for seed in range(100, 100 + options.trials)
             ]
             ours = {
