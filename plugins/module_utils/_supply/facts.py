@@ -271,7 +271,7 @@ def _platform(ours: Given) -> tuple[tuple[Kept, ...], float]:
 
 
 def _brought(platform: Given) -> tuple[Brought, ...]:
-    units = optional(platform, "units", mapping, {})
+    units: Given = optional(platform, "units", mapping, {})
     return tuple(Brought(_word(role), each(names, text)) for role, names in units.items())
 
 
