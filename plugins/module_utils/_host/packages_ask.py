@@ -10,7 +10,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from . import apt, apt_words, packages
@@ -20,8 +20,9 @@ from .system import nearest, run
 
 ARCHIVES = "/var/cache/apt/archives"
 HELPER = "/usr/lib/apt/apt-helper"
-# Everything together: a server that does not answer shall not hold up the assessment.
-SECONDS = 25.0
+# All waiting for servers together: none shall hold up the assessment. Who does not answer at all is
+# given up after five seconds; this is for those that answer too slowly.
+SECONDS = 60.0
 QUICK = [
     "-o",
     "Acquire::Retries=0",
@@ -31,6 +32,22 @@ QUICK = [
     "Acquire::https::Timeout=5",
 ]
 HOOKS = ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success", "Post-Invoke-Stats")
+
+
+class Waiting:
+    """Seconds left to wait for servers; what apt computes on a busy host is not counted."""
+
+    def __init__(self, seconds: float) -> None:
+        self.left = seconds
+
+    @contextlib.contextmanager
+    def spent(self) -> Iterator[None]:
+        """Count what is done within."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.left -= time.monotonic() - began
 
 
 @dataclass(frozen=True)
@@ -51,28 +68,28 @@ def refusals(wanted: Sequence[Wanted]) -> list[tuple[str, str]]:
     lacking = [one for one in lacking if one.names]
     if not lacking:
         return []
-    deadline = time.monotonic() + SECONDS
+    waiting = Waiting(SECONDS)
     with tempfile.TemporaryDirectory(prefix="mlops-apt-") as folder:
         try:
-            return _refusals(lacking, folder, deadline)
+            return _refusals(lacking, folder, waiting)
         except HostError as error:
             return [(lacking[0].role, str(error))]
 
 
-def _refusals(wanted: Sequence[Wanted], folder: str, deadline: float) -> list[tuple[str, str]]:
+def _refusals(wanted: Sequence[Wanted], folder: str, waiting: Waiting) -> list[tuple[str, str]]:
     together = _together(wanted)
     view: Mapping[str, str] = own_cache(folder)
     if not apt.have_lists():
-        view = private_lists(folder, deadline)
+        view = private_lists(folder, waiting)
     fresh = not apt.have_lists()
     found = _simulated(wanted, together, view)
     if not fresh and any(apt_words.unknown(said) for _role, said in found):
         # The run refreshes the lists then; perhaps only they are too old.
-        view = private_lists(folder, deadline)
+        view = private_lists(folder, waiting)
         found = _simulated(wanted, together, view)
     if found:
         return found
-    said = _unfetched(together, view, folder, deadline)
+    said = _unfetched(together, view, folder, waiting)
     return [(wanted[0].role, said)] if said else []
 
 
@@ -121,7 +138,7 @@ def own_cache(folder: str) -> dict[str, str]:
     return {"APT_CONFIG": settings}
 
 
-def private_lists(folder: str, deadline: float) -> dict[str, str]:
+def private_lists(folder: str, waiting: Waiting) -> dict[str, str]:
     """Fresh package lists in a folder of our own; the environment in which apt uses them.
 
     The host's configuration counts, but for what it runs around a refresh.
@@ -143,8 +160,9 @@ def private_lists(folder: str, deadline: float) -> dict[str, str]:
             f'Dir::Cache "{folder}/cache";\n'
         )
     view = {"APT_CONFIG": settings}
-    left = max(1.0, deadline - time.monotonic())
-    ran = apt.apt("update", *QUICK, "-o", "APT::Update::Error-Mode=any", env=view, timeout=left)
+    words = ["update", *QUICK, "-o", "APT::Update::Error-Mode=any"]
+    with waiting.spent():
+        ran = apt.apt(*words, env=view, timeout=max(1.0, waiting.left))
     if ran.rc != 0:
         raise HostError(
             f"The package lists of this host are missing or too old, and cannot be fetched: "
@@ -153,7 +171,7 @@ def private_lists(folder: str, deadline: float) -> dict[str, str]:
     return view
 
 
-def _unfetched(one: Wanted, view: Mapping[str, str], folder: str, deadline: float) -> str:
+def _unfetched(one: Wanted, view: Mapping[str, str], folder: str, waiting: Waiting) -> str:
     """Why the archives could not be fetched; empty if they could."""
     words = packages.install_words(one.names, one.recommends)
     ran = apt.apt("-qq", "--print-uris", *words, env=view)
@@ -167,20 +185,20 @@ def _unfetched(one: Wanted, view: Mapping[str, str], folder: str, deadline: floa
         return ""
     failed = {}
     for file in apt_words.samples(files):
-        said = _fetch(file, folder, deadline)
+        said = _fetch(file, folder, waiting)
         if said:
             failed[file.server] = said
     return apt_words.unreachable(failed) if failed else ""
 
 
-def _fetch(file: Download, folder: str, deadline: float) -> str:
+def _fetch(file: Download, folder: str, waiting: Waiting) -> str:
     """What apt says when it cannot fetch a file; empty if it can, or if the server answers."""
-    left = deadline - time.monotonic()
-    if left <= 0:
+    if waiting.left <= 0:
         return "no answer in time"
     target = os.path.join(folder, "sample")
     words = [HELPER, *QUICK, "download-file", file.uri, target, *filter(None, [file.hash])]
-    ran = run(words, env=apt.ENVIRONMENT, timeout=min(left, 10.0))
+    with waiting.spent():
+        ran = run(words, env=apt.ENVIRONMENT, timeout=min(waiting.left, 20.0))
     if ran.rc == 0 or any(words in ran.said for words in apt_words.ANSWERED):
         return ""
     return ran.said
