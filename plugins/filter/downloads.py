@@ -48,7 +48,8 @@ _value:
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.mlops.onprem.plugins.module_utils._release.downloads import (
+from ansible_collections.mlops.onprem.plugins.module_utils._release.client import LEAST_RATE
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.downloads import (
     of_device,
     of_site,
 )
@@ -71,7 +72,7 @@ def downloads(
                 "wanted": f"spans of time such as {EXAMPLE}",
                 "remedy": "correct rollout_window",
             }
-    return of_device(float(value), float(mbit), float(seconds))
+    return of_device(float(value), float(mbit), float(seconds), LEAST_RATE)
 
 
 class FilterModule:

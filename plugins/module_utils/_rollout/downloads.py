@@ -13,11 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._findings.sentence import amount, counted
-from .._rollout.window import Window
-from .client import LEAST_RATE
+from .window import Window
 
 MIB = 1024 * 1024
-LEAST_MBIT = LEAST_RATE * 8 / 1e6
 
 Row = dict[str, str]
 
@@ -27,11 +25,12 @@ def seconds_of(mib: float, mbit: float) -> float:
     return mib * MIB * 8 / (mbit * 1e6)
 
 
-def of_device(mib: float, link_mbit: float, within: float) -> Row:
+def of_device(mib: float, link_mbit: float, within: float, least: float) -> Row:
     """All releases of one device, as after it was replaced, over its own link.
 
     ``mib`` is the sum of its models' largest releases, ``link_mbit`` the speed of its link (0 is
-    unknown), ``within`` the seconds that it may take.
+    unknown), ``within`` the seconds that it may take, ``least`` the bytes a second below which a
+    device gives up.
     """
     size = f"at most {amount(mib, 0)} MiB of releases ({mib * MIB:,.0f} bytes)"
     severity, remedy = "pass", "set model_serving_link_mbit to what the device's link carries"
@@ -40,9 +39,11 @@ def of_device(mib: float, link_mbit: float, within: float) -> Row:
     else:
         seconds = seconds_of(mib, link_mbit)
         found = f"{size} over {link_mbit:g} Mbit/s: {amount(seconds, 0)} s"
-        if link_mbit < LEAST_MBIT:
+        if link_mbit * 1e6 / 8 < least:
             severity = "fail"
-            found += f", and a device gives up what comes with less than {LEAST_MBIT:.2f} Mbit/s"
+            found += (
+                f", and a device gives up what comes with less than {least * 8 / 1e6:.2f} Mbit/s"
+            )
             remedy = "give the device a faster link, or correct model_serving_link_mbit"
         elif seconds > within:
             severity = "fail"

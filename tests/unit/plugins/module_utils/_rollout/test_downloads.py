@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.filter.downloads import downloads
-from ansible_collections.mlops.onprem.plugins.module_utils._release.downloads import seconds_of
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.downloads import seconds_of
 
 NIGHTS = ["Mon-Fri 22:00-04:00 UTC", "Sat 12:00-13:00 UTC"]
 MODELS = [
