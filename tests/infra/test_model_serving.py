@@ -213,6 +213,23 @@ def test_the_command_on_the_device_says_what_is_served(host: Host) -> None:
     assert refusal.stderr.startswith("Found latest, wanted a digest")
 
 
+def test_a_sample_of_the_requests_goes_to_who_has_the_token(host: Host) -> None:
+    case = json.loads(GOLDEN.read_text())["cases"][0]
+    assert ask("/v2/models/iris/infer", {**case["request"], "id": "order-7"})[0] == 200
+    assert ask("/v2/samples", {})[0] == 401
+    context = ssl.create_default_context(cafile=str(STATE / "ca-bundle.crt"))
+    shown = {"authorization": "Bearer samples.fetch-of-the-scenario"}
+    request = urllib.request.Request(f"{DEVICE}/v2/samples", b"{}", shown)
+    with urllib.request.urlopen(request, timeout=PATIENCE, context=context) as answer:
+        said = answer.read().decode()
+    kept = [json.loads(line) for line in said.splitlines()]
+    assert kept
+    assert {one["model"] for one in kept} == {"iris"}
+    assert set(kept[-1]["inputs"]["features"]) == {"features[1]", "features[2]", "features[3]"}
+    assert "order-7" not in said
+    assert host.file("/etc/mlops/model_serving/samples.json").mode == 0o640
+
+
 def test_a_killed_server_is_back_with_its_model(host: Host) -> None:
     host.check_output(f"systemctl kill -s KILL {UNIT}")
     deadline = time.monotonic() + PATIENCE

@@ -49,7 +49,11 @@ MODEL_KEYS = (
     "memory_mib",
     "release_max_mib",
     "schedule",
+    "sample",
 )
+SAMPLE_KEYS = ("rate", "days", "redact", "mib_per_day")
+DROP, HASH = "drop", "hash"
+MOST_DAYS, MIB_PER_DAY = 3650, 10
 SCHEDULE_KEYS = ("calendar", "unchanged_data")
 # What systemd's calendar expressions are made of; the control host reads them in full.
 CALENDAR = re.compile(r"[0-9A-Za-z*][0-9A-Za-z *:,./~+_-]{0,99}")
@@ -66,6 +70,26 @@ class Schedule:
 
     calendar: str
     unchanged_data: str = WAIT
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Which requests are kept in the object store.
+
+    ``rate`` is the share of them, ``days`` how long they are kept, ``mib_per_day`` the most of a
+    day over all devices. ``redact`` names inputs, or columns of them, that are left out (``drop``)
+    or replaced by a keyed hash (``hash``).
+    """
+
+    rate: float
+    days: int
+    redact: Mapping[str, str]
+    mib_per_day: int = MIB_PER_DAY
+
+    @property
+    def most_mib(self) -> int:
+        """The most that is ever kept: the day that goes is there beside the one that comes."""
+        return self.mib_per_day * (self.days + 1)
 
 
 @dataclass(frozen=True)
@@ -91,6 +115,7 @@ class Model:
     memory_mib: int = MEMORY_MIB
     release_max_mib: int = RELEASE_MAX_MIB
     schedule: Schedule | None = None
+    sample: Sample | None = None
 
     def hosts(self, groups: Mapping[str, Sequence[str]]) -> list[str]:
         """The devices that it is for, in the order of the group of devices."""
@@ -102,6 +127,7 @@ class Model:
         data: dict[str, Any] = {key: getattr(self, key) for key in MODEL_KEYS}
         data["targets"] = list(self.targets)
         data["schedule"] = asdict(self.schedule) if self.schedule else None
+        data["sample"] = asdict(self.sample) if self.sample else None
         for key in ("data", "parameters", "thresholds"):
             if isinstance(data[key], Mapping):
                 data[key] = dict(data[key])
@@ -203,6 +229,26 @@ def _schedule(value: object) -> Schedule:
     )
 
 
+def _redaction(value: object) -> Mapping[str, str]:
+    given = mapping(value)
+    for name in given:
+        if field(given, name, text) not in (DROP, HASH):
+            raise ShapeError(f"must be {DROP} or {HASH}, but is {shown(given[name])}", name)
+    return dict(given)
+
+
+def _sample(value: object) -> Sample:
+    """What is kept of a model; that nothing has to be redacted is said, and not assumed."""
+    given = mapping(value)
+    known_keys(given, SAMPLE_KEYS)
+    return Sample(
+        rate=field(given, "rate", at_most(1.0, number, "all requests")),
+        days=field(given, "days", counted(1, MOST_DAYS)),
+        redact=field(given, "redact", _redaction),
+        mib_per_day=optional(given, "mib_per_day", counted(1, MOST_MIB), MIB_PER_DAY),
+    )
+
+
 def _margin(value: object) -> float:
     return at_most(1.0, number, "a metric can differ")(value)
 
@@ -253,6 +299,7 @@ def parse_model(data: object, groups: Mapping[str, Sequence[str]]) -> Model:
         memory_mib=optional(given, "memory_mib", mib, MEMORY_MIB),
         release_max_mib=optional(given, "release_max_mib", mib, RELEASE_MAX_MIB),
         schedule=optional(given, "schedule", _schedule, None),
+        sample=optional(given, "sample", _sample, None),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .errors import SiteError
+from .models import sampled
 from .provides import ACCOUNTING_DB, METADATA_DB, Account, Database
 from .site import Site
 
@@ -118,9 +119,9 @@ def provided_accounts(site: Site) -> list[Entry]:
         account
         for provides in site.provides.values()
         for account in provides.accounts
-        if not account.group or site.groups.get(account.group)
+        if _there(site, account)
     ]
-    quotas = _quotas(site, [account.name for account in wanted])
+    quotas = _quotas(site, wanted)
     return [
         {
             "name": account.name,
@@ -132,8 +133,19 @@ def provided_accounts(site: Site) -> list[Entry]:
     ]
 
 
-def _quotas(site: Site, names: list[str]) -> dict[str, int]:
-    """What the inventory lets each account store, in GiB; an existing endpoint has its own ways."""
+def _there(site: Site, account: Account) -> bool:
+    """Whether the site has what the account is for."""
+    if account.group and not site.groups.get(account.group):
+        return False
+    return not account.sampled or bool(sampled(site))
+
+
+def _quotas(site: Site, wanted: list[Account]) -> dict[str, int]:
+    """What each account may store, in GiB; an existing endpoint has its own ways.
+
+    As the inventory says, and of samples of requests as much as is kept of them.
+    """
+    names = [account.name for account in wanted]
     told = site.of("object_store", "quotas") or {}
     if not isinstance(told, Mapping) or not all(
         not isinstance(gib, bool) and str(gib).isdigit() for gib in told.values()
@@ -148,7 +160,11 @@ def _quotas(site: Site, names: list[str]) -> dict[str, int]:
             f"object_store_quotas names {', '.join(map(str, strange))}; the accounts of this site "
             f"are {', '.join(names)}"
         )
-    return {name: int(gib) for name, gib in told.items()} if site.managed("object_store") else {}
+    if not site.managed("object_store"):
+        return {}
+    most = sum(model.sample.most_mib for model in sampled(site) if model.sample)
+    ours = {account.name: most // 1024 + 1 for account in wanted if account.sampled}
+    return ours | {name: int(gib) for name, gib in told.items()}
 
 
 def _bucket_prefix(site: Site) -> str:
@@ -228,12 +244,12 @@ def handed_databases(site: Site, variable: str) -> Entry | None:
 def handed_accounts(site: Site, variable: str) -> Entry | None:
     """The account and bucket that a variable is told, None if it is told none.
 
-    Nothing where the account is one of a group that has no host.
+    Nothing where the site has nothing that the account is for.
     """
     for provides in site.provides.values():
         for account in provides.accounts:
             if variable in account.handed_as:
-                if account.group and not site.groups.get(account.group):
+                if not _there(site, account):
                     return {}
                 return account_of(site, account, account.handed_as[variable])
     return None

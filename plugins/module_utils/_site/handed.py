@@ -16,6 +16,7 @@ from . import (
     placement,
     pullers,
     pulling,
+    samples,
     scheduler,
     signing,
     stored,
@@ -112,6 +113,8 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
         for one in fleet.devices(site)
         if not pulling.pulls(site, one["name"])
     ],
+    "model_registry_samples": lambda site, _host: samples.kept(site),
+    "model_registry_sample_devices": lambda site, _host: samples.devices(site),
     "gateway_fleet": lambda site, _host: bool(pulling.pulling(site)),
     "gateway_metrics": lambda site, host: host == site.control and bool(pulling.pushing(site)),
     "gateway_metrics_devices": lambda site, _host: pulling.pushing(site),
@@ -138,6 +141,9 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "model_serving_public_key": signing.public_key,
     "model_serving_site_id": lambda site, _host: site.identity,
     "model_serving_models": models.of_host,
+    "model_serving_samples": samples.of_host,
+    "model_serving_samples_token_hash": samples.token_hash,
+    "model_serving_samples_key": samples.key,
     "model_serving_transport": lambda site, host: "pull" if pulling.pulls(site, host) else "push",
     "model_serving_fleet_url": lambda site, _host: fleet.gateway_url(site),
     "model_serving_fleet_ring": fleet.channel_of,

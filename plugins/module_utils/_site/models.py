@@ -71,6 +71,11 @@ def scheduled(site: Site) -> list[dict[str, Any]]:
     ]
 
 
+def sampled(site: Site) -> list[Model]:
+    """The models of which requests are kept."""
+    return [model for model in _parsed(site) if model.sample is not None]
+
+
 def _told(model: Model) -> dict[str, Any]:
     """What is the model's own of the configuration of the steps, as for a run of the controller."""
     parameters = {step: dict(given) for step, given in (model.parameters or {}).items()}

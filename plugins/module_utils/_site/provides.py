@@ -58,13 +58,15 @@ class Account:
     """An account of the object store with its buckets.
 
     ``handed_as`` maps variables of roles to the bucket that they are told with the account. With
-    ``group`` it is only there where the inventory has hosts in that group.
+    ``group`` it is only there where the inventory has hosts in that group, with ``sampled`` where
+    requests of a model are kept.
     """
 
     name: str
     buckets: tuple[str, ...]
     handed_as: Mapping[str, str] = default(default_factory=dict)
     group: str = ""
+    sampled: bool = False
 
     @property
     def access_secret(self) -> str:
@@ -214,8 +216,9 @@ _account = _entry(
         buckets=field(given, "buckets", _names),
         handed_as=optional(given, "handed_as", _handed, {}),
         group=optional(given, "group", text, ""),
+        sampled=optional(given, "sampled", bool, False),
     ),
-    *("name", "buckets", "handed_as", "group"),
+    *("name", "buckets", "handed_as", "group", "sampled"),
 )
 _job = _entry(
     lambda given: Job(

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import logging
 import os
 import shutil
@@ -59,6 +60,7 @@ _parser.add_argument(
 _parser.add_argument(
     "--truth-requests", type=int, default=0, help="predictions kept until the truth is told"
 )
+_parser.add_argument("--samples", type=Path, help="file of the models of which requests are kept")
 ARGUMENTS = _parser.parse_args()
 sys.argv = sys.argv[:1]
 
@@ -72,6 +74,7 @@ from .access import AccessError, read_clients  # noqa: E402
 from .model import OnnxModel  # noqa: E402
 from .release import read_release  # noqa: E402
 from .repository import ReleaseRepository  # noqa: E402
+from .samples import Samples, SamplesError, read_samples  # noqa: E402
 from .settings import Settings  # noqa: E402
 
 logger = logging.getLogger("kserve")
@@ -111,9 +114,10 @@ def settings_of() -> Settings:
     )
 
 
-def build(directory: Path) -> OnnxModel:
+def build(directory: Path, samples: Samples | None) -> OnnxModel:
     """Load a release and let it prove itself."""
-    model = OnnxModel(read_release(directory), settings_of(), ARGUMENTS.execution_provider)
+    release, provider = read_release(directory), ARGUMENTS.execution_provider
+    model = OnnxModel(release, settings_of(), provider, samples)
     cases = model.check_golden()
     logger.info("Golden answers of %s agree: %s", model.release.digest, cases)
     return model
@@ -146,7 +150,9 @@ def make_service() -> application.Service:
         admission.trim()
         lanes.resize(admission.share(limits.memory_max, admission.resident()))
 
-    repository = ReleaseRepository(root_of(), build, metrics.ServedModels(), weigh)
+    samples = read_samples(ARGUMENTS.samples, metrics.count_sample)
+    builder = functools.partial(build, samples=samples)
+    repository = ReleaseRepository(root_of(), builder, metrics.ServedModels(), weigh)
     REGISTRY.register(metrics.Drift(lambda: [*repository.models.values()]))
     repository.load_at_start()
     weigh()
@@ -162,7 +168,7 @@ def make_service() -> application.Service:
     executor = ThreadPoolExecutor(ARGUMENTS.parallel, thread_name_prefix="infer")
     clients = read_clients(ARGUMENTS.clients)
     return application.Service(
-        repository, clients, limits, lanes, executor, metadata.version("kserve")
+        repository, clients, limits, lanes, executor, metadata.version("kserve"), samples
     )
 
 
@@ -210,5 +216,5 @@ if __name__ == "__main__":
         os.umask(0o077)
     try:
         main()
-    except AccessError as error:
+    except (AccessError, SamplesError) as error:
         sys.exit(str(error))

@@ -32,6 +32,7 @@ from .engine import DataError, EngineError
 from .model import Answer
 from .protocol import ProtocolError
 from .repository import ReleaseRepository
+from .samples import MOST_ANSWER, Samples
 
 logger = logging.getLogger("kserve")
 EXTENSIONS = ["binary_tensor_data"]
@@ -151,7 +152,9 @@ class Service:
         lanes: admission.Lanes,
         executor: ThreadPoolExecutor,
         version: str,
+        samples: Samples | None = None,
     ) -> None:
+        self.samples = samples
         self.repository = repository
         self.clients = clients
         self.limits = limits
@@ -356,6 +359,22 @@ class Service:
                 body.lease.release()
             known, unknown = model.truths.learn(entries)
             return in_json(200, {"known": known, "unknown": unknown})
+
+    async def fetch_samples(self, request: Request) -> Response:
+        """Hand out requests that were kept, to the control host alone."""
+        if self.samples is None:
+            raise ProtocolError(404, "This server keeps no requests; see mlops_models[].sample.")
+        asks = request.headers.get("authorization")
+        if self.samples.clients.identify(asks, None) is None:
+            raise ProtocolError(401, "Only the control host may ask for requests that were kept.")
+        try:
+            said = orjson.loads(await self._read(request, MOST_ANSWER, MOST_ANSWER))
+            done = str(said.get("done") or "")
+            stored = {str(name): int(count) for name, count in (said.get("stored") or {}).items()}
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ProtocolError(400, f"The body is not what a collector says: {error}.") from None
+        batch, lines = await asyncio.to_thread(self.samples.fetch, done, stored)
+        return Response(lines, 200, {"x-mlops-batch": batch}, "application/x-ndjson")
 
     @staticmethod
     def _respond(answer: Answer, lease: admission.Lease) -> Response:

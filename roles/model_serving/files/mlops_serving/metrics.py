@@ -65,6 +65,13 @@ TURNED_AWAY = Counter(
     "mlops_requests_turned_away", "Inference requests for which there was no memory."
 )
 
+SAMPLES = Counter(
+    "mlops_model_samples",
+    "Requests of the share that is kept: stored in the object store, or dropped as there was no "
+    "room for them here or there.",
+    ["model_name", "outcome"],
+)
+
 CODES = frozenset(
     str(code) for code in (*range(400, 406), 408, *range(413, 418), 429, 431, *range(494, 506))
 )
@@ -74,6 +81,11 @@ CODES = frozenset(
 for _code in ("429", "500", "502", "503", "504"):
     FRONT_ERRORS.labels(_code)
 RESPONSES.labels("500")
+
+
+def count_sample(model: str, outcome: str, number: int) -> None:
+    """Count requests that were kept, or were to be; models are those that the role names."""
+    SAMPLES.labels(model, outcome).inc(number)
 
 
 class ServedModels:

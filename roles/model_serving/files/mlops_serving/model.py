@@ -18,6 +18,7 @@ from . import drift, engine, protocol, truth
 from .predictions import Buckets
 from .profile import ProfileError
 from .release import Release, ReleaseError, versions_of
+from .samples import Samples, sampler_of
 from .settings import Settings
 
 logger = logging.getLogger("kserve")
@@ -41,6 +42,7 @@ class OnnxModel:
         release: Release,
         settings: Settings,
         provider: str = engine.CPU,
+        samples: Samples | None = None,
     ) -> None:
         self.release = release
         self.settings = settings.of(release.config)
@@ -55,6 +57,7 @@ class OnnxModel:
         self.watch = self._watch() if self.settings.drift_false_alarms_per_month > 0 else None
         remembered = self.settings.truth_requests
         self.truths = truth.Truths(remembered) if remembered > 0 else None
+        self.sampler = sampler_of(samples, self.name, self.version, self.engine, release.config)
         classes = release.config.get("classes")
         self._classes = classes if isinstance(classes, list) else []
 
@@ -89,6 +92,15 @@ class OnnxModel:
         except Exception:  # an answer is worth more than its statistics
             logger.exception("The model %s is no longer watched.", self.name)
             self.watch = None
+
+    def _sample(self, identifier: str, ask: protocol.Ask, answers: list[Any]) -> None:
+        """Keep a share of the requests; whatever goes wrong here is not the client's."""
+        if self.sampler is None:
+            return
+        try:
+            self.sampler.offer(identifier, ask.feed, ask.names, answers, time.time())
+        except Exception:  # an answer is worth more than a sample of it
+            self.sampler.failed()
 
     @property
     def request_max(self) -> int:
@@ -145,6 +157,7 @@ class OnnxModel:
         if watched:
             self._observe(ask, answers)
             self._remember(ask.identifier or identifier, ask.names, answers)
+            self._sample(ask.identifier or identifier, ask, answers)
         outputs, blobs = protocol.encode(self.engine, ask, answers)
         head = orjson.dumps(
             {

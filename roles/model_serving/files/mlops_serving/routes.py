@@ -72,6 +72,9 @@ class Endpoints:
     async def learn(self, request: Request, model_name: str) -> Response:
         return await self.service.learn(request, model_name)
 
+    async def samples(self, request: Request) -> Response:
+        return await self.service.fetch_samples(request)
+
     async def load(self, model_name: str) -> Any:
         async with self.service.alone():
             await self.service.repository.load(model_name)
@@ -192,6 +195,9 @@ def add_routes(app: FastAPI, service: Service) -> None:
         },
     )
     app.include_router(public)
+    app.add_api_route(
+        "/v2/samples", at.samples, methods=["POST"], response_model=None, include_in_schema=False
+    )
     app.add_api_route("/release", at.release, response_model=None, tags=["Releases"])
     inner = APIRouter(prefix="/v2/repository/models", include_in_schema=False)
     inner.add_api_route("/{model_name}/load", at.load, methods=["POST"])

@@ -71,6 +71,26 @@ def problems(row: dict[str, Any]) -> tuple[str, ...]:
             {"project": None, "artifact": "m.onnx", "schedule": "daily"},
             "mlops_models[0].schedule: trains a project again; nothing trains an artifact",
         ),
+        ({"sample": 0.1}, "mlops_models[0].sample: must be a mapping"),
+        ({"sample": {"days": 3, "redact": {}}}, "mlops_models[0].sample.rate: is missing"),
+        ({"sample": {"rate": 0.1, "redact": {}}}, "mlops_models[0].sample.days: is missing"),
+        ({"sample": {"rate": 0.1, "days": 3}}, "mlops_models[0].sample.redact: is missing"),
+        (
+            {"sample": {"rate": 10, "days": 3, "redact": {}}},
+            "mlops_models[0].sample.rate: 10 is more than all requests (1)",
+        ),
+        (
+            {"sample": {"rate": 0.1, "days": 0, "redact": {}}},
+            "mlops_models[0].sample.days: must be at least 1",
+        ),
+        (
+            {"sample": {"rate": 0.1, "days": 3, "redact": {"age": "mask"}}},
+            "mlops_models[0].sample.redact.age: must be drop or hash, but is 'mask'",
+        ),
+        (
+            {"sample": {"rate": 0.1, "days": 3, "redact": {}, "mib": 1}},
+            "mlops_models[0].sample: has the unknown key 'mib'",
+        ),
         ({"thresholds": {"auc": "high"}}, "mlops_models[0].thresholds.auc: must be a number"),
         ({"thresholds": {}}, "mlops_models[0].thresholds: must name at least one metric"),
         ({"cases": 0}, "mlops_models[0].cases: must be at least 1, but is 0"),
