@@ -200,6 +200,15 @@ def test_a_tolerated_failure_goes_back_alone() -> None:
     assert fleet.run() == ROLLED_BACK
 
 
+def test_a_tolerated_failure_goes_back_before_the_next_ring_begins() -> None:
+    fleet = Fleet(failed_share=0.5)
+    fleet.devices["b1"].bad = "The golden answers differ."
+    fleet.run()
+    back = [one.seq for one in fleet.events("ordered") if one.data["step"] == "revert"]
+    begun = {one.data["ring"]: one.seq for one in fleet.events("ring_begun")}
+    assert begun["ring_early"] < back[0] < begun["ring_fleet"]
+
+
 def test_what_the_gates_tolerate_is_what_the_plan_tolerates() -> None:
     assert Fleet(gates={"device_failure_rate_max": 0.1}).plan().limits.failed_share == 0.1
 
