@@ -146,7 +146,8 @@ def test_nothing_of_the_tests_travels(contents: dict[str, bytes]) -> None:
 
 def test_what_runs_at_a_user_is_there(contents: dict[str, bytes]) -> None:
     assert not set(NEEDED) - set(contents)
-    kept = ("plugins/", "roles/", "playbooks/", "pipeline/", "meta/")
+    examples = ("inventories/example_company/", "inventories/single_server/")
+    kept = ("plugins/", "roles/", "playbooks/", "pipeline/", "meta/", *examples)
     wanted = {name for name in tracked() if name.startswith(kept)}
     assert not {name for name in wanted if not name.rpartition("/")[2].startswith(".")} - set(
         contents
