@@ -209,6 +209,23 @@ def test_a_tolerated_failure_goes_back_before_the_next_ring_begins() -> None:
     assert begun["ring_early"] < back[0] < begun["ring_fleet"]
 
 
+def test_late_devices_are_caught_up_within_the_window_as_well() -> None:
+    fleet = Fleet(window="daily 13:00-14:00 UTC")
+    fleet.now += 600  # 13:56:40; the last ring bakes until after two o'clock
+    fleet.devices["c1"].online = False
+
+    def come_back(one: Fleet) -> None:
+        state = one.state()
+        if (state.mode, state.ring) == ("committing", 2):
+            one.devices["c1"].online = True
+
+    fleet.on_step = come_back
+    fleet.begin()
+    assert fleet.drive(most=5000) == COMPLETED  # looked at each half minute until the next day
+    (begun,) = [one for one in fleet.events("ring_begun") if one.data["ring"] == "catch-up"]
+    assert fleet.plan().when().opens_in(begun.time) == 0
+
+
 def test_what_the_gates_tolerate_is_what_the_plan_tolerates() -> None:
     assert Fleet(gates={"device_failure_rate_max": 0.1}).plan().limits.failed_share == 0.1
 
