@@ -231,9 +231,11 @@ def _directory(step: Removal, act: Directory, packaged: set[str]) -> Removal:
 
 
 def _account(act: Account, ledger: Ledger) -> None:
-    number = left.number_of(act.kind, act.name)
-    if number is not None:
-        left.hand_on(left.kept(ledger, act.kind, number), act.kind, number)
+    # userdel takes along the group of the user's name.
+    for kind in ("user", "group") if act.kind == "user" else ("group",):
+        number = left.number_of(kind, act.name)
+        if number is not None:
+            left.hand_on(left.kept(ledger, kind, number), kind, number)
     if act.kind == "user":
         with contextlib.suppress(KeyError):  # the scripts of its package may take it along: munge
             pwd.getpwnam(act.name)

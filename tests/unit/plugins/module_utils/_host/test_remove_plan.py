@@ -573,3 +573,21 @@ def test_directories_of_roles_that_stay_are_not_looked_through(tmp_path: Path) -
     assert left.kept(ledger, "group", 54323) == [str(place)]
     assert left.hand_on([str(place)], "user", 54323) == 1
     assert (place.stat().st_uid, place.stat().st_gid) == (0, 54323)
+
+
+def test_the_group_that_userdel_takes_along_is_given_on_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root gives files away")
+    logs, name, ours = tmp_path / "logs", "mlops-of-the-test", 54321
+    logs.mkdir()
+    os.chown(logs, 0, ours)
+    seen: list[int] = []
+    entry = pwd.struct_passwd((name, "x", ours, ours, "", "/", "/bin/false"))
+    monkeypatch.setattr(pwd, "getpwnam", lambda _name: entry)
+    monkeypatch.setattr(grp, "getgrnam", lambda _name: grp.struct_group((name, "x", ours, [])))
+    monkeypatch.setattr(remove_apply, "must", lambda _argv, _doing: seen.append(logs.stat().st_gid))
+    ledger = Ledger().claim("jobs", "directory", str(logs), whole=True)
+    remove_apply._account(Account("user", name), ledger)
+    assert seen == [0]
