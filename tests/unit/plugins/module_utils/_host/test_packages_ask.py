@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.mlops.onprem.plugins.module_utils._host import apt as packages_apt
 from ansible_collections.mlops.onprem.plugins.module_utils._host import packages_ask
 from ansible_collections.mlops.onprem.plugins.module_utils._host.packages_ask import (
     SECONDS,
@@ -26,7 +28,7 @@ URI = "'http://mirror.example/pool/{0}.deb' {0}.deb 10 SHA256:00\n"
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time, which only the programs of a test move."""
     now = [1000.0]
-    monkeypatch.setattr(packages_ask.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
     return now
 
 
@@ -47,7 +49,7 @@ def asked(
             clock[0] += min(fetching, timeout)
             return Ran(0, "", "") if fetching <= timeout else Ran(124, "", "it was ended")
 
-        monkeypatch.setattr(packages_ask.apt, "apt", apt)
+        monkeypatch.setattr(packages_apt, "apt", apt)
         monkeypatch.setattr(packages_ask, "run", run)
         return packages_ask._unfetched(
             Wanted("gateway", ("nginx",)), os.environ, str(tmp_path), waiting
