@@ -115,7 +115,8 @@ def rendered(**settings: Any) -> str:
     environment.filters.update(to_json=json.dumps, bool=bool)
     defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     template = (ROLE / "templates/site.conf.j2").read_text()
-    return environment.from_string(template).render({**defaults, **settings})
+    kept = {"__model_serving_kept": settings.get("model_serving_samples", [])}
+    return environment.from_string(template).render({**defaults, **kept, **settings})
 
 
 @contextmanager
