@@ -50,7 +50,7 @@ def seen(site: Site) -> dict[str, Any]:
     names = [one["name"] for one in found]
     return {
         "devices": found,
-        "hosts": [host for host in site.everyone.get("all") or () if host not in names],
+        "hosts": sorted(host for host in site.everyone.get("all") or () if host not in names),
     }
 
 

@@ -155,7 +155,7 @@ HANDED: Mapping[str, Callable[[Site, str], Any]] = {
     "workloads_teams": placement.team_names,
     "workloads_tracking": lambda site, _host: f"{site.gateway_url}/mlflow",
     "workloads_addresses": lambda site, _host: {
-        name: site.address(name) for name in site.groups.get("all") or ()
+        name: site.address(name) for name in sorted(site.groups.get("all") or ())
     },
     "monitoring_server": lambda site, host: host == site.control,
     "monitoring_external_url": lambda site, _host: site.gateway_url,

@@ -39,7 +39,8 @@ def own_accounts(site: Site) -> dict[str, str]:
         str(site.of("artifact_registry", f"{kind}_user") or kind): "" for kind in ("push", "pull")
     }
     found: dict[str, str] = {}
-    for host in site.groups.get("all") or ():
+    # Ansible tells the hosts of all groups in another order each time.
+    for host in sorted(site.groups.get("all") or ()):
         account = own_account(site, host)
         if account is None:
             continue

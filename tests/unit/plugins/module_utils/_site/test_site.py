@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import yaml
 from ansible_collections.mlops.onprem.plugins.module_utils._site.description import describe
 from ansible_collections.mlops.onprem.plugins.module_utils._site.errors import SiteError
-from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import handed
+from ansible_collections.mlops.onprem.plugins.module_utils._site.handed import HANDED, handed
 from ansible_collections.mlops.onprem.plugins.module_utils._site.measured import checks
 from ansible_collections.mlops.onprem.plugins.module_utils._site.provides import parse_provides
 from ansible_collections.mlops.onprem.plugins.module_utils._site.site import Site
@@ -621,3 +622,18 @@ def test_an_account_stores_no_more_than_the_inventory_lets_it() -> None:
 def test_a_quota_that_bounds_nothing_is_refused(quotas: Any, sentence: str) -> None:
     with pytest.raises(SiteError, match=sentence):
         asked("object_store_accounts", {"store1": {"object_store_quotas": quotas}})
+
+
+@pytest.mark.parametrize("name", sorted(HANDED))
+def test_what_is_handed_out_does_not_hang_on_the_order_of_all_hosts(name: str) -> None:
+    """Ansible may tell that in another order each time; what is written must not change by it."""
+    own = "artifact_registry_pull"
+    said = {host: {f"{own}_user": host, f"{own}_password": f"of {host}"} for host in GROUPS["edge"]}
+
+    def told(everyone: list[str]) -> str:
+        try:
+            return json.dumps(handed(site(said, {**GROUPS, "all": everyone}), name, "ctl1"))
+        except SiteError as error:
+            return str(error)
+
+    assert told(GROUPS["all"]) == told(GROUPS["all"][::-1])
