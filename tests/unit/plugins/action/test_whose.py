@@ -42,7 +42,7 @@ def test_what_was_found_out_goes_first_then_what_is_said_then_what_is_kept(besid
 
 
 def test_facts_of_another_run_do_not_count(beside: str) -> None:
-    cached = {"inventory_hostname": "h1", "ansible_facts": facts(run=1)}
+    cached = {"inventory_hostname": "h1", "ansible_facts": facts(run=-1)}
     assert asked(cached) == ""
     assert asked({**cached, "mlops_site_id": SAID}) == SAID
 
