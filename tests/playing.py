@@ -13,9 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def played(folder: Path) -> None:
-    """Run the play.json of a folder on the hosts.json beside it; it has to succeed."""
-    done = subprocess.run(
+def play(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the play.json of a folder on the hosts.json beside it."""
+    return subprocess.run(
         [
             str(Path(sys.executable).with_name("ansible-playbook")),
             f"--inventory={folder / 'hosts.json'}",
@@ -28,4 +28,9 @@ def played(folder: Path) -> None:
         check=False,
         stdin=subprocess.DEVNULL,
     )
+
+
+def played(folder: Path) -> None:
+    """The same; it has to succeed."""
+    done = play(folder)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from tests.playing import play
+
 ROOT = Path(__file__).resolve().parents[3]
 ROLE = ROOT / "roles" / "gpu_driver"
 CARD = "GPU-00000000-0000-0000-0000-000000000000"
@@ -106,7 +108,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
     }
     (folder / "hosts.json").write_text(json.dumps(inventory), "utf-8")
     include = {"name": "gpu_driver", "tasks_from": "restart"}
-    play = {
+    told = {
         "hosts": "gpu",
         "connection": "elsewhere",
         "gather_facts": False,
@@ -118,20 +120,8 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedP
         "vars": {"gpu_driver_reboot": True},
         "tasks": [{"name": "Restart", "ansible.builtin.include_role": include}],
     }
-    (folder / "play.json").write_text(json.dumps([play]), "utf-8")
-    done = subprocess.run(
-        [
-            str(Path(sys.executable).with_name("ansible-playbook")),
-            f"--inventory={folder / 'hosts.json'}",
-            str(folder / "play.json"),
-        ],
-        env={**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        stdin=subprocess.DEVNULL,
-    )
+    (folder / "play.json").write_text(json.dumps([told]), "utf-8")
+    done = play(folder)
     log = folder / "log"
     return done, log.read_text("utf-8") if log.exists() else done.stdout + done.stderr
 
