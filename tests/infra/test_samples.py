@@ -57,7 +57,8 @@ print(json.dumps({{one["Key"]: read(one["Key"]) for one in found}}))
 
 @pytest.fixture(name="device")
 def _device(host: Host) -> Iterator[Host]:
-    run = "systemd-run --quiet --unit=samples-device /usr/bin/python3 -c %s"
+    # Described, as systemd else writes the command, and the account within, into the journal.
+    run = "systemd-run --quiet --unit=samples-device --description=Device /usr/bin/python3 -c %s"
     host.check_output(run, DEVICE.replace("%", "%%"))
     listens = f"ss -Hltn | grep -q ':{PORT} '"
     host.check_output(f"for n in $(seq 240); do {listens} && exit 0; sleep 0.5; done; exit 1")
