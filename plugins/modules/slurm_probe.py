@@ -24,6 +24,10 @@ options:
     description: Host, by name or address, whose addresses as this host sees them are told.
     type: str
     default: ""
+  authority:
+    description: File of authorities on the host of which is told what is wrong with it.
+    type: path
+    default: ""
 extends_documentation_fragment: [mlops.onprem.read_only]
 """
 
@@ -57,6 +61,10 @@ ansible_facts:
           description: Addresses of O(reach). Empty where it is not known here.
           type: list
           returned: always
+        authority:
+          description: What is wrong with O(authority). Empty if nothing is, or none was named.
+          type: str
+          returned: always
         foreign:
           description: Signs of a Slurm or munge of somebody else.
           type: list
@@ -68,7 +76,7 @@ import socket
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
 from ansible_collections.mlops.onprem.plugins.module_utils._host.system import Book
-from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import probe
+from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import authority, probe
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.tree import Host
 
 
@@ -83,7 +91,11 @@ def addresses(name: str) -> list[str]:
 
 def work(module: AnsibleModule) -> dict[str, object]:
     ours = bool(Book.peek().of(module.params["role"]))
-    told = {**probe(Host(), ours), "reach": addresses(module.params["reach"])}
+    told = {
+        **probe(Host(), ours),
+        "reach": addresses(module.params["reach"]),
+        "authority": authority(Host(), module.params["authority"]),
+    }
     return {"changed": False, "ansible_facts": {"mlops_slurm": told}}
 
 
@@ -93,6 +105,7 @@ def main() -> None:
             argument_spec={
                 "role": {"type": "str", "default": "job_scheduler"},
                 "reach": {"type": "str", "default": ""},
+                "authority": {"type": "path", "default": ""},
             },
             supports_check_mode=True,
         ),

@@ -48,6 +48,7 @@ FILES: Mapping[str, Mapping[tuple[str, ...], str]] = {
     "monitoring_existing_grafana_ca_file": {(): CERTIFICATE},
     "object_store_ca_file": {(): CERTIFICATE},
     "pipeline_ca_file": {(): CERTIFICATE},
+    "pipeline_source": {("postgresql", "ca_file"): CERTIFICATE},
     "pipeline_source_ca_file": {(): CERTIFICATE},
 }
 # What a run writes beside the inventory: it need not be there before the first one.

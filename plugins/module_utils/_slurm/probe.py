@@ -22,6 +22,7 @@ SIGNS = (
     "/etc/slurm-llnl/slurm.conf",
     "/etc/munge/munge.key",
 )
+PEM = "-----BEGIN CERTIFICATE-----"
 RUNNING = ("/run/slurmctld.pid", "/run/slurmd.pid", "/run/slurmctld/slurmctld.pid")
 
 
@@ -34,6 +35,15 @@ def probe(host: Host, ours: bool, hostname: str = "") -> dict[str, Any]:
         "minors": minors(host),
         "foreign": [] if ours else foreign(host),
     }
+
+
+def authority(host: Host, path: str) -> str:
+    """What is wrong with a file of authorities, in the words that end a sentence; "" if nothing."""
+    if not path or PEM in host.read(path):
+        return ""
+    if not host.exists(path):
+        return "which does not exist there"
+    return "which holds no certificate in PEM form"
 
 
 def cgroup(host: Host) -> dict[str, Any]:

@@ -18,20 +18,38 @@ from ansible_collections.mlops.onprem.plugins.plugin_utils.named_files import FI
 ROOT = Path(__file__).resolve().parents[4]
 CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 KEY = "-----BEGIN EC PRIVATE KEY-----\nMA==\n-----END EC PRIVATE KEY-----\n"
-# Trust tells of its own files (tests of certificate_authority), monitoring of those on its
-# host (test_borders); the root document is made by a run and signed.
-ELSEWHERE = re.compile(
-    r"trust_.*|monitoring_(alert_mail|alert_webhooks|existing_alertmanagers)\.ca_file"
-    r"|monitoring_existing_ca_file|model_serving_fleet_root_file|gpu_driver_cdi_file"
-    r"|mlops_secrets_file"
-)
+# Files on hosts, by where their own roles tell of them; "" where no run looks at one.
+ON_HOSTS = {
+    "gpu_driver_cdi_file": "",  # written by the role
+    "job_scheduler_accounting_db.ca_file": "roles/job_scheduler/tasks/preflight.yml",
+    "monitoring_alert_mail.ca_file": "roles/monitoring/vars/main.yml",
+    "monitoring_alert_webhooks.ca_file": "roles/monitoring/vars/main.yml",
+    "monitoring_existing_alertmanagers.ca_file": "roles/monitoring/vars/main.yml",
+    "monitoring_existing_ca_file": "roles/monitoring/vars/main.yml",
+    # Of the host of the company's Prometheus, which no run reaches.
+    "monitoring_existing_tls.ca_file": "",
+    "monitoring_existing_tls.cert_file": "",
+    "monitoring_existing_tls.key_file": "",
+}
+# Trust tells of its own files, of a host that does not answer as well; the root document and the
+# secrets are made by a run.
+ELSEWHERE = re.compile(r"trust_.*|model_serving_fleet_root_file|mlops_secrets_file")
+# Of variables that are no options of a role: pages describe them.
+WITHOUT_SPEC = {"mlops_workloads.run.ca_file", "pipeline_source.postgresql.ca_file"}
+FILE_NAMES = ("_file", "_files", ".ca_file", ".certificate_file", ".key_file")
 
 
 def options(given: Any, place: str = "") -> Iterator[str]:
-    """The options of a spec with all below them, each by its whole name."""
+    """The options of a spec with all below them, each by its whole name.
+
+    Where a dictionary has no options, its keys are those that its description names.
+    """
     for name, option in (given or {}).items():
         yield f"{place}{name}"
         yield from options(option.get("options"), f"{place}{name}.")
+        if "dict" in (option["type"], option.get("elements")) and not option.get("options"):
+            for key in re.findall(r"C\((\w+)\)", str(option["description"])):
+                yield f"{place}{name}.{key}"
 
 
 def documented() -> set[str]:
@@ -43,13 +61,19 @@ def documented() -> set[str]:
     return found | set(re.findall(r"^#   (pipeline_\w*_file) ", page, re.M))
 
 
-FILE_NAMES = ("_file", "_files", ".ca_file", ".certificate_file", ".key_file")
-
-
 def test_every_documented_file_of_a_certificate_or_key_is_looked_at() -> None:
     looked_at = {".".join((name, *keys)) for name, below in FILES.items() for keys in below}
     told = {name for name in documented() if not ELSEWHERE.fullmatch(name)}
-    assert told == looked_at - {"mlops_workloads.run.ca_file"}  # no option of a role
+    assert told == (looked_at - WITHOUT_SPEC) | ON_HOSTS.keys()
+    assert not looked_at & ON_HOSTS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name, page in ON_HOSTS.items() if page])
+def test_a_file_on_a_host_is_told_by_its_role_which_names_the_variable(name: str) -> None:
+    page = (ROOT / ON_HOSTS[name]).read_text()
+    remedies = " ".join(" ".join(page.split("remedy: ")[1:]).split())
+    variable, _, key = name.partition(".")
+    assert re.search(rf"{key}[^:]* of [^:]*\b{variable}\b" if key else variable, remedies)
 
 
 def value_of(name: str, paths: dict[tuple[str, ...], str]) -> Any:

@@ -20,7 +20,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.draining impor
     to_leave,
     to_resume,
 )
-from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import probe
+from ansible_collections.mlops.onprem.plugins.module_utils._slurm.probe import authority, probe
 from ansible_collections.mlops.onprem.plugins.module_utils._slurm.texts import MARK
 from ansible_collections.mlops.onprem.plugins.module_utils._supply.tree import Host
 
@@ -129,3 +129,20 @@ def test_a_node_whose_host_was_restarted_comes_back_and_one_that_leaves_does_not
     for reason, back in ((RESTARTING, ("gpu2",)), (LEAVING, ()), ("fan is broken", ())):
         nodes = [replace(node, reason=f"{reason} [root@2026-11-29]") for node in drained]
         assert to_resume(nodes, ["gpu2"]) == back
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("", ""),
+        ("good.pem", ""),
+        ("none.pem", "which does not exist there"),
+        ("key.pem", "which holds no certificate in PEM form"),
+        ("folder", "which holds no certificate in PEM form"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_authorities(tmp_path: Path, name: str, wrong: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "good.pem").write_text("# ours\n-----BEGIN CERTIFICATE-----\nMA==\n")
+    (tmp_path / "key.pem").write_text("-----BEGIN EC PRIVATE KEY-----\nMA==\n")
+    assert authority(Host(str(tmp_path)), f"/{name}" if name else "") == wrong
