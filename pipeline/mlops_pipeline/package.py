@@ -134,7 +134,10 @@ def run(config: Config | None, timings: Timings, order: Order) -> dict[str, Any]
         with timings.measure("try the release"):
             candidate = assemble(place / RELEASE_FOLDER, found.model, golden, settings, profile)
             progress(f"trying the release with {len(chosen)} cases")
-            tried = trial(candidate, limits, golden=candidate.golden())
+            try:
+                tried = trial(candidate, limits, golden=candidate.golden())
+            except PipelineError as error:
+                raise (unsteady(error) if produced else error) from None
         with timings.measure("write the candidate"):
             page = write_summary(name, found.origin, candidate, tried, golden)
             changed = keep(candidate, order.out, page)
@@ -153,6 +156,17 @@ def run(config: Config | None, timings: Timings, order: Order) -> dict[str, Any]
         "outputs": list(tried.outputs),
         **tried.to_json(),
     }
+
+
+def unsteady(error: PipelineError) -> PipelineError:
+    """What is told where a model does not give its own answers of a moment before."""
+    if "Golden case" not in str(error):
+        return error
+    return PipelineError(
+        f"{error} That answer was the model's own of a moment before: it does not answer a request "
+        "the same way twice. Export it without random operators (dropout, sampling), or raise "
+        "--tolerance if so much may differ."
+    )
 
 
 def profile_of(

@@ -150,14 +150,7 @@ def trial(
     if not answer.get("ok"):
         why = str(answer.get("failure") or "no reason was given")
         why = why.replace(f"{candidate.folder}/", "")
-        if "officially supported" in why or "*guarantees*" in why:
-            opsets = ", ".join(
-                f"{name or 'ai.onnx'} {n}" for name, n in candidate.model.opsets.items()
-            )
-            why = (
-                f"it is of opset {opsets}, newer than ONNX Runtime {answer.get('runtime')} of the "
-                "devices knows; export it for an older one."
-            )
+        why = newer_than_devices(candidate, why, str(answer.get("runtime"))) or why
         raise PipelineError(f"Devices could not serve this model: {why}")
     peak = float(answer["peak_mib"])
     if peak > limits.memory_mib:
@@ -178,6 +171,21 @@ def trial(
         arrays=read_arrays(arrays) if rows is not None and profile is None else {},
         profile=answer.get("profile") or {},
         profile_use=str(answer.get("profile_use") or ""),
+    )
+
+
+def newer_than_devices(candidate: Candidate, why: str, runtime: str) -> str:
+    """The sentence for a model that an older ONNX Runtime does not know; else nothing."""
+    opsets = ", ".join(f"{name or 'ai.onnx'} {n}" for name, n in candidate.model.opsets.items())
+    if "Unsupported model IR version" in why:
+        found = f"IR version {candidate.model.ir_version}"
+    elif "officially supported" in why or "*guarantees*" in why:
+        found = f"opset {opsets}"
+    else:
+        return ""
+    return (
+        f"it is of {found}, newer than ONNX Runtime {runtime} of the devices knows; "
+        "export it for an older one."
     )
 
 

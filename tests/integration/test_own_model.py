@@ -140,11 +140,22 @@ def refusal(package: Package, models: Path, tmp_path: Path, kind: str, *more: ob
     return str(answer["error"])
 
 
-def test_an_opset_that_devices_do_not_know_is_refused(
+@pytest.mark.parametrize(
+    ("kind", "found"), [("newer", "opset ai.onnx 99"), ("newer_format", "IR version 99")]
+)
+def test_what_devices_do_not_know_yet_is_refused(
+    kind: str, found: str, package: Package, models: Path, tmp_path: Path
+) -> None:
+    said = refusal(package, models, tmp_path, kind)
+    assert re.search(rf"it is of {found}, newer than ONNX Runtime 1\.\d+\.\d+ of the devices", said)
+
+
+def test_a_model_that_answers_differently_each_time_is_refused(
     package: Package, models: Path, tmp_path: Path
 ) -> None:
-    said = refusal(package, models, tmp_path, "newer")
-    assert re.search(r"it is of opset ai.onnx 99, newer than ONNX Runtime 1\.\d+\.\d+ of the", said)
+    said = refusal(package, models, tmp_path, "dice")
+    assert "Golden case 1: the answer differs by" in said
+    assert "it does not answer a request the same way twice" in said
 
 
 def test_a_model_that_takes_all_memory_is_refused(
