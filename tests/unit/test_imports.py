@@ -40,7 +40,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "_site": ("_workloads", "_monitoring", "_demand", "_findings"),
     "_slurm": ("_workloads", "_site", "_supply", "_findings"),
     "_trust": ("_findings",),
-    "_workloads": ("_demand", "_findings"),
+    "_workloads": ("_supply", "_demand", "_findings"),
 }
 # The same within the planner; "" is its own floor, which joins the others.
 PLANNER = {

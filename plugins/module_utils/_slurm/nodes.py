@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .._supply.facts import Gpu, gpus_of
 from .share import STEP_MIB
 
 SCHEDULER = "scheduler"
@@ -124,7 +125,7 @@ def bus_of(address: str) -> str:
 
 
 def cards_of(
-    rows: Sequence[Mapping[str, Any]], told: Mapping[str, Any], owners: Mapping[str, str]
+    gpus: Sequence[Gpu], told: Mapping[str, Any], owners: Mapping[str, str]
 ) -> tuple[tuple[Card, ...], tuple[Wrong, ...]]:
     """The GPUs that jobs get, by minor number, and what is wrong with others.
 
@@ -132,14 +133,14 @@ def cards_of(
     """
     found: list[tuple[int, Card]] = []
     wrong: list[Wrong] = []
-    for row in rows:
-        name = str(row.get("uuid") or row.get("pci_bus_id") or row.get("index"))
+    for gpu in gpus:
+        name = gpu.uuid or gpu.pci_bus_id or str(gpu.index)
         if owners.get(name, SCHEDULER) != SCHEDULER:
             continue
-        if row.get("vendor", NVIDIA) != NVIDIA or row.get("lost"):
-            wrong.append(_left_out(row, name))
+        if gpu.vendor not in ("", NVIDIA) or gpu.lost:
+            wrong.append(_left_out(gpu, name))
             continue
-        minor = _minor(row, told)
+        minor = _minor(gpu, told)
         if minor is None:
             wrong.append(_nameless(name))
             continue
@@ -147,7 +148,7 @@ def cards_of(
         if file not in told.get("devices", ()):
             wrong.append(_no_file(name, file))
             continue
-        for card in _parts(row, name, minor, wrong):
+        for card in _parts(gpu, name, minor, wrong):
             found.append((minor, card))
     found.sort(key=lambda one: one[0])
     return tuple(card for _minor_number, card in found), tuple(wrong)
@@ -163,34 +164,33 @@ def denied_of(cards: Sequence[Card], told: Mapping[str, Any]) -> tuple[str, ...]
     return tuple(sorted(rest, key=lambda file: (len(file), file)))
 
 
-def _minor(row: Mapping[str, Any], told: Mapping[str, Any]) -> int | None:
+def _minor(gpu: Gpu, told: Mapping[str, Any]) -> int | None:
     """What the driver's module tells in /proc, else what its library told."""
     known = told.get("minors") or {}
-    for key in (bus_of(str(row.get("pci_bus_id") or "")), str(row.get("uuid") or "")):
+    for key in (bus_of(gpu.pci_bus_id), gpu.uuid):
         if key and key in known:
             return int(known[key])
-    return None if row.get("minor") is None else int(row["minor"])
+    return gpu.minor
 
 
-def _parts(row: Mapping[str, Any], name: str, minor: int, wrong: list[Wrong]) -> list[Card]:
+def _parts(gpu: Gpu, name: str, minor: int, wrong: list[Wrong]) -> list[Card]:
     """The card as a whole, or its MIG instances."""
-    if str(row.get("mig_mode") or "").lower() != "enabled":
-        return [Card(name, type_of(str(row.get("model") or "")), (f"/dev/nvidia{minor}",))]
+    kind, file = type_of(gpu.model), f"/dev/nvidia{minor}"
+    if gpu.mig_mode.lower() != "enabled":
+        return [Card(name, kind, (file,))]
     found = []
-    for one in row.get("mig_instances") or ():
-        gi, ci = one.get("gpu_instance_id"), one.get("compute_instance_id")
-        files = one.get("files") or ()
-        if not files:
-            wrong.append(_no_file(f"MIG instance {gi}/{ci} of {name}", "/dev/nvidia-caps"))
+    for one in gpu.mig_instances:
+        number = f"{one.gpu_instance_id}/{one.compute_instance_id}"
+        if not one.files:
+            wrong.append(_no_file(f"MIG instance {number} of {name}", "/dev/nvidia-caps"))
             continue
-        gib = round(float(one.get("memory_mib") or 0) / 1024)
-        kind = f"{type_of(str(row.get('model') or ''))}.mig_{gib}gb"
-        found.append(Card(f"{name}/{gi}/{ci}", kind, (f"/dev/nvidia{minor}", *files)))
+        gib = round((one.memory_mib or 0) / 1024)
+        found.append(Card(f"{name}/{number}", f"{kind}.mig_{gib}gb", (file, *one.files)))
     return found
 
 
-def _left_out(row: Mapping[str, Any], name: str) -> Wrong:
-    why = "does not answer any more" if row.get("lost") else f"is of {row.get('vendor')}"
+def _left_out(gpu: Gpu, name: str) -> Wrong:
+    why = "does not answer any more" if gpu.lost else f"is of {gpu.vendor}"
     return Wrong(
         "gpu_left_out",
         False,
@@ -234,7 +234,7 @@ def node_of(
     """A node of what was measured on its host (the facts ``mlops_supply`` and ``mlops_slurm``)."""
     sockets, cores, threads = topology(supply.get("cpu") or {})
     total = memory(float((supply.get("memory") or {}).get("total_mib") or 0))
-    cards, wrong = cards_of((supply.get("gpus") or {}).get("gpus") or (), told, owners)
+    cards, wrong = cards_of(gpus_of(supply), told, owners)
     spare = math.ceil(spec_memory_mib / STEP_MIB) * STEP_MIB
     if spare >= total:
         wrong = (*wrong, _nothing_left(spare, total))

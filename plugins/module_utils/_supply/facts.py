@@ -25,6 +25,7 @@ from .._findings.shape import (
     text,
     whole,
 )
+from .gpu import MigInstance
 
 T = TypeVar("T")
 Given = Mapping[str, Any]
@@ -110,12 +111,20 @@ class Listener:
 
 @dataclass(frozen=True)
 class Gpu:
-    """A card as its driver tells it. ``tells_reserve``: its own part of the memory is known."""
+    """A card as its driver tells it. ``tells_reserve``: its own part of the memory is known.
+
+    ``minor`` names its device file, ``/dev/nvidia<minor>``; ``index``, its place in the count, does
+    not.
+    """
 
     index: int = 0
+    vendor: str = ""
     model: str = ""
     uuid: str = ""
+    pci_bus_id: str = ""
+    minor: int | None = None
     mig_mode: str = ""
+    mig_instances: tuple[MigInstance, ...] = ()
     memory_mib: float = 0.0
     memory_used_mib: float | None = None
     processes: int | None = None
@@ -220,6 +229,16 @@ def facts_of(value: object) -> Facts:
         unknown=_rows(given, "unknown", _unknown),
         brought=_part(given, "platform", _brought),
     )
+
+
+def gpus_of(value: object) -> tuple[Gpu, ...]:
+    """The cards alone of what was measured of a host, of which the rest may lack.
+
+    Raises:
+        ShapeError: A figure of a card is none, with its place.
+    """
+    _source, _problem, gpus = _part(mapping(value or {}), "gpus", _cards)
+    return gpus
 
 
 def _part(given: Given, key: str, parse: Callable[[Given], T]) -> T:
@@ -341,9 +360,13 @@ def _listener(row: Given) -> Listener:
 def _gpu(row: Given) -> Gpu:
     return Gpu(
         index=optional(row, "index", whole, 0),
+        vendor=_said(row, "vendor"),
         model=_said(row, "model"),
         uuid=_said(row, "uuid"),
+        pci_bus_id=_said(row, "pci_bus_id"),
+        minor=optional(row, "minor", whole, None),
         mig_mode=_said(row, "mig_mode"),
+        mig_instances=_rows(row, "mig_instances", _mig_instance),
         memory_mib=_figure(row, "memory_mib") or 0.0,
         memory_used_mib=_figure(row, "memory_used_mib"),
         processes=optional(row, "processes", whole, None),
@@ -358,6 +381,20 @@ def _gpu(row: Given) -> Gpu:
         retired_pages_pending=bool(row.get("retired_pages_pending")),
         remapped_rows_pending=bool(row.get("remapped_rows_pending")),
         repair_pending=bool(row.get("repair_pending")),
+    )
+
+
+def _mig_instance(row: Given) -> MigInstance:
+    return MigInstance(
+        gpu_instance_id=optional(row, "gpu_instance_id", whole, None),
+        compute_instance_id=optional(row, "compute_instance_id", whole, None),
+        memory_mib=_figure(row, "memory_mib"),
+        memory_used_mib=_figure(row, "memory_used_mib"),
+        multiprocessors=optional(row, "multiprocessors", whole, None),
+        uuid=_said(row, "uuid") or None,
+        profile=_said(row, "profile") or None,
+        start=optional(row, "start", whole, None),
+        files=optional(row, "files", lambda value: each(value, _word), ()),
     )
 
 

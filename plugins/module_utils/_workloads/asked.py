@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._demand.running import DatasetRun
+from .._supply.facts import gpus_of
 from .containers import quadlets
 from .datasets import datasets
 from .jobs import Around, account_of, jobs, scheduled
@@ -25,10 +26,7 @@ def around(more: More) -> Around:
         site=str(more.get("site") or ""),
         teams={name: tuple(some) for name, some in (more.get("members") or {}).items()},
         scheduler=tuple(more.get("scheduler") or ()),
-        gpus={
-            host: ((facts or {}).get("gpus") or {}).get("gpus") or ()
-            for host, facts in (more.get("supply") or {}).items()
-        },
+        gpus={host: gpus_of(facts) for host, facts in (more.get("supply") or {}).items()},
         tracking=str(more.get("tracking") or ""),
     )
 
@@ -72,8 +70,7 @@ def all_quadlets(placed: Sequence[Placed], host: str, more: More) -> list[dict[s
     """The images of others on a host."""
     login = (str(more.get("registry") or ""), str(more.get("login") or ""))
     margin = float(more.get("margin_percent") or 0)
-    rows = ((more.get("facts") or {}).get("gpus") or {}).get("gpus") or ()
-    mig = divided(rows, more.get("instances"))
+    mig = divided(gpus_of(more.get("facts")), more.get("instances"))
     found = quadlets(placed, host, mig, margin, login, bool(more.get("check")))
     return [one.as_dict() for one in found]
 
@@ -81,8 +78,7 @@ def all_quadlets(placed: Sequence[Placed], host: str, more: More) -> list[dict[s
 def gpu_owners(placed: Sequence[Placed], _host: str, more: More) -> dict[str, dict[str, str]]:
     """Who owns each GPU of each host: what serves, or the scheduler."""
     names = {
-        host: [str(row["uuid"]) for row in rows if row.get("uuid")]
-        for host, rows in around(more).gpus.items()
+        host: [gpu.uuid for gpu in gpus if gpu.uuid] for host, gpus in around(more).gpus.items()
     }
     return owners(placed, names)
 

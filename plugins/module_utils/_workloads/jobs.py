@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .._demand.running import JobRun, UserRun
+from .._supply.facts import Gpu
 from .batch import BATCH, DEFAULT_MIB, SESSION, Job
 from .placed import Placed
 
@@ -41,7 +42,7 @@ class Around:
     site: str
     teams: Mapping[str, Sequence[str]] = field(default_factory=dict)
     scheduler: Sequence[str] = ()
-    gpus: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    gpus: Mapping[str, Sequence[Gpu]] = field(default_factory=dict)
     tracking: str = ""
 
 
@@ -175,18 +176,19 @@ def gres_of(one: Placed, around: Around) -> str:
 
 
 def _type(one: Placed, name: str, around: Around) -> str:
-    row = next((row for row in around.gpus.get(one.host, ()) if row.get("uuid") == name), None)
-    if row is None:
+    gpu = next((gpu for gpu in around.gpus.get(one.host, ()) if gpu.uuid == name), None)
+    if gpu is None:
         raise JobRefused(
             f"{one.host}: {one.workload} is planned on GPU {name}, which the host does not have;"
             " assess the site again, or mend the card"
         )
-    kind = _NO_TYPE.sub("_", str(row.get("model") or "").lower()).strip("_") or "gpu"
+    kind = _NO_TYPE.sub("_", gpu.model.lower()).strip("_") or "gpu"
     if not one.profile:
         return kind
-    for part in row.get("mig_instances") or ():
-        if _of_profile(float(part.get("memory_mib") or 0), one.profile):
-            return f"{kind}.mig_{round(float(part.get('memory_mib') or 0) / 1024)}gb"
+    for instance in gpu.mig_instances:
+        size = instance.memory_mib or 0.0
+        if _of_profile(size, one.profile):
+            return f"{kind}.mig_{round(size / 1024)}gb"
     raise NotDivided(
         f"{one.host}: {one.workload} is planned on a MIG instance {one.profile} of GPU {name},"
         " which has none; lay the instances out as planned (role gpu_driver)"

@@ -13,6 +13,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .._supply.facts import Gpu
+from .._supply.gpu import MigInstance
 from .placed import Placed
 
 VARIABLE = "workloads_mig_instances"
@@ -72,16 +74,10 @@ class Divided:
         return replace(found, name=name or found.name)
 
 
-def divided(
-    rows: Sequence[Mapping[str, Any]], named: Mapping[str, Mapping[Any, Any]] | None = None
-) -> Divided:
+def divided(gpus: Sequence[Gpu], named: Mapping[str, Mapping[Any, Any]] | None = None) -> Divided:
     """Of the measured GPUs of a host, and of the names that the inventory gives."""
     return Divided(
-        measured={
-            str(row["uuid"]): tuple(map(_instance, row.get("mig_instances") or ()))
-            for row in rows
-            if row.get("uuid")
-        },
+        measured={gpu.uuid: tuple(map(_instance, gpu.mig_instances)) for gpu in gpus if gpu.uuid},
         named={
             (gpu, int(first)): str(name)
             for gpu, slices in (named or {}).items()
@@ -90,13 +86,8 @@ def divided(
     )
 
 
-def _instance(row: Mapping[str, Any]) -> Instance:
-    return Instance(
-        name=str(row.get("uuid") or ""),
-        profile=str(row.get("profile") or ""),
-        start=None if row.get("start") is None else int(row["start"]),
-        files=tuple(map(str, row.get("files") or ())),
-    )
+def _instance(told: MigInstance) -> Instance:
+    return Instance(told.uuid or "", told.profile or "", told.start, told.files)
 
 
 def _by_name(there: Sequence[Instance], name: str, planned: str) -> Instance:

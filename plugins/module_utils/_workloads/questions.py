@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from .._demand.running import EXTERNAL, ServingRun
+from .._supply.facts import gpus_of
 from . import asked
 from .engines import CODE, ENGINES
 from .entrance import Entrance, entrances, locals_of
@@ -36,20 +37,15 @@ def _version(text: str) -> tuple[int, int]:
     return (int(found[1]), int(found[2])) if found else (3, 13)
 
 
-def _minor(row: More) -> int | None:
-    """The number in the name of a card's device file. Its place in the count is another one."""
-    return None if row.get("minor") is None else int(row["minor"])
-
-
 def host_of(name: str, facts: More, instances: More) -> Host:
     """A host by its measured facts; what was not measured is taken to be in order."""
-    gpus = [row for row in (facts.get("gpus") or {}).get("gpus") or [] if row.get("uuid")]
+    gpus = [gpu for gpu in gpus_of(facts) if gpu.uuid]
     return Host(
         name=name,
         python=_version(str((facts.get("python") or {}).get("version") or "")),
         machine=str((facts.get("kernel") or {}).get("architecture") or "x86_64"),
-        gpus={row["uuid"]: _minor(row) for row in gpus},
-        gpu_mib={row["uuid"]: float(row.get("memory_mib") or 0.0) for row in gpus},
+        gpus={gpu.uuid: gpu.minor for gpu in gpus},
+        gpu_mib={gpu.uuid: gpu.memory_mib for gpu in gpus},
         mig=divided(gpus, instances),
     )
 

@@ -10,6 +10,8 @@ from typing import Any
 
 from .._demand.running import ContainerRun, DatasetRun, ServingRun
 from .._demand.workloads import Spec
+from .._findings.shape import ShapeError
+from .._supply.facts import Gpu, gpus_of
 from .containers import ContainerRefused, collisions, quadlet
 from .datasets import DatasetRefused, datasets
 from .jobs import Around, problems
@@ -40,9 +42,17 @@ def around_of(
             if isinstance(row, Mapping) and row.get("name")
         },
         scheduler=tuple(scheduler),
-        gpus={host: (facts.get("gpus") or {}).get("gpus") or () for host, facts in supply.items()},
+        gpus={host: _gpus(facts) for host, facts in supply.items()},
         tracking=tracking,
     )
+
+
+def _gpus(facts: Mapping[str, Any]) -> tuple[Gpu, ...]:
+    """The cards of a host. That its facts cannot be read is told where it is planned."""
+    try:
+        return gpus_of(facts)
+    except ShapeError:
+        return ()
 
 
 def refusals(
@@ -61,7 +71,10 @@ def refusals(
     found = [*problems(replicas, around), *_teams(replicas, around)]
     if around.scheduler:
         try:
-            owners(replicas, {host: _names(rows) for host, rows in around.gpus.items()})
+            names = {
+                host: [gpu.uuid for gpu in gpus if gpu.uuid] for host, gpus in around.gpus.items()
+            }
+            owners(replicas, names)
         except OwnedTwice as twice:
             found.append(str(twice))
     for host in dict.fromkeys(one.host for one in replicas):
@@ -78,10 +91,6 @@ def refusals_anywhere(specs: Sequence[Spec], around: Around) -> tuple[str, ...]:
     """The same of one replica of each, on a host of its own of which nothing is known."""
     rows = [{"workload": spec.name, "replica": 0, "host": spec.name} for spec in specs]
     return refusals(specs, rows, around)
-
-
-def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [str(row["uuid"]) for row in rows if row.get("uuid")]
 
 
 def _teams(replicas: Sequence[Placed], around: Around) -> list[str]:

@@ -71,6 +71,10 @@ def test_what_the_driver_tells_can_be_used(path: Path) -> None:
             {"gpus": {"gpus": [{"memory_mib": math.inf}]}},
             "gpus.gpus[0].memory_mib: must be a finite number, but is inf",
         ),
+        (
+            {"gpus": {"gpus": [{"mig_instances": [{"start": "first"}]}]}},
+            "gpus.gpus[0].mig_instances[0].start: must be a number, but is 'first'",
+        ),
     ],
 )
 def test_a_figure_that_is_none_is_told_with_its_place(facts: Any, problem: str) -> None:

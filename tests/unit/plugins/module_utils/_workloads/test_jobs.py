@@ -14,6 +14,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._demand.running impor
     UserRun,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._planner.mig.cards import CARDS
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import gpus_of
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.jobs import (
     Around,
     JobRefused,
@@ -35,25 +36,24 @@ TRAIN = Placed(
     memory_mib=4096.2,
     run=RUN,
 )
+GPUS = [
+    {"uuid": "GPU-a", "model": "NVIDIA L40S"},
+    {"uuid": "GPU-b", "model": "NVIDIA L40S"},
+    {
+        "uuid": "GPU-m",
+        "model": "NVIDIA A100-SXM4-80GB",
+        "mig_instances": [
+            # As capacity_facts has them: a driver names no profile.
+            {"gpu_instance_id": 7, "compute_instance_id": 0, "memory_mib": 9728.0},
+            {"gpu_instance_id": 2, "compute_instance_id": 0, "memory_mib": 40192.0},
+        ],
+    },
+]
 AROUND = Around(
     site="s",
     teams={"vision": ("anna", "ben"), "solo": ("carl",)},
     scheduler=("ctl1",),
-    gpus={
-        "gpu1": [
-            {"uuid": "GPU-a", "model": "NVIDIA L40S"},
-            {"uuid": "GPU-b", "model": "NVIDIA L40S"},
-            {
-                "uuid": "GPU-m",
-                "model": "NVIDIA A100-SXM4-80GB",
-                "mig_instances": [
-                    # As capacity_facts has them: a driver names no profile.
-                    {"gpu_instance_id": 7, "compute_instance_id": 0, "memory_mib": 9728.0},
-                    {"gpu_instance_id": 2, "compute_instance_id": 0, "memory_mib": 40192.0},
-                ],
-            },
-        ]
-    },
+    gpus={"gpu1": gpus_of({"gpus": {"gpus": GPUS}})},
 )
 
 

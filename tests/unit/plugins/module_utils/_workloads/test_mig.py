@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.mlops.onprem.plugins.module_utils._demand.running import ServingRun
+from ansible_collections.mlops.onprem.plugins.module_utils._supply.facts import gpus_of
 from ansible_collections.mlops.onprem.plugins.module_utils._workloads.mig import (
     NoInstance,
     divided,
@@ -47,7 +48,8 @@ LAYOUT = [row(5, "2g.20gb", 0), row(9, "1g.10gb", 2), row(10, "1g.10gb", 3), row
 
 def of(rows: list[dict[str, Any]], named: str = "", one: Placed = ONE) -> Any:
     names = {"GPU-a": {"2": named}} if named else {}
-    return divided([{"uuid": "GPU-a", "mig_instances": rows}], names).of(one)
+    card = {"uuid": "GPU-a", "mig_instances": rows}
+    return divided(gpus_of({"gpus": {"gpus": [card]}}), names).of(one)
 
 
 def test_the_instance_is_the_one_that_begins_where_the_plan_says() -> None:

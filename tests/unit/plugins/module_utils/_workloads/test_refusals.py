@@ -128,3 +128,10 @@ def test_each_refusal_has_its_sentence(
     assert len(found) == 1
     assert said in found[0]
     assert "; " in found[0], "what mends it"
+
+
+def test_cards_that_cannot_be_read_are_left_to_where_their_host_is_planned() -> None:
+    damaged = {"gpus": {"gpus": [{"uuid": "GPU-b", "minor": "first"}]}}
+    found = around_of("s", TEAMS, (), {**SUPPLY, "g2": damaged}).gpus
+    assert found["g2"] == ()
+    assert [card.model for card in found["g1"]] == ["NVIDIA L40S"]
