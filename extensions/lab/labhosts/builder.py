@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 
 from . import apt_cache, image
 from .company import CompanyDatabase
-from .errors import LabError
+from .errors import LabError, OthersRunError
 from .machine import CACHE, Machine, say
 from .podman import LOST, PROJECT_LABEL, Podman
 from .state import BYTECODE_KEPT, FOR_TESTS, State
@@ -356,11 +356,8 @@ class Builder:
         owners = {s.owner for s in others}
         alive = sorted({s.owner for s in others if s.running and Path(s.owner).exists()})
         if alive and not take_over:
-            raise LabError(
-                f"The hosts of project {self.topology.project!r} on this machine belong to "
-                f"{', '.join(alive)}, not to {mine}. Take them down there, or replace "
-                "them with --take-over."
-            )
+            beside_ours = len(others) < len(self.standing())
+            raise OthersRunError(self.topology.project, alive, mine, beside_ours=beside_ours)
         gone = "" if alive else ", where none of them runs"
         names = ", ".join(sorted(owners))
         say(f"Taking over project {self.topology.project!r} from {names}{gone}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from . import apt_cache, image
 from .builder import Builder
 from .company import compare
-from .errors import LabError
+from .errors import LabError, OthersRunError
 from .machine import CACHE, Machine, say
 from .podman import PROJECT_LABEL, machine_lock
 from .topology import DATABASES, load
@@ -140,7 +140,16 @@ def podman(builder: Builder, options: argparse.Namespace) -> int:
 
 
 def clean(builder: Builder, *, take_over: bool) -> None:
-    builder.down(take_over=take_over)
+    """All of this checkout goes. What runs for another one is left alone, and that is said."""
+    try:
+        builder.down(take_over=take_over)
+    except OthersRunError as theirs:
+        if theirs.beside_ours:
+            raise
+        say(
+            f"No hosts of this checkout are left. Those of project {builder.topology.project!r} "
+            f"belong to {', '.join(theirs.owners)} and are left alone"
+        )
     containers = builder.podman.inspect() if builder.machine.has("podman") else []
     others = {c["Labels"].get(PROJECT_LABEL, "?") for c in containers}
     if others:

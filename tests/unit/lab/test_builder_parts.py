@@ -7,12 +7,13 @@ import os
 import stat
 import subprocess
 import tarfile
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from labhosts import builder, company, image, machine, podman, state, topology
+from labhosts import builder, cli, company, image, machine, podman, state, topology
 
 
 def test_only_what_leads_to_mirrors_is_taken_from_apt() -> None:
@@ -172,3 +173,66 @@ def test_names_of_network_namespaces_that_went_with_their_mounts_get_new_ones() 
     answer = subprocess.run(private, capture_output=True, text=True, check=False)
     assert answer.returncode == 0, answer.stderr
     assert answer.stdout.split() == ["nsfs", "nsfs", "tmpfs"]
+
+
+LAB = """
+project = "x"
+network = "10.9.0.0/24"
+[hosts]
+a = {ip = "10.9.0.2"}
+b = {ip = "10.9.0.3"}
+"""
+
+
+def clean_beside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *checkouts: str, verb: str = "clean"
+) -> int:
+    """How a verb ends where hosts of these checkouts run under the name of our project."""
+    for name in ("ours", "theirs"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lab.toml").write_text(LAB)
+    found = [
+        {
+            "Names": [f"x-{number}"],
+            "State": "running",
+            "Labels": {
+                builder.OWNER_LABEL: str(tmp_path / name / "lab.toml"),
+                podman.PROJECT_LABEL: "x",
+            },
+        }
+        for number, name in enumerate(checkouts)
+    ]
+    monkeypatch.setattr(cli, "machine_lock", nullcontext)
+    monkeypatch.setattr(machine.Machine, "has", lambda *_words: True)
+    monkeypatch.setattr(podman.Podman, "in_use", True)
+    monkeypatch.setattr(podman.Podman, "inspect", lambda *_words: found)
+    # What is refused comes before anything is taken away.
+    monkeypatch.setattr(podman.Podman, "settle", lambda *_words: pytest.fail("went on"))
+    return cli.main([verb, "--topology", str(tmp_path / "ours" / "lab.toml")])
+
+
+def test_clean_says_whose_hosts_it_leaves_alone_and_ends_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = tmp_path / "inventory" / ".state"
+    monkeypatch.setattr(state.State, "forget", lambda _self: own.mkdir(parents=True))
+    assert clean_beside(tmp_path, monkeypatch, "theirs", "theirs") == 0
+    said = capsys.readouterr().out
+    assert "No hosts of this checkout are left. Those of project 'x' belong to" in said
+    assert f"{tmp_path}/theirs/lab.toml and are left alone" in said
+    assert "Images and downloads stay: x still use them" in said
+    assert own.exists(), "what this checkout keeps beside its inventory was not forgotten"
+
+
+def test_down_refuses_hosts_of_another_checkout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert clean_beside(tmp_path, monkeypatch, "theirs", verb="down") == 1
+    assert "Take them down there, or replace them with --take-over." in capsys.readouterr().err
+
+
+def test_clean_does_not_end_well_while_hosts_of_its_own_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert clean_beside(tmp_path, monkeypatch, "ours", "theirs") == 1
+    assert f"belong to {tmp_path}/theirs/lab.toml, not to" in capsys.readouterr().err
