@@ -65,6 +65,8 @@ MODEL = "defects"
 BAD, GOOD = "sha256:" + "b" * 64, "sha256:" + "a" * 64
 DEFECT = 0.1
 CPU_MS, MEMORY_MIB = 6.0, 512.0
+# So many devices come in a second, whatever the size of their ring.
+COME_PER_SECOND = 200
 CONTROL_DEVICES = 100
 LEAST_DEVICES = 90
 # A small ring bakes longer, until it has answered about as much as a large one.
@@ -205,8 +207,8 @@ class Bench:
             if host not in self.off
         }
         self.devices = Devices(self.gateway, names, processes, scale, self.root)
+        self.online_in = Counter(names.values())
         self.pids = workers(self.gateway.pid)
-        self.spread = agents / 200
         self.sequence = 0
         self.memory = 0.0
         self.handed_out = 0
@@ -270,10 +272,11 @@ class Bench:
         return result
 
     def poll(self, used: Used, rings: Sequence[str], spread: float | None = None) -> dict[str, Any]:
-        """One poll of the devices of some rings."""
-        said: dict[str, Any] = self._spent(
-            used, lambda: self.devices.poll(rings, self.spread if spread is None else spread)
-        )
+        """One poll of the devices of some rings; of all without one."""
+        online = sum(self.online_in[ring] for ring in rings or self.rings)
+        over = online / COME_PER_SECOND if spread is None else spread
+        said: dict[str, Any] = self._spent(used, lambda: self.devices.poll(rings, over))
+        sys.stderr.write(f"{online} devices polled in {said['seconds']:.0f} s\n")
         used.counted.update(said["counted"])
         used.seconds += said["seconds"]
         self.handed_out += said["counted"]["handed out"]
@@ -314,7 +317,7 @@ class Bench:
             **used.row(len(reached)),
         }
 
-    def apart(self, spread: float) -> dict[str, Any]:
+    def apart(self, spread: float | None = None) -> dict[str, Any]:
         """One poll of all devices, where nothing has changed."""
         used = Used()
         self.poll(used, [], spread)
@@ -337,10 +340,10 @@ def measure(
         # A site that stands: every ring has a document, every device has told how it is.
         for ring in bench.rings:
             bench.order(ring, "revert", "nothing-begun", OLD, 3)
-        bench.apart(bench.spread)
+        bench.apart()
         bad = bench.rollout("defects-8", BAD, 8)
         good = bench.rollout("defects-9", GOOD, 9)
-        idle = bench.apart(bench.spread)
+        idle = bench.apart()
         herd = bench.apart(0.0)
         return {
             "agents": agents,
