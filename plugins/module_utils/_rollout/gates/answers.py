@@ -56,7 +56,8 @@ def judge(look: Look, settings: GateSettings, memory: Mapping[str, float]) -> tu
     not decided yet count as good, so that the evidence only grows to what it is in the end.
     """
     devices, gone = len(look.ring), lost(look, settings, memory)
-    waiting = [one.host for one in look.ring if not one.answered and one.host not in gone]
+    known = set(gone)
+    waiting = [one.host for one in look.ring if not one.answered and one.host not in known]
     tolerated = settings.device_failure_rate_max
     found = {
         "devices": float(devices),

@@ -59,17 +59,14 @@ def _soft(value: float) -> float:
     return value + math.log1p(math.exp(-value)) if value > 0 else math.log1p(math.exp(value))
 
 
-def _step(odds: float, bet: float) -> float:
-    """A(t + s) - A(t), with its limits where the share is 0 or 1."""
-    if odds == -math.inf:
-        return 0.0
-    return bet if odds == math.inf else _soft(odds + bet) - _soft(odds)
-
-
 @lru_cache(maxsize=65536)
 def _table(odds: float, good: bool) -> tuple[tuple[float, float, float], ...]:
+    """Of every bet s: s, A(t + s) - A(t) with its limits where the share is 0 or 1, its money."""
     bets = GOOD if good else EVEN
-    return tuple((bet, _step(odds, bet), weight) for bet, weight in bets)
+    if math.isinf(odds):
+        return tuple((bet, bet if odds > 0 else 0.0, weight) for bet, weight in bets)
+    here = _soft(odds)
+    return tuple([(bet, _soft(odds + bet) - here, weight) for bet, weight in bets])
 
 
 @lru_cache(maxsize=65536)
@@ -77,7 +74,8 @@ def _mixture(count: int, total: int, odds: float, good: bool) -> float:
     logs = [weight + bet * count - total * step for bet, step, weight in _table(odds, good)]
     most = max(logs)
     # What is e-30 of the largest adds nothing.
-    return most + math.log(sum([math.exp(one - most) for one in logs if one > most - 30]))
+    least = most - 30
+    return most + math.log(sum([math.exp(one - most) for one in logs if one > least]))
 
 
 def above(count: int, total: int, share: float) -> float:

@@ -37,6 +37,28 @@ def test_a_bet_is_fair_at_the_claim_and_loses_within_it(total: int, claimed: flo
     assert mean("below", total, 1 - (1 - claimed) * 0.7, claimed) < 1
 
 
+def plainly(count: int, total: int, share: float, bets: tuple[tuple[float, float], ...]) -> float:
+    """The mixture as its formula is written, with nothing kept or left out."""
+
+    def soft(odds: float) -> float:
+        return odds + math.log1p(math.exp(-odds)) if odds > 0 else math.log1p(math.exp(odds))
+
+    def step(odds: float, bet: float) -> float:
+        if math.isinf(odds):
+            return bet if odds > 0 else 0.0
+        return soft(odds + bet) - soft(odds)
+
+    odds = evalues.log_odds(share)
+    logs = [weight + bet * count - total * step(odds, bet) for bet, weight in bets]
+    return max(logs) + math.log(sum(math.exp(one - max(logs)) for one in logs))
+
+
+@given(COUNTS, st.one_of(SHARES, st.sampled_from([0.0, 1e-9, 1.0 - 1e-9, 1.0])))
+def test_the_bets_are_those_of_the_formula(counts: tuple[int, int], share: float) -> None:
+    for bet, bets in ((evalues.above, evalues.EVEN), (evalues.below, evalues.GOOD)):
+        assert bet(*counts, share) == pytest.approx(plainly(*counts, share, bets), abs=1e-9)
+
+
 @given(COUNTS, SHARES, SHARES)
 def test_a_claim_that_allows_more_is_refuted_later(
     counts: tuple[int, int], one: float, other: float
