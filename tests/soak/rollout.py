@@ -3,24 +3,32 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All rollouts of the scenario `rollout`, also those that CI leaves out.
 
-    python -m tests.soak.rollout
+    python -m tests.soak.rollout [--network 10.216]
 
 Eight devices in three rings, made for it and taken away. One JSON line a case; exits 1 when one
 failed. The output of the scenario is kept in ``build/soak``.
+
+With ``--network`` the hosts have another network than those that CI runs the scenario on, so that
+both can be there at once: the working tree is copied below ``build/soak`` and moved there.
+``PYTEST_ADDOPTS`` chooses among the cases.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from tests.lanes import MODEL, environment_of
+import tomllib
+
+from tests.lanes import environment_of
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "rollout"
@@ -38,31 +46,83 @@ def cases(text: str) -> Iterator[dict[str, Any]]:
         }
 
 
-def main(name: str = NAME) -> int:
-    """Run the scenario; say what each case came to."""
-    report = ROOT / "build" / "molecule" / f"{name}.xml"
-    log = ROOT / "build" / "soak" / f"{name}.log"
+def network_of(tree: Path, name: str) -> str:
+    """The first two numbers of the network of a scenario's hosts."""
+    topology = tomllib.loads((scenario(tree, name) / "topology.toml").read_text("utf-8"))
+    return ".".join(str(topology["network"]).split(".")[:2])
+
+
+def scenario(tree: Path, name: str) -> Path:
+    """Where a scenario lies."""
+    return tree / "extensions" / "molecule" / name
+
+
+def moved(name: str, network: str, source: Path = ROOT) -> Path:
+    """A copy of the working tree in which the hosts of a scenario have another network."""
+    tree = source / "build" / "soak" / f"{name}-{network}"
+    listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    done = subprocess.run(listing, cwd=source, check=True, capture_output=True, text=True)
+    for one in filter(None, done.stdout.split("\0")):
+        if (source / one).is_file():
+            (tree / one).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / one, tree / one)
+    collections = tree / ".collections" / "ansible_collections" / "mlops"
+    collections.mkdir(parents=True, exist_ok=True)
+    links = {collections / "onprem": tree}
+    links |= {tree / venv: source / venv for venv in (".venv", ".venv-test")}
+    for link, target in links.items():
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+    before = network_of(source, name)
+    for path in scenario(tree, name).rglob("*"):
+        if (
+            path.is_file()
+            and ".state" not in path.parts
+            and path.suffix in (".toml", ".yml", ".py")
+        ):
+            text = path.read_text("utf-8").replace(f"{before}.", f"{network}.")
+            path.write_text(text.replace(f'project = "{name}"', f'project = "{name}-soak"'))
+    return tree
+
+
+def run(name: str, tree: Path, log: Path) -> tuple[int, list[dict[str, Any]]]:
+    """Run a scenario in a tree: how it ended, and what each case came to."""
+    report = tree / "build" / "molecule" / f"{name}.xml"
     report.unlink(missing_ok=True)
     log.parent.mkdir(parents=True, exist_ok=True)
-    environment = os.environ | environment_of(MODEL / name / "inventory", name)
+    environment = os.environ | environment_of(scenario(ROOT, name) / "inventory", name)
     environment |= {f"MLOPS_{name.upper()}_ALL": "1", "MLOPS_LAB_FOR_TESTS": "1"}
+    ephemeral = tree / ".cache" / f"molecule-{name}" / "ephemeral"
+    environment["MOLECULE_EPHEMERAL_DIRECTORY"] = str(ephemeral)
+    paths = (str(tree / path) for path in (".collections", "extensions/lab"))
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
     environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}"
     command = [str(Path(sys.executable).with_name("molecule")), "test", "-s", name]
     with log.open("wb") as stream:
         done = subprocess.run(
             [*command, "--no-command-borders"],
-            cwd=ROOT,
+            cwd=tree,
             env=environment,
             stdout=stream,
             stderr=stream,
             check=False,
         )
-    found = list(cases(report.read_text("utf-8"))) if report.exists() else []
+    return done.returncode, list(cases(report.read_text("utf-8"))) if report.exists() else []
+
+
+def main(name: str = NAME, arguments: Sequence[str] | None = None) -> int:
+    """Run the scenario; say what each case came to."""
+    parser = argparse.ArgumentParser(description="All cases of a scenario with hosts of its own.")
+    usual = network_of(ROOT, name)
+    parser.add_argument("--network", default=usual, metavar="A.B", help="of the hosts, as 10.216")
+    network = parser.parse_args(arguments).network
+    log = ROOT / "build" / "soak" / f"{name}.log"
+    code, found = run(name, ROOT if network == usual else moved(name, network), log)
     for one in found:
         print(json.dumps(one))
     passed = sum(one["passed"] for one in found)
     failed = len(found) - passed
-    if done.returncode and not failed:
+    if code and not failed:
         failed = 1  # before the first case, or after the last
     print(json.dumps({"passed": passed, "failed": failed, "log": str(log.relative_to(ROOT))}))
     return int(failed > 0)

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
-from tests.soak.rollout import cases
+import subprocess
+from pathlib import Path
+
+from tests.soak.rollout import cases, moved, network_of
 
 REPORT = """<testsuites><testsuite name="pytest" tests="3">
 <testcase name="test_good" time="61.23"/>
@@ -21,3 +24,26 @@ def test_a_case_that_failed_or_was_left_out_has_not_passed() -> None:
         "test_bad": (2.0, False, "it was not undone"),
         "test_left_out": (0.0, False, ""),
     }
+
+
+def test_the_hosts_of_a_copy_have_the_other_network_and_the_tree_keeps_its_own(
+    tmp_path: Path,
+) -> None:
+    one = tmp_path / "extensions/molecule/rollout"
+    one.mkdir(parents=True)
+    (one / "topology.toml").write_text('project = "rollout"\nnetwork = "10.208.0.0/24"\n')
+    (one / "test_rollouts.py").write_text('gateway = "10.208.0.10"\n')
+    (tmp_path / ".gitignore").write_text("build\nsecret\n")
+    (tmp_path / "secret").write_text("of this tree")
+    (tmp_path / "site.yml").write_text("# 10.208.0.10\n")
+    subprocess.run(["git", "init", "-q", tmp_path], check=True)
+    for _again in range(2):
+        tree = moved("rollout", "10.216", tmp_path)
+        there = tree / "extensions/molecule/rollout"
+        assert network_of(tree, "rollout") == "10.216"
+        assert 'project = "rollout-soak"' in (there / "topology.toml").read_text()
+        assert (there / "test_rollouts.py").read_text() == 'gateway = "10.216.0.10"\n'
+        assert (tree / "site.yml").read_text() == "# 10.208.0.10\n"
+        assert not (tree / "secret").exists()
+        assert (tree / ".collections/ansible_collections/mlops/onprem").resolve() == tree
+    assert network_of(tmp_path, "rollout") == "10.208"
