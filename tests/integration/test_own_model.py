@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, eventually
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/own_model.md"
@@ -175,6 +175,45 @@ def test_a_model_that_does_not_end_is_ended(package: Package, models: Path, tmp_
     said = refusal(package, models, tmp_path, "endless", "--config", tmp_path / "c.json")
     assert "did not answer within 5 seconds" in said
     assert time.monotonic() - started < 5 * PATIENCE
+
+
+def test_a_model_ends_with_the_step_that_tries_it(
+    python: str, models: Path, tmp_path: Path
+) -> None:
+    arguments = ["--name", "m", "--accept-answers", "--out", str(tmp_path / "out")]
+    with subprocess.Popen(
+        [
+            python,
+            "-m",
+            "mlops_pipeline",
+            "package",
+            "model.onnx",
+            "--cases",
+            "cases.json",
+            *arguments,
+        ],
+        cwd=models / "endless",
+        env={**os.environ, "PYTHONPATH": str(ROOT / "pipeline")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as step:
+
+        def tried() -> list[int]:
+            """The process that loops in the model, if it does so by now."""
+            path = Path(f"/proc/{step.pid}/task/{step.pid}/children")
+            found = [int(pid) for pid in path.read_text().split()]
+            return [pid for pid in found if busy(pid)]
+
+        eventually(tried, "a model that is tried")
+        (model,) = tried()
+        step.kill()
+    eventually(lambda: not Path(f"/proc/{model}").exists(), "the end of the model")
+
+
+def busy(pid: int) -> bool:
+    """Whether a process has worked for two seconds: longer than it takes to load a model."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) > 2 * os.sysconf("SC_CLK_TCK")
 
 
 @pytest.mark.parametrize(
