@@ -6,6 +6,9 @@
 Debian's Prometheus scrapes devices that do not exist: one small server answers for all of them,
 each with the same number of series under the names that devices really have. Our rules run beside.
 What is measured is read from the kernel (RSS, seconds of the process) and from Prometheus itself.
+
+On a machine that has more to do than it can, Prometheus computes less than it should and looks
+cheap; so it is also said what part of the scrapes it did, and how many evaluations it left out.
 """
 
 from __future__ import annotations
@@ -31,6 +34,10 @@ sys.path[:0] = [str(ROOT)]
 
 from tests.prometheus_programs import program  # noqa: E402
 
+SCRAPED = "prometheus_target_interval_length_seconds_count"
+EVALUATED = "prometheus_rule_group_iterations_total"
+MISSED = "prometheus_rule_group_iterations_missed_total"
+COUNTED = (SCRAPED, EVALUATED, MISSED)
 TICKS = os.sysconf("SC_CLK_TCK")
 PAGE = os.sysconf("SC_PAGE_SIZE")
 NAMES = (
@@ -139,11 +146,21 @@ class Prometheus:
         with urllib.request.urlopen(address, timeout=60) as answer:
             return float(json.load(answer)["data"]["headStats"]["numSeries"])
 
-    def rules_seconds(self) -> float:
-        """The time of one evaluation of all groups."""
+    def groups_seconds(self) -> dict[str, float]:
+        """The time of the last evaluation of each group of rules, which run beside one another."""
         with urllib.request.urlopen(f"{self._url}/api/v1/rules", timeout=60) as answer:
             groups = json.load(answer)["data"]["groups"]
-        return float(sum(group["evaluationTime"] for group in groups))
+        return {str(group["name"]): float(group["evaluationTime"]) for group in groups}
+
+    def counters(self) -> dict[str, float]:
+        """What it counts of itself, over all labels."""
+        found = dict.fromkeys(COUNTED, 0.0)
+        with urllib.request.urlopen(f"{self._url}/metrics", timeout=60) as answer:
+            for line in answer.read().decode().splitlines():
+                name, _, value = line.rpartition(" ")
+                if name.partition("{")[0] in found:
+                    found[name.partition("{")[0]] += float(value)
+        return found
 
     def processor_seconds(self) -> float:
         parts = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
@@ -167,19 +184,29 @@ def measured(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
                 log = (folder / "log").read_text()[-1000:]
                 raise SystemExit(f"not all devices were read within {args.patience} s\n{log}")
             time.sleep(1)
+        before = prometheus.counters()
         began, used, peak = time.monotonic(), prometheus.processor_seconds(), 0.0
         while time.monotonic() - began < args.seconds:
             peak = max(peak, prometheus.memory_mib())
             time.sleep(0.5)
-        took = time.monotonic() - began
+        took, used = time.monotonic() - began, prometheus.processor_seconds() - used
+        after = prometheus.counters()
+        counted = {name: after[name] - before[name] for name in COUNTED}
+        groups = prometheus.groups_seconds()
+        slowest = max(groups, key=lambda name: groups[name])
+        wanted = args.devices * took / args.interval
         return {
             "devices": args.devices,
             "series_of_each": args.series,
             "series": prometheus.series(),
             "interval_seconds": args.interval,
             "memory_mib": round(peak),
-            "cores": round((prometheus.processor_seconds() - used) / took, 2),
-            "rules_seconds": round(prometheus.rules_seconds(), 2),
+            "cores": round(used / took, 2),
+            "scraped_share": round(counted[SCRAPED] / wanted, 2),
+            "evaluations": counted[EVALUATED],
+            "evaluations_missed": counted[MISSED],
+            "slowest_group": slowest,
+            "slowest_group_seconds": round(groups[slowest], 2),
             "up": prometheus.value("count(up == 1)"),
         }
     finally:
@@ -206,7 +233,10 @@ def main() -> int:
         f"{found['devices']:,} devices with {found['series_of_each']} series, every"
         f" {found['interval_seconds']} s: {found['series']:,.0f} series in memory (those of up and"
         f" of our rules included), {found['memory_mib']:,} MiB, {found['cores']} cores;"
-        f" all rules once {found['rules_seconds']} s"
+        f" {found['scraped_share']:.0%} of the scrapes that there should have been; of"
+        f" {found['evaluations']:.0f} evaluations of a group of rules"
+        f" {found['evaluations_missed']:.0f} left out, the slowest ({found['slowest_group']}) took"
+        f" {found['slowest_group_seconds']} s"
     )
     args.output.parent.mkdir(parents=True, exist_ok=True)
     args.output.write_text(json.dumps(found, indent=2) + "\n")
