@@ -4,6 +4,7 @@
 """Ten troubles strike a standing lab site: each is seen on its start page, as a mail, and ends.
 
     python -m tests.soak.troubles [--inventory inventories/lab] [--as-it-is] [--only NAME ...]
+    python -m tests.soak.troubles --network 10.213 [--as-it-is] [--keep] [--only NAME ...]
 
 The site is told of a mail server that runs here, and its devices to remember predictions and to
 judge short windows; a release is made and rolled out. Then nine troubles are done to it together,
@@ -11,7 +12,9 @@ and the tenth, Prometheus itself, after them. For each: the alert on the API tha
 reads, the alert as Chromium has drawn it on that page (``tests/soak/eye.py``) and the mail within
 the declared time, then the trouble is undone and the alert ends, there and on the page. At the
 end the site gets the configuration of its inventory again. ``--as-it-is`` leaves out the first
-step, for a site that was left prepared by ``--keep``.
+step, for a site that was left prepared by ``--keep``. With ``--network`` the site is one of its
+own beside the lab: made, prepared from the start, and taken away again. It keeps a sample of its
+requests, which is looked at first (``tests/soak/kept_requests.py``).
 
 Not real are the slow disk, the lost GPU and the full volume: a container has none of its own to
 break, so the numbers that an exporter would tell are put where Prometheus reads them.
@@ -41,17 +44,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import requests
+import tomllib
 import yaml
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
+from tests.soak import beside, kept_requests
 from tests.soak.eye import looking, to_address
 
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "build" / "soak"
+BESIDE, PROJECT = PICTURES / "troubles", "troubles"
+LAB_FILE = ROOT / "extensions/lab/lab.toml"
 PLAYBOOK = str(Path(sys.executable).with_name("ansible-playbook"))
 TAGS = "audit_log,monitoring,model_serving"
 MODEL = "breast-cancer"
+SAMPLED = {
+    "name": MODEL,
+    "project": "breast_cancer",
+    "thresholds": {"accuracy": 0.93, "roc_auc": 0.97},
+    "sample": kept_requests.SAMPLE,
+}
+SAMPLES = "sample of requests"
 REMEMBERED, WINDOW_SECONDS, WINDOW_REQUESTS = 2000, 10, 200
 END_SECONDS = 1200.0
 """An alert ends when its window has passed; the longest looks back for ten minutes."""
@@ -191,14 +205,23 @@ class Mailbox:
 class Site:
     """A lab site: its hosts over SSH, its gateway as people reach it."""
 
-    def __init__(self, inventory: Path) -> None:
-        self.inventory = inventory
+    def __init__(self, inventory: Path, topology: Path = LAB_FILE) -> None:
+        self.inventory, self.topology = inventory, topology
         self.addresses = dict(_addresses(yaml.safe_load((inventory / "hosts.yml").read_text())))
-        secrets = yaml.safe_load((inventory / "group_vars/all/secrets.yml").read_text())
         self._session = requests.Session()
         self._session.verify = str(inventory / ".state/ca-bundle.crt")
         self._session.trust_env = False
-        self.account = ("admin", str(secrets["gateway_admin_password"]))
+
+    @property
+    def own(self) -> bool:
+        """Whether it was made for this, with an inventory that says so."""
+        return self.topology != LAB_FILE
+
+    @property
+    def account(self) -> tuple[str, str]:
+        """Of an administrator of the platform."""
+        secrets = (self.inventory / "group_vars/all/secrets.yml").read_text()
+        return "admin", str(yaml.safe_load(secrets)["gateway_admin_password"])
 
     def ask(self, method: str, url: str, **more: Any) -> requests.Response:
         return self._session.request(method, url, timeout=30, **more)
@@ -220,8 +243,19 @@ class Site:
         return done.stdout
 
     def lab(self, *words: str) -> None:
-        command = [sys.executable, str(self.inventory.parents[1] / "extensions/lab/lab.py"), *words]
+        program = LAB_FILE.with_name("lab.py")
+        command = [
+            sys.executable,
+            str(program),
+            words[0],
+            f"--topology={self.topology}",
+            *words[1:],
+        ]
         subprocess.run(command, check=True, capture_output=True)
+
+    def container(self, host: str) -> str:
+        """How podman calls a host."""
+        return f"mlops-{tomllib.loads(self.topology.read_text())['project']}-{host}"
 
     def play(self, playbook: str, *words: str, **variables: Any) -> None:
         command = [PLAYBOOK, "-i", str(self.inventory), playbook, *words]
@@ -244,9 +278,9 @@ def _addresses(groups: Any) -> Iterator[tuple[str, str]]:
         yield from _addresses((group or {}).get("children"))
 
 
-def prepare(site: Site, port: int) -> None:
-    """Have mails sent here and devices remember; then a release with all that it has today."""
-    told = {
+def told(site: Site, port: int) -> dict[str, Any]:
+    """Have mails sent here, devices remember, and short windows judged."""
+    return {
         "monitoring_alert_mail": {
             "to": ["ops@soak.example"],
             "from": "mlops@soak.example",
@@ -258,8 +292,19 @@ def prepare(site: Site, port: int) -> None:
         "model_serving_drift_window_seconds": WINDOW_SECONDS,
         "model_serving_drift_window_requests": WINDOW_REQUESTS,
     }
-    site.play("site.yml", "--tags", TAGS, **told)
+
+
+def prepare(site: Site, port: int) -> None:
+    """Tell the site, then make a release with all that one has today."""
+    site.play("site.yml", "--tags", TAGS, **told(site, port))
     site.play("playbooks/pipeline_check.yml", pipeline_rollout=True, pipeline_model_names=MODEL)
+
+
+def made_beside(network: str) -> Site:
+    """The hosts of a site of its own, prepared as the lab is by ``make lab``."""
+    site = Site(*beside.write(BESIDE, network, PROJECT))
+    site.lab("up")
+    return site
 
 
 # ---------------------------------------------------------------- the line that asks a device
@@ -270,7 +315,7 @@ class Line(threading.Thread):
 
     def __init__(self, site: Site, host: str, rows: Sequence[tuple[list[float], str]]) -> None:
         super().__init__(daemon=True)
-        self._site, self._rows = site, rows
+        self._site, self._rows, self.host = site, rows, host
         self._url = f"https://{site.addresses[host]}/v2/models/{MODEL}"
         self._input = site.ask("GET", self._url).json()["inputs"][0]
         self._over = threading.Event()
@@ -394,7 +439,7 @@ def troubles(site: Site, shifted: Line, lying: Line) -> list[Trouble]:
     return [
         Trouble(
             *("device off", "HostUnreachable", "edge4", 420),
-            lambda: site.lab("podman", "stop", "--time", "30", "mlops-lab-edge4"),
+            lambda: site.lab("podman", "stop", "--time", "30", site.container("edge4")),
             lambda: site.lab("restart", "edge4"),
         ),
         Trouble(
@@ -487,8 +532,12 @@ def strike(site: Shown, chosen: Sequence[Trouble], box: Mailbox, eye: Looks | No
 
 def campaign(
     site: Site, eye: Looks, rows: Sequence[tuple[list[float], str]], box: Mailbox, only: set[str]
-) -> list[Trouble]:
-    """Nine together, then the tenth."""
+) -> list[list[str]]:
+    """Nine together, then the tenth: what speaks against each.
+
+    A site of its own keeps a sample of its requests, which is looked at before.
+    """
+    against = []
     lines = [Line(site, host, rows) for host in ("edge1", "edge2")]
     first = [one for one in troubles(site, *lines) if not only or one.name in only]
     last = [one for one in [prometheus_down(site)] if not only or one.name in only]
@@ -498,47 +547,67 @@ def campaign(
     try:
         while min(line.answered for line in lines) < 2 * WINDOW_REQUESTS:
             time.sleep(1)
+        if site.own and (not only or SAMPLES in only):
+            row = kept_requests.watched(site, MODEL, [line.host for line in lines], rows)
+            tell(**row)
+            against.append(row["against"])
         for some in (first, last):
             if some:
                 strike(site, some, box, eye)
             for one in some:
                 tell(**one.row())
+                against.append(one.against())
     finally:
         for line in lines:
             line.end()
         site.on("store1", STAND_IN_END)
-    return [*first, *last]
+    return against
+
+
+@contextlib.contextmanager
+def standing(options: argparse.Namespace) -> Iterator[tuple[Site, Mailbox]]:
+    """A prepared site, whose mails come here; afterwards as before, or gone."""
+    network = options.network
+    site = made_beside(network) if network else Site(options.inventory.resolve())
+    box = Mailbox()
+    server = Controller(box, hostname=site.own_address(), port=options.port)
+    server.start()
+    try:
+        if not options.as_it_is and network:
+            settings = site.inventory / "group_vars/all/troubles.yml"
+            given = {**told(site, options.port), "mlops_models": [SAMPLED]}
+            settings.write_text(yaml.safe_dump(given), "utf-8")
+            site.play("site.yml")
+        elif not options.as_it_is:
+            prepare(site, options.port)
+        yield site, box
+    finally:
+        server.stop()
+        if not options.keep and network:
+            site.lab("down")
+        elif not options.keep:
+            site.play("site.yml", "--tags", TAGS)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--inventory", type=Path, default=ROOT / "inventories/lab")
+    parser.add_argument("--network", metavar="A.B", help="of a site of its own, as 10.213")
     parser.add_argument("--port", type=int, default=2525, help="of the mail server")
     parser.add_argument("--as-it-is", action="store_true", help="the site was left prepared")
     parser.add_argument("--keep", action="store_true", help="leave the site prepared")
     parser.add_argument("--only", nargs="*", default=[], metavar="NAME", help="some troubles")
     options = parser.parse_args()
-    site = Site(options.inventory.resolve())
-    box = Mailbox()
-    server = Controller(box, hostname=site.own_address(), port=options.port)
-    server.start()
-    try:
-        if not options.as_it_is:
-            prepare(site, options.port)
+    with (
+        standing(options) as (site, box),
+        tempfile.TemporaryDirectory(prefix="mlops-eye-") as place,
+    ):
         connect = to_address(site.addresses["ctl1"], 443)
-        with (
-            tempfile.TemporaryDirectory(prefix="mlops-eye-") as place,
-            looking(Path(place), connect, site.account) as eye,
-        ):
+        with looking(Path(place), connect, site.account) as eye:
             found = campaign(site, eye, rows_of(), box, set(options.only))
-            PICTURES.mkdir(parents=True, exist_ok=True)
-            for picture in Path(place).glob("*.png"):
-                shutil.copy(picture, PICTURES)
-    finally:
-        server.stop()
-        if not options.keep:
-            site.play("site.yml", "--tags", TAGS)
-    failed = sum(bool(one.against()) for one in found)
+        for picture in Path(place).glob("*.png"):
+            shutil.copy(picture, PICTURES)
+    failed = sum(map(bool, found))
     print(f"{len(found) - failed} passed, {failed} failed")
     return int(failed > 0)
 
