@@ -10,11 +10,12 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.benchmarks import serving
 
@@ -166,3 +167,52 @@ def test_a_store_that_does_not_answer_loses_nothing(
     assert objects(bucket) == []
     assert collector.run(settings(server, company), False, time.time()) == 0
     assert len(objects(bucket)) == 1
+
+
+class Kept:
+    """A client of a store that, as Ceph, lists no object that was deleted, only its versions."""
+
+    def __init__(self, versions: bool) -> None:
+        self.versions, self.name = versions, ""
+        self.there = {("iris/2026-11-01/a", "1"), ("iris/2026-11-29/a", "1")}
+        self.marks = {("iris/2026-11-01/a", "2")} if versions else set()
+
+    def get_paginator(self, name: str) -> Kept:
+        asked = Kept(self.versions)
+        asked.there, asked.marks, asked.name = self.there, self.marks, name
+        return asked
+
+    def paginate(self, Prefix: str, Delimiter: str = "", **_more: str) -> Iterator[Any]:  # noqa: N803
+        if self.name == "list_object_versions" and not self.versions:
+            raise ClientError({"Error": {"Code": "NotImplemented"}}, self.name)
+        shown = self.there | self.marks
+        if self.name == "list_objects_v2":
+            shown = {one for one in self.there if one[0] not in dict(self.marks)}
+        below = {one for one in shown if one[0].startswith(Prefix)}
+        if Delimiter:
+            names = {Prefix + key[len(Prefix) :].partition("/")[0] + "/" for key, _one in below}
+            yield {"CommonPrefixes": [{"Prefix": name} for name in sorted(names)]}
+        elif self.name == "list_objects_v2":
+            yield {"Contents": [{"Key": key, "Size": 1} for key, _version in below]}
+        else:
+            for part, found in (("Versions", self.there), ("DeleteMarkers", self.marks)):
+                yield {part: [{"Key": key, "VersionId": one} for key, one in below & found]}
+
+    def delete_object(self, Bucket: str, Key: str, VersionId: str = "1") -> None:  # noqa: N803
+        assert Bucket == BUCKET
+        self.there -= {(Key, VersionId)}
+        self.marks -= {(Key, VersionId)}
+
+
+@pytest.mark.parametrize("versions", [True, False])
+def test_versions_of_what_somebody_deleted_are_deleted_in_their_time(
+    versions: bool, company: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Kept(versions)
+    monkeypatch.setattr(collector.boto3, "client", lambda *_words, **_more: kept)
+    store = collector.Store({**company, "bucket": BUCKET})
+    rules = {"iris": collector.Rule(2, MIB)}
+    assert collector.tidy(store, rules, date(2026, 11, 29)) == (2 if versions else 1)
+    assert (kept.there, kept.marks) == ({("iris/2026-11-29/a", "1")}, set())
+    assert collector.tidy(store, {}, date(2026, 11, 29)) == 1
+    assert kept.there == set()

@@ -39,9 +39,10 @@ END
 """
 FETCH = """
 found = {}
-for key, _version in store._objects(""):
-    answer = store._client.get_object(Bucket=store._bucket, Key=key)
-    found[key] = answer["Body"].read().decode()
+for page in store._client.get_paginator("list_objects_v2").paginate(Bucket=store._bucket):
+    for one in page.get("Contents", ()):
+        answer = store._client.get_object(Bucket=store._bucket, Key=one["Key"])
+        found[one["Key"]] = answer["Body"].read().decode()
 print(json.dumps(found))
 """
 # Twice, and once deleted as somebody would: two versions and a mark.

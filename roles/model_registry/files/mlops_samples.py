@@ -127,15 +127,25 @@ class Store:
         self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
 
     def folders(self, prefix: str = "") -> list[str]:
-        """The names of the next level."""
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=prefix, Delimiter="/"
-        )
+        """The names of the next level, also where all that is left are versions and marks.
+
+        A plain list does not show those: somebody has deleted an object, its versions are there.
+        """
         return [
             found["Prefix"][len(prefix) : -1]
-            for page in pages
+            for page in self._pages(prefix, Delimiter="/")
             for found in page.get("CommonPrefixes", ())
         ]
+
+    def _pages(self, prefix: str, **more: str) -> list[Mapping[str, Any]]:
+        """What there is below a prefix with all versions; without, where the store has none."""
+        asked = {"Bucket": self._bucket, "Prefix": prefix, **more}
+        try:
+            return list(self._client.get_paginator("list_object_versions").paginate(**asked))
+        except ClientError as error:
+            if error.response["Error"]["Code"] not in NOT_VERSIONED:
+                raise
+        return list(self._client.get_paginator("list_objects_v2").paginate(**asked))
 
     def used(self, prefix: str) -> int:
         """Bytes of the objects below a prefix."""
@@ -145,30 +155,15 @@ class Store:
         return sum(found["Size"] for page in pages for found in page.get("Contents", ()))
 
     def _versions(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Every version of every object, and the marks of deleted ones."""
-        pages = self._client.get_paginator("list_object_versions").paginate(
-            Bucket=self._bucket, Prefix=prefix
-        )
-        for page in pages:
-            for found in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                yield found["Key"], found["VersionId"]
-
-    def _objects(self, prefix: str) -> Iterator[tuple[str, str]]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=self._bucket, Prefix=prefix
-        )
-        for page in pages:
-            for found in page.get("Contents", ()):
-                yield found["Key"], ""
+        """Every object, every version of it, and the marks of deleted ones."""
+        for page in self._pages(prefix):
+            for part in ("Versions", "DeleteMarkers", "Contents"):
+                for found in page.get(part, ()):
+                    yield found["Key"], found.get("VersionId", "")
 
     def delete(self, prefix: str) -> int:
         """Delete what is below a prefix for good; say how many objects and versions there were."""
-        try:
-            found = list(self._versions(prefix))
-        except ClientError as error:
-            if error.response["Error"]["Code"] not in NOT_VERSIONED:
-                raise
-            found = list(self._objects(prefix))
+        found = list(self._versions(prefix))
         for key, version in found:
             more = {"VersionId": version} if version else {}
             self._client.delete_object(Bucket=self._bucket, Key=key, **more)
