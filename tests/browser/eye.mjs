@@ -1,12 +1,12 @@
 // Keeps the start page open in Chromium and says what is drawn on it, each time a line comes on its input.
 // One line of JSON for each: {alerts: [[alert, host], …], problem}. Nothing is asked but what the page asks.
 //
-//   node eye.mjs '{"url":…, "account":…, "password":…, "chromium":…, "packages":…, "pictures":…}'
+//   MLOPS_EYE='{"url":…, "account":…, "password":…, "chromium":…, "packages":…, "pictures":…}' node eye.mjs
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 
-const settings = JSON.parse(process.argv[2]);
+const settings = JSON.parse(process.env.MLOPS_EYE);
 const { chromium } = createRequire(join(settings.packages, "x.js"))("playwright-core");
 const PATIENCE = 300000;
 

@@ -116,7 +116,7 @@ def looking(
             "packages": str(chromium.packages),
             "pictures": str(place),
         }
-        program = [chromium.node, str(PROGRAM), json.dumps(settings)]
+        program = [chromium.node, str(PROGRAM)]
         inside = [sys.executable, "-m", "tests.soak.eye", str(path), str(PORT), *program]
         running = subprocess.Popen(
             alone(inside),
@@ -124,7 +124,11 @@ def looking(
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
-            env={**chromium.environment, "PYTHONPATH": ":".join(filter(None, sys.path))},
+            env={
+                **chromium.environment,
+                "PYTHONPATH": ":".join(filter(None, sys.path)),
+                "MLOPS_EYE": json.dumps(settings),  # with a password, which everybody sees in words
+            },
         )
         try:
             yield Eye(running)
