@@ -31,6 +31,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+# Imported once, not by each child; what is tested is imported in the child only.
+import hypothesis.strategies  # noqa: F401
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ansible_collections.mlops.onprem.plugins.module_utils._rollout"
 SOURCES = ROOT / "plugins" / "module_utils" / "_rollout"
@@ -168,8 +172,6 @@ class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def _tests(names: Sequence[str]) -> int:
-    import pytest  # in the child only: it is to see the changed module
-
     for name in list(sys.modules):
         if name.startswith(("ansible_collections", "tests.unit")):
             del sys.modules[name]

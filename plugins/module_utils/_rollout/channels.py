@@ -49,8 +49,6 @@ def wanted(state: State, now: float) -> list[dict[str, Any]]:
     goes on saying what it says, and its devices, which the ring under way is compared with, ask
     themselves.
     """
-    if not state.rollout:
-        return []
     beside = _beside(state)
     found = []
     for channel, hosts in sorted(_followers(state).items()):

@@ -17,6 +17,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels imp
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.errors import RolloutError
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.machine import decide
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import Limits, next_poll
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.state import State
 
 from .fleet import NEW, OLD, RINGS, Fleet
 
@@ -50,6 +51,10 @@ def followed(fleet: Fleet) -> list[dict[str, str]]:
     fleet.run()
     note(fleet)
     return found
+
+
+def test_before_any_rollout_nothing_is_said() -> None:
+    assert wanted(State(), 1000.0) == []
 
 
 def test_each_ring_is_told_step_by_step_and_keeps_what_it_was_told_last() -> None:
