@@ -145,6 +145,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.bounded import Watch
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.golden import (
+    SENT_WITH,
     Golden,
     compare,
     parse_golden,
@@ -178,7 +179,7 @@ class DeviceClient:
     def ask(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         """Send one request; return the answer."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"content-type": "application/json"} if data else {}
+        headers = SENT_WITH if data else {}
         try:
             with self._watch.limit(self._timeout):
                 self._connection.request(method, path, body=data, headers=headers)

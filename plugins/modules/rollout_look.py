@@ -156,6 +156,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.bound
     read_answer,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.errors import CheckError
+from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.golden import SENT_WITH
 from ansible_collections.mlops.onprem.plugins.module_utils._serving_checks.looking import (
     Looked,
     look_at,
@@ -194,7 +195,7 @@ class Connection:
         )
 
     def __call__(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        headers = {"content-type": "application/json"} if body else {}
+        headers = SENT_WITH if body else {}
         try:
             self._connection.request(method, path, body=body, headers=headers)
             answer = self._connection.getresponse()

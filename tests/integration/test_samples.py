@@ -52,11 +52,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[serving.Server]
         pytest.skip(str(reason))
 
 
-def ask(server: serving.Server, model: str, identifier: str = "order-7") -> None:
+def ask(server: serving.Server, model: str, identifier: str = "order-7", **headers: str) -> None:
     data = [5.25, 3.5, 1.5, 0.25]
     tensor = {"name": "features", "shape": [1, 4], "datatype": "FP32", "data": data}
     body = json.dumps({"id": identifier, "inputs": [tensor]}).encode()
-    assert server.ask("POST", f"/v2/models/{model}/infer", body)[0] == 200
+    assert server.ask("POST", f"/v2/models/{model}/infer", body, **headers)[0] == 200
 
 
 def settings(
@@ -167,6 +167,25 @@ def test_a_store_that_does_not_answer_loses_nothing(
     assert objects(bucket) == []
     assert collector.run(settings(server, company), False, time.time()) == 0
     assert len(objects(bucket)) == 1
+
+
+def test_the_releases_own_requests_are_no_sample_and_only_they_can_be_left_out(
+    server: serving.Server, company: dict[str, Any], bucket: Any
+) -> None:
+    assert collector.run(settings(server, company), True, time.time()) == 0
+    golden = json.loads((serving.FIXTURE / "golden.json").read_bytes())["cases"]
+    for case in golden:
+        body = json.dumps(case["request"]).encode()
+        assert server.ask("POST", "/v2/models/iris/infer", body, x_mlops_golden="1")[0] == 200
+    assert collector.run(settings(server, company), False, time.time()) == 0
+    assert objects(bucket) == []
+    # Sent by a client, or another request that says of itself that it is one: it is kept.
+    server.ask("POST", "/v2/models/iris/infer", json.dumps(golden[0]["request"]).encode())
+    ask(server, "iris", x_mlops_golden="1")
+    assert collector.run(settings(server, company), False, time.time()) == 0
+    (key,) = objects(bucket)
+    stored = bucket.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+    assert len(stored.splitlines()) == 2
 
 
 class Kept:

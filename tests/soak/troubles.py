@@ -496,15 +496,33 @@ def tell(**words: Any) -> None:
     print(json.dumps(words), flush=True)
 
 
+def unsettled(mails: Sequence[Mail], one: Trouble) -> bool:
+    """Whether the last mail about this says that it fires: while it does, no other one comes."""
+    about = [mail for mail in mails if {one.alert, one.host} <= set(mail.subject.split())]
+    return bool(about) and about[-1].tells(one.alert, one.host)
+
+
+def wait_for_quiet(site: Shown, chosen: Sequence[Trouble], box: Mailbox) -> None:
+    """Wait until nothing of this fires any more, and whoever was told so was told its end."""
+    deadline = time.time() + END_SECONDS
+    while True:
+        firing = firing_in(site.alerts())
+        there = [one for one in chosen if (one.alert, one.host) in firing]
+        there += [one for one in chosen if one not in there and unsettled(box.mails, one)]
+        if not there:
+            return
+        if time.time() > deadline:
+            one = there[0]
+            raise SystemExit(f"{one.alert} of {one.host} fires already; mend that first.")
+        time.sleep(2)
+
+
 def strike(site: Shown, chosen: Sequence[Trouble], box: Mailbox, eye: Looks | None = None) -> None:
     """Do all of it, wait for what is told, undo all of it, wait for the end.
 
     Where nobody looks at the page, what it asks stands for what it draws.
     """
-    before = firing_in(site.alerts())
-    for one in chosen:
-        if (one.alert, one.host) in before:
-            raise SystemExit(f"{one.alert} of {one.host} fires already; mend that first.")
+    wait_for_quiet(site, chosen, box)
     with contextlib.ExitStack() as done:  # all of it is undone, also if some of that fails
         for one in chosen:
             one.injected = time.time()

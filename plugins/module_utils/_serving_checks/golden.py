@@ -13,6 +13,10 @@ from typing import Any
 
 from .errors import CheckError
 
+SENT_WITH = {"content-type": "application/json", "x-mlops-golden": "1"}
+"""The header says what it is: the model server leaves the release's own requests out of what it
+watches and keeps of clients' ones."""
+
 
 @dataclass(frozen=True)
 class GoldenCase:

@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("aiosmtpd", reason="only the older ansible-core has the mail server here")
 
-from tests.soak.troubles import Mail, Trouble, firing_in
+from tests.soak.troubles import Mail, Trouble, firing_in, unsettled
 
 FIRING = {("HostUnreachable", "edge4")}
 
@@ -97,3 +97,11 @@ def test_alerts_are_known_by_name_and_host() -> None:
         {"labels": {"alertname": "Watchdog"}},
     ]
     assert firing_in(told) == {("HostUnreachable", "edge4"), ("Watchdog", "")}
+
+
+def test_whoever_was_told_of_an_alert_is_told_its_end_before_it_is_tried() -> None:
+    mails = [Mail(900.0, "[FIRING 1] HostUnreachable edge3"), Mail(910.0, "[RESOLVED] Other edge4")]
+    assert not unsettled(mails, trouble())
+    mails.append(Mail(920.0, "[FIRING 1] HostUnreachable edge4"))
+    assert unsettled(mails, trouble())
+    assert not unsettled([*mails, Mail(930.0, "[RESOLVED] HostUnreachable edge4")], trouble())

@@ -293,6 +293,7 @@ class Service:
                         protocol.accepted(request.headers.get("accept-encoding")),
                         # What the device asks itself is always the same.
                         watched=client is not None,
+                        golden=protocol.GOLDEN_HEADER in request.headers,
                     ),
                 )
                 took = time.perf_counter() - started

@@ -20,6 +20,8 @@ import numpy as np
 from .engine import BYTES, DataError, Engine, listed, text_of
 
 LENGTH_HEADER = "inference-header-content-length"
+GOLDEN_HEADER = "x-mlops-golden"
+"""With it the platform sends what a release brings, which says nothing of what clients ask."""
 COMPRESS_FROM = 1400
 """Bytes of an answer from which on compressing it can save a packet."""
 
