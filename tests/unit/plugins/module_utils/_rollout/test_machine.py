@@ -350,6 +350,25 @@ def test_a_device_that_asks_by_itself_is_waited_for_and_not_given_up_by_tries() 
     )
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_device_that_asks_by_itself_and_was_away_before_is_waited_for_as_long_as_it_sleeps(
+    known: bool,
+) -> None:
+    """One that was there when the plan was made has until the ring must have staged."""
+    rings = {"ring_canary": ["a1", "a2"], "ring_fleet": ["c1"]}
+    fleet = Fleet(rings, bake_limit_seconds=3000, idle_seconds=100)
+    about = {"transport": "pull", "channel": "ring_canary", "online": known}
+    fleet.request["devices"]["a2"].update(about)
+    fleet.devices["a2"].online = False
+    fleet.run()
+    deferred = fleet.events("deferred")[0]
+    why = "not heard of before the rollout" if not known else "not stage the release within 3000 s"
+    assert why in deferred.data["hosts"]["a2"]
+    # It asks every 100 s, at most a fifth later, and the controller looks every 30 s.
+    waited = deferred.time - START
+    assert waited >= 3000 if known else 150 <= waited < 600
+
+
 def test_too_many_deferred_devices_pause_the_ring_before_it_switches() -> None:
     fleet = Fleet(ONE, deferred_share=0.25)
     fleet.devices["a1"].online = fleet.devices["a2"].online = False
