@@ -253,9 +253,9 @@ export const urgency = (alert) => {
   return found < 0 ? URGENCY.length : found;
 };
 
-/** Alerts that ask for somebody, and those that are held back, the most urgent first. */
+/** Alerts that ask for somebody, and those that are held back, the most urgent first. What fires for ever asks for nobody. */
 export function sorted(alerts) {
-  const rows = [...(alerts ?? [])].sort(
+  const rows = (alerts ?? []).filter(({ labels }) => labels.severity !== "none").sort(
     (one, other) =>
       urgency(one) - urgency(other) ||
       Date.parse(one.startsAt) - Date.parse(other.startsAt) ||
