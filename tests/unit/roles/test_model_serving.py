@@ -15,6 +15,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.mlops.onprem.plugins.filter.release_keys import release_keys
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "plugins" / "module_utils" / "_release"
@@ -138,7 +139,9 @@ def rendered(name: str, **variables: Any) -> Any:
     ]
     known = {key: value for page in pages for key, value in page.items()}
     known |= {"inventory_hostname": "edge1", "role_path": str(ROLE), **variables}
-    return Templar(loader=loader, variables=known).template(known[name])
+    templar = Templar(loader=loader, variables=known)
+    templar.environment.filters["mlops.onprem.release_keys"] = release_keys
+    return templar.template(known[name])
 
 
 @pytest.mark.parametrize(
