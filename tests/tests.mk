@@ -30,7 +30,7 @@ molecule: test-env ## Run the scenarios of the roles in LANES=2, or SCENARIOS="t
 test-site: test-env ## Run the scenario that is the lab site itself
 	@$(TESTS) site
 
-soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade, interrupt (both empty the lab), device_faults, dataset_quotas, gpu_driver, rollout, compute, troubles or arm64
+soak: test-env ## Run a campaign that is too long for CI: SOAK=upgrade, interrupt (both empty the lab), device_faults, dataset_quotas, driver_reboot, gpu_driver, rollout, compute, troubles or arm64
 	@PYTHONPATH=.collections:extensions/lab $(TEST_VENV)/bin/python -m tests.soak.$(SOAK) $(ARGS)
 
 bench-channel: test-env ## Attack what devices believe: a million traces, python-tuf and openssl beside

@@ -92,35 +92,51 @@ def blank(place: Path, sizes: Sequence[str]) -> Iterator[list[Path]]:
             disk.unlink(missing_ok=True)
 
 
+def bootable(root: Path) -> Path:
+    """A disk with what is in the root, beside it."""
+    ran(root, "depmod", kernel_of(root))
+    disk = root.parent / "disk.img"
+    disk.unlink(missing_ok=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk), "6G"], check=True)
+    return disk
+
+
+def emulated(
+    root: Path, disks: Sequence[Path], fresh: bool, parameters: str, *more: str
+) -> list[str]:
+    """The command that starts the kernel of a root; the first of the disks is that of the system.
+
+    The root and the disks have to lie below one directory.
+    """
+    tools = trixie(TOOLS, "tools", ("qemu-system-x86", "e2fsprogs"), fresh)
+    release = kernel_of(root)
+    drives = [f"file={one},if=virtio,format=raw" for one in disks]
+    return within(
+        tools,
+        *("qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-smp", "1", "-nographic"),
+        *(word for drive in drives for word in ("-drive", drive)),
+        *("-kernel", f"{root}/boot/vmlinuz-{release}"),
+        *("-initrd", f"{root}/boot/initrd.img-{release}"),
+        *("-append", f"console=ttyS0 root=/dev/vda rw {parameters}".strip()),
+        *more,
+        binds=(root.parent,),
+    )
+
+
 def console(
     root: Path, script: str, fresh: bool, disks: Sequence[Path] = (), longest: float = 900
 ) -> str:
     """Start the kernel of a root on a disk that holds the root, run the script, and power off.
 
-    The root and ``disks`` have to lie below one directory. Further disks are ``/dev/vdb`` and so
-    on. A guest that has not ended after ``longest`` seconds is ended; what it said until then is
-    what there is.
+    Further disks are ``/dev/vdb`` and so on. A guest that has not ended after ``longest`` seconds
+    is ended; what it said until then is what there is.
     """
-    tools = trixie(TOOLS, "tools", ("qemu-system-x86", "e2fsprogs"), fresh)
-    release, place = kernel_of(root), root.parent
     init = root / INIT.lstrip("/")
     init.write_text(BEGIN + script + END)
     init.chmod(0o755)
-    ran(root, "depmod", release)
-    disk = place / "disk.img"
-    disk.unlink(missing_ok=True)
+    disk = bootable(root)
+    command = emulated(root, [disk, *disks], fresh, f"panic=-1 init={INIT}", "-no-reboot")
     try:
-        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", str(root), str(disk), "6G"], check=True)
-        drives = [f"file={one},if=virtio,format=raw" for one in (disk, *disks)]
-        command = within(
-            tools,
-            *("qemu-system-x86_64", "-accel", "tcg", "-m", "1024", "-smp", "1", "-nographic"),
-            *("-no-reboot", *(word for drive in drives for word in ("-drive", drive))),
-            *("-kernel", f"{root}/boot/vmlinuz-{release}"),
-            *("-initrd", f"{root}/boot/initrd.img-{release}"),
-            *("-append", f"console=ttyS0 root=/dev/vda rw panic=-1 init={INIT}"),
-            binds=(place,),
-        )
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=longest, check=False
         )
