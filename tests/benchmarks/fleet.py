@@ -121,11 +121,11 @@ def cpu_of(pids: Sequence[int]) -> float:
 
 
 def memory_of(pids: Sequence[int]) -> float:
-    """MiB that processes have for themselves, shared pages in parts."""
+    """MiB that processes have had at most, added up: pages that they share count for each."""
     kib = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
                 kib += int(line.split()[1])
     return kib / 1024
 
