@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -218,3 +219,36 @@ def test_how_often_devices_come_is_a_limit_of_the_plan() -> None:
     assert {row["next_poll"] for row in wanted(fleet.state(), fleet.now)} == {60}
     with pytest.raises(RolloutError, match="contact_seconds"):
         fleet_of(contact_seconds=4).begin()
+
+
+@pytest.mark.parametrize(
+    ("mode", "about", "often"),
+    [
+        ("staging", {"step": "stage", "ok": False}, True),
+        ("baking", {"step": "activate", "ok": True}, True),
+        # Away, or failed and not told to go back: nobody waits for them any more.
+        ("staging", {"step": "stage", "ok": False, "deferred": "It is off."}, False),
+        ("baking", {"step": "activate", "ok": True, "failure": "It is ill."}, False),
+        # Told to go back, whatever else is done meanwhile, until they have.
+        ("reverting", {"step": "revert", "ok": False, "failure": "It is ill."}, True),
+        ("reverting", {"step": "revert", "ok": True, "failure": "It is ill."}, False),
+        # Told to commit while no ring is watched, until they have.
+        ("committing", {"step": "commit", "ok": False}, True),
+        ("committing", {"step": "commit", "ok": True}, False),
+        ("committing", {"step": "", "ok": False}, False),
+        ("finished", {"step": "commit", "ok": False}, False),
+    ],
+)
+def test_only_devices_of_which_something_is_awaited_come_often(
+    mode: str, about: dict[str, Any], often: bool
+) -> None:
+    fleet = fleet_of(contact_seconds=5, idle_seconds=60, poll_seconds=1)
+    fleet.begin()
+    fleet.write(decide(fleet.state(), (), None, fleet.now).entries)
+    state = fleet.state()
+    state.mode = mode
+    for host in RINGS["ring_canary"]:
+        state.hosts[host] = replace(state.hosts[host], **about)
+    assert wanted(state, fleet.now)[0]["next_poll"] == (5 if often else 60)
+    state.paused = "carl"
+    assert wanted(state, fleet.now)[0]["next_poll"] == 60
