@@ -74,6 +74,7 @@ LEAST_DEVICES = 90
 # A small ring bakes longer, until it has answered about as much as a large one.
 RING_REQUESTS = 40_000
 TICK = os.sysconf("SC_CLK_TCK")
+LOOK_SECONDS = 0.5
 SETTINGS = GateSettings.parse({"waive": {"shift": "no traffic of its own"}})
 
 
@@ -121,13 +122,22 @@ def cpu_of(pids: Sequence[int]) -> float:
 
 
 def memory_of(pids: Sequence[int]) -> float:
-    """MiB that processes have had at most, added up: pages that they share count for each."""
+    """MiB that processes have now; of a page that several share each has its part (PSS)."""
     kib = 0
     for pid in pids:
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
                 kib += int(line.split()[1])
     return kib / 1024
+
+
+def watch_memory(pipe: Any, pids: Sequence[int]) -> None:
+    """A process of its own: until it is told to end, look often; then tell the most."""
+    most = memory_of(pids)
+    while not pipe.poll(LOOK_SECONDS):
+        most = max(most, memory_of(pids))
+    pipe.recv()
+    pipe.send(most)
 
 
 class Devices:
@@ -211,8 +221,11 @@ class Bench:
         self.devices = Devices(self.gateway, names, processes, scale, self.root)
         self.online_in = Counter(names.values())
         self.pids = workers(self.gateway.pid)
+        spawn = multiprocessing.get_context("spawn")
+        self._memory, theirs = spawn.Pipe()
+        self._watch = spawn.Process(target=watch_memory, args=(theirs, [*self.pids, os.getpid()]))
+        self._watch.start()
         self.sequence = 0
-        self.memory = 0.0
         self.handed_out = 0
 
     @staticmethod
@@ -225,8 +238,16 @@ class Bench:
             taken += size
         return found
 
+    def memory(self) -> float:
+        """The most MiB that nginx and the controller had together at any look."""
+        self._memory.send(None)
+        most = float(self._memory.recv())
+        self._watch.join(30)
+        return most
+
     def close(self) -> None:
         """Take everything away."""
+        self._watch.terminate()
         self.devices.close()
         self._context.__exit__(None, None, None)
 
@@ -270,7 +291,6 @@ class Bench:
         result = work()
         used.nginx += cpu_of(self.pids) - nginx
         used.controller += time.process_time() - own
-        self.memory = max(self.memory, memory_of([*self.pids, os.getpid()]))
         return result
 
     def poll(self, used: Used, rings: Sequence[str], spread: float | None = None) -> dict[str, Any]:
@@ -355,7 +375,7 @@ def measure(
             "good": good,
             "idle_poll": idle,
             "herd": herd,
-            "memory_mib": round(bench.memory, 1),
+            "memory_mib": round(bench.memory(), 1),
             "handed_out": handed_out(bench.gateway),
             "handed_out_by_devices": bench.handed_out,
         }
