@@ -61,6 +61,7 @@ from tests.soak.roots import CannotRun, Count, say
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "driver_reboot"
+GUESTS = "guests"  # by this name ssh knows the key that all of them have
 PACKAGES = (
     *("dbus", "iproute2", "systemd", "systemd-sysv", "udev", "kmod", "initramfs-tools"),
     *("openssh-server", "python3", "e2fsprogs", KERNEL),
@@ -260,10 +261,10 @@ def written(root: Path) -> None:
     for name, text in slurm_texts().items():
         (etc / "slurm" / name).write_text(text)
     for unit, where in (("slurmctld", CONTROL), ("slurmd", "gpu*")):
-        more = etc / f"systemd/system/{unit}.service.d"
-        more.mkdir(parents=True, exist_ok=True)
+        place = etc / f"systemd/system/{unit}.service.d"
+        place.mkdir(parents=True, exist_ok=True)
         # A network that is not there yet is waited for as long as it takes.
-        (more / "guest.conf").write_text(
+        (place / "guest.conf").write_text(
             f"[Unit]\nConditionHost={where}\nStartLimitIntervalSec=0\n"
             "Wants=munge.service\nAfter=munge.service\n"
             "[Service]\nRestart=on-failure\nRestartSec=3\n"
@@ -290,11 +291,11 @@ def lightened(root: Path) -> None:
         (etc / path).write_text(text)
     generators = (root / "usr/lib/systemd/system-generators").iterdir()
     masked = [*(f"system/{unit}" for unit in MASKED)]
-    for name in [*masked, *(f"system-generators/{path.name}" for path in generators)]:
-        path = etc / "systemd" / name
-        path.parent.mkdir(exist_ok=True)
-        path.unlink(missing_ok=True)
-        path.symlink_to("/dev/null")
+    for name in [*masked, *(f"system-generators/{one.name}" for one in generators)]:
+        link = etc / "systemd" / name
+        link.parent.mkdir(exist_ok=True)
+        link.unlink(missing_ok=True)
+        link.symlink_to("/dev/null")
     ran(root, "update-initramfs", "-u")
 
 
@@ -310,9 +311,24 @@ def prepared(fresh: bool) -> tuple[Path, Path]:
     ssh = root / "root" / ".ssh"
     ssh.mkdir(mode=0o700, exist_ok=True)
     shutil.copyfile(key.with_suffix(".pub"), ssh / "authorized_keys")
+    guests = key.with_name("guests")
+    subprocess.run([*words[:-1], str(guests)], check=True, stdin=subprocess.DEVNULL)
+    known = f"{GUESTS} {guests.with_suffix('.pub').read_text()}"
+    key.with_name("known_hosts").write_text(known)
+    for each in (root / "etc/ssh").glob("ssh_host_*"):
+        each.unlink()
+    for suffix in ("", ".pub"):
+        shutil.copy(guests.with_suffix(suffix), root / f"etc/ssh/ssh_host_ed25519_key{suffix}")
     written(root)
     lightened(root)
     return root, key
+
+
+def known_by(key: Path) -> list[str]:
+    """Options of ssh by which the guests, which share one key of a host, are known."""
+    known = key.with_name("known_hosts")
+    said = ("StrictHostKeyChecking=yes", f"UserKnownHostsFile={known}", f"HostKeyAlias={GUESTS}")
+    return [word for option in said for word in ("-o", option)]
 
 
 @dataclass(frozen=True)
@@ -324,8 +340,7 @@ class Host:
     key: Path
 
     def ask(self, command: str, check: bool = True) -> str:
-        options = ["StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "ConnectTimeout=20"]
-        words = [word for option in options for word in ("-o", option)]
+        words = [*known_by(self.key), "-o", "ConnectTimeout=20"]
         done = subprocess.run(
             ["ssh", "-q", *words, f"-i{self.key}", f"-p{self.port}", "root@127.0.0.1", command],
             capture_output=True,
@@ -402,7 +417,6 @@ def running(command: list[str], path: Path) -> Iterator[None]:
 
 def inventory_of(hosts: Mapping[str, Host], pending: Sequence[str], window: str) -> dict[str, Any]:
     """The hosts, and those whose driver waits for a restart."""
-    options = "-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
     found = {"id": "gpu_driver.pending", "severity": "warn", "found": PENDING}
     rows = {
         name: {
@@ -410,7 +424,7 @@ def inventory_of(hosts: Mapping[str, Host], pending: Sequence[str], window: str)
             "ansible_port": host.port,
             "ansible_user": "root",
             "ansible_ssh_private_key_file": str(host.key),
-            "ansible_ssh_common_args": options,
+            "ansible_ssh_common_args": " ".join(known_by(host.key)),
             "ansible_python_interpreter": "/usr/bin/python3",
             "__gpu_driver_now": {
                 "verdict": {"findings": [found] if name in pending else [], "version": "580"},
