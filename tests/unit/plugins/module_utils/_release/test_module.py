@@ -110,7 +110,9 @@ def test_the_module_answers_for_any_number_of_releases(
         answer = json.loads(capsys.readouterr().out)
         assert (answer["changed"], answer.get("failed", False)) == (changed, False)
         assert set(answer["outcomes"]) == set(answer["models"]) == set(wanted)
-        assert answer["seconds"] >= sum(row["seconds"] for row in answer["outcomes"].values())
+        # Each is told in thousandths, and so may be half of one beside what it was.
+        together = sum(row["seconds"] for row in answer["outcomes"].values())
+        assert answer["seconds"] >= together - 0.001 * (count + 1)
 
 
 def test_one_release_that_fails_does_not_hold_up_the_others(bench: Bench) -> None:
