@@ -15,11 +15,15 @@ HANDED_OVER = ("secrets.yml", "company*.yml")
 """What the builder and a first run write into an inventory."""
 
 
+class Misplaced(ValueError):
+    """What was to be replaced does not stand there; the message says where it was looked for."""
+
+
 def put(text: str, values: Mapping[str, str]) -> str:
-    """Put one thing in the place of another; raises ValueError where that does not stand there."""
+    """Put one thing in the place of another; each of them has to stand there."""
     for old, new in values.items():
         if old not in text:
-            raise ValueError(f"{old!r} does not stand in\n{text}")
+            raise Misplaced(f"{old!r} does not stand in\n{text}")
         text = text.replace(old, new)
     return text
 

@@ -15,7 +15,6 @@ the counts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -31,7 +30,7 @@ from labhosts.machine import CACHE
 
 from tests.soak import quotas_inside
 from tests.soak.guest import KERNEL, blank, console, kernel_of, ran, said, trixie
-from tests.soak.roots import CannotRun, Count, say
+from tests.soak.roots import CannotRun, Count, run, say
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "dataset_quotas"
@@ -172,27 +171,12 @@ def campaign(fresh: bool) -> int:
             say(**row)
     if count.failed:
         say(console=text.splitlines()[-30:])
-    say(
-        passed=count.passed,
-        failed=count.failed,
-        kernel=kernel_of(root),
-        seconds=round(time.monotonic() - began, 1),
-    )
-    return int(count.failed > 0)
+    return count.end(began, kernel=kernel_of(root))
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--fresh", action="store_true", help="make the roots anew")
-    fresh = bool(parser.parse_args(words).fresh)
-    try:
-        return campaign(fresh)
-    except CannotRun as error:
-        print(error, file=sys.stderr)
-        return 2
-    finally:
-        shutil.rmtree(PLACE / "work", ignore_errors=True)
+def clear() -> None:
+    shutil.rmtree(PLACE / "work", ignore_errors=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(__doc__, campaign, clear, sys.argv[1:]))

@@ -26,7 +26,6 @@ the counts.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -57,7 +56,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.texts import (
 from labhosts.machine import CACHE
 
 from tests.soak.guest import KERNEL, bootable, emulated, kernel_of, ran, trixie
-from tests.soak.roots import CannotRun, Count, say
+from tests.soak.roots import CannotRun, Count, run, say
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "driver_reboot"
@@ -575,29 +574,15 @@ def campaign(fresh: bool) -> int:
         judge("mended", seen, of_mended(seen), since)
         said = [control.ask(f"srun -w {name} hostname") for name in NODES]
         count.judge("jobs run on both", said == list(NODES), said=said)
-    say(
-        passed=count.passed,
-        failed=count.failed,
-        kernel=release,
-        seconds=round(time.monotonic() - began, 1),
-    )
-    return int(count.failed > 0)
+    return count.end(began, kernel=release)
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--fresh", action="store_true", help="make the roots anew")
-    fresh = bool(parser.parse_args(words).fresh)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no guest stays
-    try:
-        return campaign(fresh)
-    except CannotRun as error:
-        print(error, file=sys.stderr)
-        return 2
-    finally:
-        shutil.rmtree(PLACE / "work" / "root", ignore_errors=True)
-        (PLACE / "work" / "disk.img").unlink(missing_ok=True)
+def clear() -> None:
+    """Leave what the guests said."""
+    shutil.rmtree(PLACE / "work" / "root", ignore_errors=True)
+    (PLACE / "work" / "disk.img").unlink(missing_ok=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that no guest stays
+    sys.exit(run(__doc__, campaign, clear, sys.argv[1:]))

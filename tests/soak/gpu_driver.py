@@ -21,7 +21,6 @@ and used as copies; --fresh makes them anew. Prints JSON lines and the counts.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import shutil
@@ -34,7 +33,7 @@ from typing import Any
 from labhosts.machine import CACHE
 
 from tests.soak.guest import KERNEL, console, kernel_of, ran, said, trixie
-from tests.soak.roots import CannotRun, Count, say
+from tests.soak.roots import Count, run
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = CACHE / "gpu_driver"
@@ -166,27 +165,12 @@ def campaign(fresh: bool) -> int:
             seconds=round(time.monotonic() - started, 1),
             console=lines[-12:] or text.splitlines()[-12:],
         )
-    say(
-        passed=count.passed,
-        failed=count.failed,
-        kernel=release,
-        seconds=round(time.monotonic() - began, 1),
-    )
-    return int(count.failed > 0 or not built)
+    return count.end(began, kernel=release) or int(not built)
 
 
-def main(words: list[str]) -> int:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--fresh", action="store_true", help="make the roots anew")
-    fresh = bool(parser.parse_args(words).fresh)
-    try:
-        return campaign(fresh)
-    except CannotRun as error:
-        print(error, file=sys.stderr)
-        return 2
-    finally:
-        shutil.rmtree(PLACE / "work", ignore_errors=True)
+def clear() -> None:
+    shutil.rmtree(PLACE / "work", ignore_errors=True)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(run(__doc__, campaign, clear, sys.argv[1:]))

@@ -39,6 +39,8 @@ from typing import Any
 import requests
 import yaml
 
+from tests.soak.beside import Misplaced, put
+
 ROOT = Path(__file__).resolve().parents[2]
 WORK = ROOT / "build" / "soak" / "own_model"
 SITE = WORK / "site"
@@ -90,15 +92,6 @@ def block(page: str, word: str) -> str:
     if len(found) != 1:
         raise Failed(f"docs/own_model.md: {len(found)} blocks have {word!r}, wanted one.")
     return found[0]
-
-
-def put(text: str, values: Mapping[str, str]) -> str:
-    """Put names and places into the commands of the page; each of them has to stand there."""
-    for old, new in values.items():
-        if old not in text:
-            raise Failed(f"docs/own_model.md: {old!r} does not stand in\n{text}")
-        text = text.replace(old, new)
-    return text
 
 
 # ---------------------------------------------------------------- commands
@@ -415,7 +408,7 @@ def main() -> int:
             try:
                 tell(step=name, **step())
                 passed += 1
-            except (Failed, requests.RequestException) as error:
+            except (Failed, Misplaced, requests.RequestException) as error:
                 tell(step=name, failed=str(error))
                 failed += 1
                 if name == "site":

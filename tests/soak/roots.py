@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import subprocess
+import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from labhosts.image import Recipe
@@ -54,3 +57,28 @@ class Count:
         self.passed += good
         self.failed += not good
         say(step=step, good=good, **told)
+
+    def end(self, began: float, **told: object) -> int:
+        """Say what it came to since a time of the monotonic clock; 1 where anything failed."""
+        seconds = round(time.monotonic() - began, 1)
+        say(passed=self.passed, failed=self.failed, **told, seconds=seconds)
+        return int(self.failed > 0)
+
+
+def run(
+    about: str | None,
+    campaign: Callable[[bool], int],
+    clear: Callable[[], None],
+    words: Sequence[str],
+) -> int:
+    """Make a campaign as the words of its command say, then clear; 2 where it cannot be made."""
+    parser = argparse.ArgumentParser(description=(about or "").partition("\n")[0])
+    parser.add_argument("--fresh", action="store_true", help="make the roots anew")
+    fresh = bool(parser.parse_args(words).fresh)
+    try:
+        return campaign(fresh)
+    except CannotRun as error:
+        print(error, file=sys.stderr)
+        return 2
+    finally:
+        clear()
