@@ -28,6 +28,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 
@@ -213,26 +214,37 @@ def ruled(found: Sequence[Mutant]) -> list[Mutant]:
     ]
 
 
+def processor() -> float:
+    """Seconds of processor that the tests took so far."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Break and test; 1 where something was not noticed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sample", type=int, default=0, help="so many of all mutants")
-    parser.add_argument("--part", choices=sorted(PARTS), help="of one file only")
+    parser.add_argument("--part", nargs="+", choices=sorted(PARTS), help="of these files only")
     parser.add_argument("--rules", action="store_true", help="only the rules that CI breaks")
     parser.add_argument("--quick", action="store_true", help="only the tests that are first")
     asked = parser.parse_args(arguments)
     os.chdir(ROOT)
-    found = [mutant for part in PARTS if asked.part in (None, part) for mutant in mutants(part)]
+    found = [mutant for part in PARTS if part in (asked.part or PARTS) for mutant in mutants(part)]
     chosen = ruled(found) if asked.rules else list(sampled(found, asked.sample))
     tests = {part: names[: 1 if asked.quick else None] for part, names in PARTS.items()}
     if not chosen or noticed(None, tests[chosen[0].part]):
         print("The tests fail, or there is nothing to break; mend that first.")
         return 2
     started, survivors = time.monotonic(), []
-    for mutant in chosen:
-        if not noticed(mutant, tests[mutant.part]):
-            survivors.append(mutant)
-            print(f"not noticed: {mutant}", flush=True)
+    for part, of_part in groupby(chosen, key=lambda mutant: mutant.part):
+        tried, spent = list(of_part), processor()
+        for mutant in tried:
+            if not noticed(mutant, tests[part]):
+                survivors.append(mutant)
+                print(f"not noticed: {mutant}", flush=True)
+        missed = sum(mutant.part == part for mutant in survivors)
+        told = f"{len(tried) - missed} of {len(tried)} noticed"
+        print(f"{part}: {told}, {processor() - spent:.0f} s of processor", flush=True)
     print(
         f"{len(chosen) - len(survivors)} of {len(chosen)} mutants noticed"
         f" ({len(found)} in all) in {time.monotonic() - started:.0f} s"

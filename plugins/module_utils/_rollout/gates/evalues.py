@@ -50,8 +50,8 @@ def log_odds(share: float) -> float:
 
 
 def share_of(odds: float) -> float:
-    """The share of these log odds."""
-    return 1 / (1 + math.exp(-odds)) if odds >= 0 else math.exp(odds) / (1 + math.exp(odds))
+    """The share of these log odds, which are none beyond ``WIDEST``."""
+    return 1 / (1 + math.exp(-odds))
 
 
 def _soft(value: float) -> float:
@@ -90,25 +90,17 @@ def below(count: int, total: int, share: float) -> float:
 
 def upper(count: int, total: int, threshold: float) -> float:
     """The largest share that the counts do not refute, at every look (a confidence sequence)."""
-    return _edge(lambda share: below(count, total, share) >= threshold, count, total, 1.0)
-
-
-def lower(count: int, total: int, threshold: float) -> float:
-    """The smallest share that the counts do not refute, at every look."""
-    return _edge(lambda share: above(count, total, share) >= threshold, count, total, 0.0)
-
-
-def _edge(refuted: Callable[[float], bool], count: int, total: int, end: float) -> float:
-    if not total or not refuted(end):
-        return end
+    refuted = 1.0
+    if not total or below(count, total, refuted) < threshold:
+        return refuted
     kept = count / total
     for _round in range(24):
-        middle = (kept + end) / 2
-        if refuted(middle):
-            end = middle
+        middle = (kept + refuted) / 2
+        if below(count, total, middle) >= threshold:
+            refuted = middle
         else:
             kept = middle
-    return end
+    return refuted
 
 
 # How a claim about two shares is made of claims about each. Of a part [low, high] of the line of
@@ -201,6 +193,4 @@ def grew_less(
 def average(logs: list[float]) -> float:
     """The e-value of several, whatever hangs together between them (Vovk & Wang 2021)."""
     most = max(logs)
-    if math.isinf(most):
-        return most
     return most + math.log(sum(math.exp(one - most) for one in logs) / len(logs))

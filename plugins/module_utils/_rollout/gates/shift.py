@@ -49,8 +49,6 @@ def _of_two(one: float, other: float) -> float:
     """The index of two shares and what is left of each."""
     if one == other:
         return 0.0
-    if min(one, other) <= 0 or max(one, other) >= 1:
-        return math.inf
     return (one - other) * (evalues.log_odds(one) - evalues.log_odds(other))
 
 
@@ -78,11 +76,10 @@ def splits(ring: Sequence[int], control: Sequence[int]) -> list[tuple[Pair, Pair
     found: dict[tuple[Pair, Pair], None] = {}
     low = high = 0
     for one, other in zip(ring, control):
-        found[(one, n), (other, m)] = None
         low, high = low + one, high + other
-        if (low, high) not in ((n, m), (0, 0)):
-            found[(low, n), (high, m)] = None
-    return [pair for pair in found if pair != ((0, n), (0, m))]
+        found[(one, n), (other, m)] = found[(low, n), (high, m)] = None
+    # All against nothing is no split: where both have one class alone, nothing can shift.
+    return [pair for pair in found if pair not in (((0, n), (0, m)), ((n, n), (m, m)))]
 
 
 def _between(ring: Pair, control: Pair) -> float:

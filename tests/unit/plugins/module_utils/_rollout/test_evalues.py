@@ -59,6 +59,11 @@ def test_the_bets_are_those_of_the_formula(counts: tuple[int, int], share: float
         assert bet(*counts, share) == pytest.approx(plainly(*counts, share, bets), abs=1e-9)
 
 
+def test_a_share_next_to_nothing_is_as_good_as_nothing() -> None:
+    assert evalues.above(0, 9, 5e-324) == pytest.approx(evalues.above(0, 9, 0.0))
+    assert evalues.above(1, 9, 5e-324) == pytest.approx(evalues.above(1, 9, 0.0))
+
+
 @given(COUNTS, SHARES, SHARES)
 def test_a_claim_that_allows_more_is_refuted_later(
     counts: tuple[int, int], one: float, other: float
@@ -69,10 +74,10 @@ def test_a_claim_that_allows_more_is_refuted_later(
 
 
 @given(COUNTS)
-def test_the_bounds_of_a_share_have_it_between_them(counts: tuple[int, int]) -> None:
+def test_the_upper_bound_of_a_share_is_above_it_and_refuted(counts: tuple[int, int]) -> None:
     threshold = math.log(20)
-    low, high = evalues.lower(*counts, threshold), evalues.upper(*counts, threshold)
-    assert 0 <= low <= counts[0] / counts[1] <= high <= 1
+    high = evalues.upper(*counts, threshold)
+    assert counts[0] / counts[1] <= high <= 1
     assert evalues.below(*counts, min(1.0, high + 1e-6)) >= threshold or high == 1
 
 
@@ -120,6 +125,7 @@ def test_no_shares_within_the_limit_make_the_evidence_of_a_shift_smaller(
         ((100, 1000), (0, 1000), True, False),
         ((100, 1000), (100, 1000), False, False),
         ((1000, 10000), (1000, 10000), False, True),
+        ((1000, 1000), (1000, 1000), False, True),
         ((30, 1000), (0, 1000), False, False),
     ],
 )
@@ -129,6 +135,35 @@ def test_two_groups_are_told_apart_by_more_than_the_margin(
     threshold = math.log(20)
     assert (evalues.grew(ring, control, 0.02, threshold) >= threshold) is grew
     assert (evalues.grew_less(ring, control, 0.02, threshold) >= threshold) is less
+
+
+def test_where_counts_agree_with_a_claim_nothing_is_reckoned(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def reckoned(*_given: object) -> float:
+        raise AssertionError("reckoned")
+
+    monkeypatch.setattr(evalues, "over_all", reckoned)
+    assert evalues.grew((50, 1000), (40, 1000), 0.02, 3.0) == evalues.NONE
+    assert evalues.grew_less((70, 1000), (40, 1000), 0.02, 3.0) == evalues.NONE
+    # Less than the margin, whatever the control's share is.
+    assert evalues.grew_less((0, 1000), (40, 1000), 0.02, 3.0) >= 3.0
+    assert shift.moved((50, 100), (50, 100), 0.25, 3.0) == evalues.NONE
+    assert shift.moved((0, 100), (0, 100), 0.25, 3.0) == evalues.NONE
+    assert shift.stayed((90, 100), (50, 100), 0.25, 3.0) is False
+
+
+@pytest.mark.parametrize(("told", "calls"), [(5.0, 16), (-5.0, 17)])
+def test_the_line_is_cut_no_further_than_until_it_is_settled(told: float, calls: int) -> None:
+    """At once where all is proved; and where a single share refutes it, no part of it can help."""
+    asked: list[tuple[float, float]] = []
+
+    def part(low: float, high: float) -> float:
+        asked.append((low, high))
+        return told if low <= evalues.share_of(1.0) <= high else 9.0
+
+    assert evalues.over_all(part, 3.0) == told
+    assert len(asked) == calls
 
 
 def test_an_average_of_evidence_is_that_of_what_the_bets_are_worth() -> None:
@@ -143,6 +178,11 @@ def test_a_share_moves_until_the_index_is_reached(share: float) -> None:
         index = (far - share) * (math.log(far / share) - math.log((1 - far) / (1 - share)))
         assert (far > share) is up
         assert index == pytest.approx(0.25, abs=1e-3)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_of_nothing_and_of_all_the_index_has_no_end_so_they_do_not_move(share: float) -> None:
+    assert {shift.reach(share, 0.25, up) for up in (True, False)} == {share}
 
 
 def test_the_index_is_the_usual_one() -> None:

@@ -146,6 +146,34 @@ def test_a_waived_gate_says_why() -> None:
     assert (gate.verdict, gate.said) == (LEFT_OUT, "Left out: no traffic at night")
 
 
+def test_to_waive_latency_leaves_out_both_gates_of_it() -> None:
+    given = {"latency_p95_ms": 50, "waive": {"latency": "no devices are alike"}}
+    gates = judged(look(slowed(GOOD, 4)), GateSettings.parse(given))
+    assert of(gates, LEFT_OUT) == ["latency", "latency:control", "queries"]
+    assert {gates[name].said for name in ("latency", "latency:control")} == {
+        "Left out: no devices are alike"
+    }
+
+
+def test_without_an_objective_latency_is_compared_alone() -> None:
+    gates = judged(look(), GateSettings())
+    assert gates["latency"].verdict == LEFT_OUT
+    assert "set latency_p95_ms" in gates["latency"].said
+    assert gates["latency:control"].verdict == PASS
+
+
+def test_a_gate_tells_the_quantiles_where_they_are_below_the_last_bucket() -> None:
+    gates = judged(look())
+    assert gates["latency"].found["p95_ms"] == pytest.approx(15)
+    assert gates["latency"].found["p99_ms"] == pytest.approx(20)
+    found = gates["latency:control"].found
+    assert [found[name] for name in ("p50_ms", "p95_ms", "control_p95_ms")] == [10, 15, 15]
+    late = judged(look(with_(latency={"0.01": 300, "+Inf": 100})))
+    assert "p95_ms" not in late["latency"].found
+    assert "p95_ms" not in late["latency:control"].found
+    assert late["latency:control"].found["control_p95_ms"] == 15
+
+
 def test_few_requests_prove_nothing() -> None:
     few = with_(requests=40, latency={"0.01": 40, "0.1": 0}, predictions={"0": 20, "1": 20})
     gates = judged(look(few))
@@ -259,6 +287,26 @@ def test_an_index_made_of_many_small_shifts_does_not_pass() -> None:
     assert gate.found["psi"] > gate.wanted["psi_max"]
 
 
+def test_many_small_shifts_the_same_way_are_a_large_one() -> None:
+    """No bucket alone has moved by the limit; all below a bound have, against all above."""
+    ring = with_(predictions={str(n): (340, 60)[n // 10] for n in range(20)})
+    control = dataclasses.replace(CONTROL, predictions={str(n): 200 for n in range(20)})
+    assert judged(look(ring, control=(control,)))["shift"].verdict == FAIL
+
+
+@pytest.mark.parametrize("predictions", [{"0": 400}, {"0": 400, "1": 0}])
+def test_a_model_that_said_one_class_before_and_says_it_now_has_not_shifted(
+    predictions: dict[str, int],
+) -> None:
+    """As one that looks for defects does, where there are none."""
+    ring = with_(predictions=predictions)
+    control = dataclasses.replace(CONTROL, predictions=predictions)
+    gate = judged(look(ring, control=(control,)))["shift"]
+    assert (gate.verdict, gate.found["psi"]) == (PASS, 0)
+    other = with_(predictions={"0": 0, "1": 400})
+    assert judged(look(other, control=(control,)))["shift"].verdict == FAIL
+
+
 def test_memory_says_since_when_a_device_is_silent() -> None:
     settings = GateSettings.parse({"silent_seconds": 100})
     memory: dict[str, float] = {}
@@ -278,16 +326,32 @@ def test_where_nobody_answers_the_way_is_broken_and_not_the_release() -> None:
     assert judged(look(with_(answered=False), control=(off,)))["answers"].verdict == MISSING
 
 
+def test_a_ring_of_no_devices_is_missing() -> None:
+    gate = judged(look(ring=()))["answers"]
+    assert (gate.verdict, gate.said) == (MISSING, "No device of this ring was looked at.")
+
+
+@pytest.mark.parametrize(
+    ("silent", "named"), [(3, "s: d0, d1, d2."), (5, "s: d0, d1, d2 and 2 more.")]
+)
+def test_a_sentence_names_three_devices_and_counts_the_others(silent: int, named: str) -> None:
+    ring = [with_(host=f"d{n}", answered=n >= silent) for n in range(9)]
+    assert judged(look(*ring))["answers"].said.endswith(named)
+
+
 def test_a_tolerable_share_of_failed_devices_is_judged_by_evidence() -> None:
     settings = GateSettings.parse({"device_failure_rate_max": 0.02})
 
-    def verdict(failed: int, devices: int) -> str:
+    def gate(failed: int, devices: int) -> Gate:
         ring = [with_(host=f"d{n}", answered=n >= failed) for n in range(devices)]
-        return judged(look(*ring), settings)["answers"].verdict
+        return judged(look(*ring), settings)["answers"]
 
-    assert verdict(1, 100) == PASS
-    assert verdict(1, 10) == INCONCLUSIVE
-    assert verdict(12, 100) == FAIL
+    assert gate(1, 100).verdict == PASS
+    assert gate(1, 100).said == (
+        "99 of 100 devices answer from the new release; 2.00% may fail: d0."
+    )
+    assert gate(1, 10).verdict == INCONCLUSIVE
+    assert gate(12, 100).verdict == FAIL
 
 
 @pytest.mark.parametrize(
@@ -298,6 +362,15 @@ def test_a_query_without_an_answer_is_missing(value: float | None, verdict: str)
     gates = judged(look(queries={"yield": value}), settings)
     assert gates["queries:yield"].verdict == verdict
     assert judged(look(), settings)["queries:yield"].verdict == MISSING
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.9, FAIL), (1, PASS), (2, PASS), (2.1, FAIL)])
+def test_a_query_has_to_lie_within_its_bounds_which_are_told(value: float, verdict: str) -> None:
+    query = {"name": "yield", "query": "x", "min": 1, "max": 2}
+    gates = judged(look(queries={"yield": value}), GateSettings.parse({"queries": [query]}))
+    gate = gates["queries:yield"]
+    assert gate.verdict == verdict
+    assert gate.said == f"yield is {value:g}; at least 1 and at most 2 is wanted."
 
 
 @pytest.mark.parametrize(
