@@ -185,6 +185,9 @@ BROKEN: dict[str, Callable[[dict[str, Any]], Any]] = {
         gates=[{"name": "a", "verdict": "PASS"}] * 33
     ),
     "text for a number": lambda value: value.update(sequence="twelve"),
+    "a number for text": lambda value: value["models"]["defects"]["answer"].update(served=7),
+    "a list for a step": lambda value: value["models"]["defects"].update(step=["stage"]),
+    "text for yes or no": lambda value: value.update(stale="no"),
 }
 
 
@@ -202,6 +205,14 @@ def test_what_cannot_be_read_counts_as_silence_and_says_why(name: str) -> None:
 )
 def test_no_bytes_end_the_collecting(data: bytes) -> None:
     assert read(data, "edge1", 1.0).problem
+
+
+def test_a_state_that_is_too_large_is_not_read_at_all() -> None:
+    whole = encoded(document())
+    assert not read(whole + b" " * (MAX_BYTES - len(whole)), "edge1", 1.0).problem
+    one = read(whole + b" " * (MAX_BYTES - len(whole) + 1), "edge1", 1.0)
+    assert one.problem == f"The state of edge1 cannot be read: is larger than {MAX_BYTES} bytes."
+    assert not one.models
 
 
 def test_what_people_read_of_a_device_is_one_line() -> None:
