@@ -63,7 +63,8 @@ def downloads(
     """A number is of a device, a list of the site."""
     if isinstance(value, (list, tuple)):
         try:
-            return of_site(value, float(mbit), parse(";".join(window)))
+            lines = [window] if isinstance(window, str) else window
+            return of_site(value, float(mbit), parse(";".join(lines)))
         except RolloutError as error:
             return {
                 "id": "rollout.download",

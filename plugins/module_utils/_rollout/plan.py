@@ -29,7 +29,7 @@ from .._findings.shape import (
 )
 from .._findings.shape import field as field_of
 from .errors import RolloutError
-from .rings import Measured, cut
+from .rings import Measured, cut, ring_groups
 from .shapes import Ring
 from .window import Window, parse
 
@@ -192,8 +192,8 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
     digest = str(request.get("digest") or "")
     if not DIGEST.fullmatch(digest):
         raise ShapeError(f"must be sha256: and 64 hexadecimal digits, but is {digest!r}", "digest")
-    approval = each_names_of(request, "approval")
-    _known_rings(approval, [ring.name for ring in rings.rings])
+    approval = approval_of(request)
+    _known_rings(approval, ring_names(request, [ring.name for ring in rings.rings]))
     on_failure = str(request.get("on_failure") or RING)
     if on_failure not in (RING, ALL):
         raise ShapeError(f"must be {RING} or {ALL}, but is {on_failure!r}", "on_failure")
@@ -209,7 +209,7 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
         size=optional(request, "size", whole, 0),
         rings=rings.rings,
         devices=devices,
-        limits=_limits(request, pulling(devices)),
+        limits=limits_of(request, pulling(devices)),
         gates=optional(request, "gates", mapping, {}),
         local={name: number(value) for name, value in (request.get("local") or {}).items()},
         approval=approval,
@@ -273,6 +273,21 @@ def each_names_of(request: Mapping[str, Any], key: str) -> dict[str, tuple[str, 
         except ShapeError as error:
             raise error.within(f"{key}.{name}") from None
     return found
+
+
+def approval_of(request: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Who may approve each ring; one that nobody may would begin unasked."""
+    found = each_names_of(request, "approval")
+    for ring, persons in found.items():
+        if not persons:
+            raise ShapeError("must name at least one person", f"approval.{ring}")
+    return found
+
+
+def ring_names(request: Mapping[str, Any], kept: Sequence[str]) -> tuple[str, ...]:
+    """The rings of a site, those among them in which a model has no device."""
+    declared = request.get("rings") or ring_groups(request.get("groups") or ())
+    return tuple(dict.fromkeys((*declared, *kept)))
 
 
 def _known_rings(approval: Mapping[str, Any], rings: Sequence[str]) -> None:
@@ -342,7 +357,8 @@ def _contact(value: object) -> float:
     return found
 
 
-def _limits(request: Mapping[str, Any], pull: int = 0) -> Limits:
+def limits_of(request: Mapping[str, Any], pull: int = 0) -> Limits:
+    """The bounds of a rollout; ``pull`` is how many devices fetch their orders."""
     default = Limits()
     # A gate that tolerates failed devices means those that fail before it can look, too.
     failed = mapping(request.get("gates") or {}).get("device_failure_rate_max") or 0.0

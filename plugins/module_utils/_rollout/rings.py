@@ -87,7 +87,12 @@ def by_group(
 ) -> Cut:
     """Rings as the inventory declares them; a device in none of them is in the last one."""
     owner: dict[str, str] = {}
-    for name in order:
+    for index, name in enumerate(order):
+        if name in order[:index]:
+            raise RolloutError(
+                f"The ring {name} is there twice, and a device belongs to one ring. Mend "
+                "rollout_rings."
+            )
         if name not in groups:
             raise RolloutError(
                 f"The ring {name} is no group of the inventory; known ring groups are "

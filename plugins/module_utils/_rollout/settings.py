@@ -1,0 +1,158 @@
+# Copyright: the mlops.onprem developers
+# GNU General Public License v3.0+ (see https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with the variables of a rollout, told before any host is asked: a sentence each.
+
+They are given as they were written, since Jinja's filters take what is no number for 0.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from .._findings.shape import ShapeError, each, kind_of, mapping, shown, text
+from .errors import RolloutError
+from .gates import GateSettings
+from .plan import (
+    DIGEST,
+    MODEL,
+    TRANSPORTS,
+    approval_of,
+    limits_of,
+    ring_names,
+    share,
+)
+from .rings import Cut, Measured, checked, cut
+from .turn import ASKS
+from .window import parse
+
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+FAILURES = ("ring", "all")
+# As the bounds of a plan are named, and the variables that give them.
+LIMITS = (
+    "bake_seconds", "bake_limit_seconds", "poll_seconds", "concurrent_downloads", "bandwidth_mbit",
+    "deferred_share", "min_requests", "probe_requests", "contact_seconds", "idle_seconds",
+)  # fmt: skip
+
+Given = Mapping[str, Any]
+Groups = Mapping[str, Sequence[str]]
+
+
+def problems(given: Given, groups: Groups, devices: Sequence[str]) -> list[str]:
+    """A sentence for each variable ``rollout_<key>`` that no rollout can be planned by.
+
+    ``given`` has the variables by name without ``rollout_``; those that lack are not looked at.
+    ``devices`` are those that releases are for.
+    """
+    return [
+        said for check in CHECKS for said in _sentences(lambda c=check: c(given, groups, devices))
+    ]
+
+
+def _sentences(check: Callable[[], None]) -> Iterator[str]:
+    try:
+        check()
+    except ShapeError as error:
+        name, _dot, rest = error.path.partition(".")
+        index = name.find("[")
+        name, rest = (name[:index], name[index:] + rest) if index > 0 else (name, rest)
+        joint = "" if not rest or rest.startswith("[") else "."
+        yield f"rollout_{name}{joint}{rest}: {error.problem}"
+    except RolloutError as error:
+        yield str(error).rstrip(".")
+
+
+def _limits(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    limits_of({key: given[key] for key in LIMITS if key in given})
+
+
+def _shares(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    if "ring_shares" in given:
+        try:
+            found = each(given["ring_shares"], share)
+        except ShapeError as error:
+            raise error.within("ring_shares") from None
+        checked(found)
+
+
+def _gates(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    try:
+        GateSettings.parse(given.get("gates"))
+    except ShapeError as error:
+        raise ShapeError(error.problem, error.path.removeprefix("rollout_")) from None
+
+
+def _window(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    lines = given.get("window") or ()
+    try:
+        found = (lines,) if isinstance(lines, str) else each(lines, text)
+    except ShapeError as error:
+        raise error.within("window") from None
+    for line in found:
+        parse(line)
+
+
+def _rings(given: Given, groups: Groups, devices: Sequence[str]) -> None:
+    """Rings that are groups, each once, and no device in two; persons for rings that there are."""
+    try:
+        declared = each(given.get("rings") or (), text)
+    except ShapeError as error:
+        raise error.within("rings") from None
+    approval = approval_of(given)
+    found = cut(dict.fromkeys(devices, Measured()), groups, declared) if devices else Cut(())
+    known = ring_names({"rings": declared, "groups": groups}, [ring.name for ring in found.rings])
+    for name in approval if devices else ():
+        if name not in known:
+            raise ShapeError(
+                f"names the ring {name}, and the rings are {', '.join(known)}", "approval"
+            )
+
+
+def _words(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    for key, choices in (
+        ("action", tuple(ASKS)),
+        ("on_failure", FAILURES),
+        ("transport", TRANSPORTS),
+    ):
+        if key in given and given[key] not in choices:
+            raise ShapeError(
+                f"must be one of {', '.join(choices)}, but is {shown(given[key])}", key
+            )
+
+
+def is_version(value: object) -> bool:
+    """Whether it can be the version of a release, such as ``7`` or ``7-config.1``."""
+    return not isinstance(value, bool) and bool(VERSION.fullmatch(str(value)))
+
+
+def _release(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    """What names the release."""
+    version, digest = given.get("version"), given.get("digest")
+    if version not in (None, "") and not (isinstance(version, (int, str)) and is_version(version)):
+        raise ShapeError(
+            "must be a version as the model registry counts them, such as 7, but is "
+            f"{shown(version) if isinstance(version, (int, float, str)) else kind_of(version)}",
+            "version",
+        )
+    if digest not in (None, "") and not DIGEST.fullmatch(str(digest)):
+        raise ShapeError(
+            f"must be sha256: and 64 hexadecimal digits, but is {shown(digest)}", "digest"
+        )
+    if given.get("model") and not MODEL.fullmatch(str(given["model"])):
+        raise ShapeError(
+            "must be a name of small letters, digits, '.', '_' and '-', but is "
+            f"{shown(given['model'])}",
+            "model",
+        )
+
+
+def _mappings(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
+    try:
+        mapping(given.get("config") or {})
+    except ShapeError as error:
+        raise error.within("config") from None
+
+
+CHECKS = (_words, _release, _mappings, _limits, _shares, _window, _rings, _gates)
