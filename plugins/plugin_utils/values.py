@@ -18,7 +18,12 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.vault import EncryptedString
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, listing
-from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import kind_of
+from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import (
+    ShapeError,
+    kind_of,
+    number,
+    shown,
+)
 from ansible_collections.mlops.onprem.plugins.plugin_utils.inventory_sources import files_that_set
 from jinja2.runtime import Undefined
 
@@ -36,6 +41,11 @@ SHORTEST = 4  # letters of a secret
 # Variables of Ansible's own that hold all others again, and file systems that are none for files.
 ABOUT_ALL = ("hostvars", "vars", "groups")
 NOT_WRITTEN = ("/proc", "/sys/")
+NUMBERS = ("int", "float")
+WRITTEN = {"list": ("list", "[one, other]"), "dict": ("mapping", "{name: value}")}
+# Lists that only modules read, and that people give with -e as one name.
+ONE_WORD = ("workloads_jobs_again", "workloads_datasets_delete")
+CLASS = re.compile(r"<class '[^']*'>")
 NO_NUMBERS = ("nan", "inf", "infinity")
 ENTRIES = ("gather", "judge")
 KEYS = ("type", "choices", "elements", "options")
@@ -44,14 +54,13 @@ KEYS = ("type", "choices", "elements", "options")
 def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     """What is wrong with a value; "" if nothing is."""
     kind = shape.get("type", "str")
-    if kind in ("str", "path") and isinstance(value, (list, dict)):
-        return f"{name} is {kind_of(value)}, which is no text"  # Ansible would take its brackets
-    if kind in ("int", "float") and str(value).lower().lstrip("+-.") in NO_NUMBERS:
-        return f"{name} is {value}, which is no number"
-    for key, one in _below(value, shape):
+    said = _other_kind(name, value, kind)
+    if said:
+        return said
+    for key, inner, one in _below(value, shape):
         if one is None:
             return f"{name} has {key}, and takes {listing(sorted(shape['options']))}"
-        said = wrong(f"{name}.{key}", value[key], one)
+        said = wrong(f"{name}{key}", inner, one)
         if said:
             return said
     secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
@@ -59,11 +68,48 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     if not messages:
         if name.endswith("_port") and kind == "int" and not 0 < int(value) < 65536:
             return f"{name} is {value}, which is no port (1 to 65535)"
-        if kind in ("int", "float") and float(value) < 0:
+        if kind in NUMBERS and float(value) < 0:
             return f"{name} is {value}, which is below 0"
         return _blotting(name, str(value)) if shape.get("no_log") and kind == "str" else ""
     said = f"{name} is not a valid {kind}"
-    return said if secret else f"{said}: {brief(messages[0])}"
+    return said if secret else f"{said}: {_in_words(value, kind, messages[0])}"
+
+
+def _other_kind(name: str, value: Any, kind: str) -> str:
+    """Values that Ansible would make another of, or take in a way that nobody meant."""
+    if kind in ("str", "path") and isinstance(value, (list, dict)):
+        return f"{name} is {kind_of(value)}, which is no text"  # Ansible would take its brackets
+    if kind in ("str", "path") and isinstance(value, bool):
+        return (
+            f"{name} is not a valid {kind}: must be a text, but is {str(value).lower()}; quote it"
+        )
+    if kind in NUMBERS and str(value).lower().lstrip("+-.") in NO_NUMBERS:
+        return f"{name} is {value}, which is no number"
+    plain = isinstance(value, str) and name not in ONE_WORD and not re.search(r"[.[]", name)
+    if kind in WRITTEN and plain:
+        # The check of a specification reads it, and what uses it afterwards gets the text.
+        what, written = WRITTEN[kind]
+        return f"{name} is not a valid {kind}: must be a {what}, but is a text; write {written}"
+    return ""
+
+
+def _in_words(value: Any, kind: str, message: str) -> str:
+    """Why a value is none of its kind, in words of our own where Ansible's are of its insides."""
+    if "must be one of" in message:
+        return brief(message)
+    if kind in NUMBERS:
+        try:
+            number(value)
+        except ShapeError as error:
+            # How a share or a factor is written is no help with what is counted, or lasts.
+            hint = kind == "float" and not str(value).endswith("m")
+            return error.problem if hint else error.problem.partition("; write")[0]
+        return f"must be a whole number, but is {shown(value)}"
+    if kind == "bool":
+        return f"must be true or false, but is {shown(value)}"
+    if kind in WRITTEN and not isinstance(value, (list, Mapping)[kind == "dict"]):
+        return f"must be a {WRITTEN[kind][0]}, but is {kind_of(value)}"
+    return brief(CLASS.sub("it", message))
 
 
 def _blotting(name: str, value: str) -> str:
@@ -81,11 +127,19 @@ def _roles() -> tuple[str, ...]:
     return tuple(path.name for path in folder.iterdir() if path.is_dir())
 
 
-def _below(value: Any, shape: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any] | None]]:
-    """The keys of a value, and how each has to look; None for one that nobody reads."""
+def _below(
+    value: Any, shape: Mapping[str, Any]
+) -> Iterator[tuple[str, Any, Mapping[str, Any] | None]]:
+    """The parts of a value with their places, and how each has to look; None if nobody reads it."""
     options = shape.get("options") or {}
-    for key in sorted(value, key=str) if options and isinstance(value, Mapping) else ():
-        yield key, options.get(key)
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str) if options else ():
+            known = options.get(key)
+            yield (f".{key}" if known else str(key)), value[key], known
+    elif isinstance(value, (list, tuple)) and shape.get("elements"):
+        one = {"type": shape["elements"], **({"options": options} if options else {})}
+        for index, inner in enumerate(value):
+            yield f"[{index}]", inner, one
 
 
 def stopping(root: Path, variables: Mapping[str, Any], loader: Any) -> list[str]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,8 @@ def kind_of(value: object) -> str:
         return "a mapping"
     if isinstance(value, Sequence):
         return "a list"
+    if isinstance(value, datetime.date):
+        return "a date"
     return f"a {type(value).__name__}"
 
 

@@ -9,7 +9,7 @@ They are given as they were written, since Jinja's filters take what is no numbe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .._findings.shape import ShapeError, each, kind_of, mapping, shown, text
@@ -46,22 +46,20 @@ def problems(given: Given, groups: Groups, devices: Sequence[str]) -> list[str]:
     ``given`` has the variables by name without ``rollout_``; those that lack are not looked at.
     ``devices`` are those that releases are for.
     """
-    return [
-        said for check in CHECKS for said in _sentences(lambda c=check: c(given, groups, devices))
-    ]
+    found: list[str] = []
+    for check in CHECKS:
+        try:
+            check(given, groups, devices)
+        except ShapeError as error:
+            found.append(_sentence(error))
+        except RolloutError as error:
+            found.append(str(error).rstrip("."))
+    return found
 
 
-def _sentences(check: Callable[[], None]) -> Iterator[str]:
-    try:
-        check()
-    except ShapeError as error:
-        name, _dot, rest = error.path.partition(".")
-        index = name.find("[")
-        name, rest = (name[:index], name[index:] + rest) if index > 0 else (name, rest)
-        joint = "" if not rest or rest.startswith("[") else "."
-        yield f"rollout_{name}{joint}{rest}: {error.problem}"
-    except RolloutError as error:
-        yield str(error).rstrip(".")
+def _sentence(error: ShapeError) -> str:
+    """A sentence that begins with the variable: the path of the error begins with its key."""
+    return f"rollout_{error.path}: {error.problem}"
 
 
 def _limits(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,64 @@ def test_no_variable_of_the_platform_goes_below_nothing(
     told = wrong(name, value, {"type": kind})
     assert told.startswith(found)
     assert bool(told) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("value", "shape", "found"),
+    [
+        (
+            "20%",
+            {"type": "float"},
+            "x is not a valid float: must be a number, but is '20%'; write 0.2",
+        ),
+        # "write 0.1" and "write 0.005" would be wrong of a percentage and of a span.
+        ("10%", {"type": "int"}, "x is not a valid int: must be a number, but is '10%'"),
+        ("5m", {"type": "float"}, "x is not a valid float: must be a number, but is '5m'"),
+        (2.5, {"type": "int"}, "x is not a valid int: must be a whole number, but is 2.5"),
+        (
+            datetime.date(2026, 12, 1),
+            {"type": "int"},
+            "x is not a valid int: must be a number, but is a date",
+        ),
+        ("maybe", {"type": "bool"}, "x is not a valid bool: must be true or false, but is 'maybe'"),
+        ([1], {"type": "dict"}, "x is not a valid dict: must be a mapping, but is a list"),
+        ({"a": 1}, {"type": "list"}, "x is not a valid list: must be a list, but is a mapping"),
+        # Ansible's check would take these and give the text to what goes through it.
+        (
+            "a,b",
+            {"type": "list", "elements": "str"},
+            "x is not a valid list: must be a list, but is a text; write [one, other]",
+        ),
+        (
+            "a=b",
+            {"type": "dict"},
+            "x is not a valid dict: must be a mapping, but is a text; write {name: value}",
+        ),
+        (
+            True,
+            {"type": "str", "choices": ["on", "off"]},
+            "x is not a valid str: must be a text, but is true; quote it",
+        ),
+        (
+            ["1%"],
+            {"type": "list", "elements": "float"},
+            "x[0] is not a valid float: must be a number, but is '1%'; write 0.01",
+        ),
+        ([{"b": 1}], {"type": "list", "elements": "dict", "options": {"a": {}}}, "x[0] has b, and"),
+        (
+            [{"a": [1]}],
+            {"type": "list", "elements": "dict", "options": {"a": {"type": "str"}}},
+            "x[0].a is a list, which is no text",
+        ),
+    ],
+)
+def test_a_sentence_says_what_was_found_and_nothing_of_the_insides(
+    value: Any, shape: dict[str, Any], found: str
+) -> None:
+    said = wrong("x", value, shape)
+    assert said.startswith(found)
+    assert "class" not in said
+
+
+def test_a_name_alone_may_stand_for_a_list_that_only_modules_read() -> None:
+    assert wrong("workloads_jobs_again", "train", {"type": "list", "elements": "str"}) == ""

@@ -95,3 +95,90 @@ def test_a_slip_of_the_pen_is_told(kind: str, given: dict[str, Any], sentence: s
     with pytest.raises(ShapeError) as told:
         parse_run(given, kind)
     assert sentence in str(told.value)
+
+
+SERVED: dict[str, Any] = {"engine": "llama_cpp", "model": "m", "version": 1}
+AWAY: dict[str, Any] = {"engine": "external", "url": "https://h/x"}
+JOB: dict[str, Any] = {"command": ["x"], "team": "a"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "sentence"),
+    [
+        # What nginx would read as more than an address or a path.
+        ("serving", {**AWAY, "url": "https://$host/x"}, "url: must be an address"),
+        ("serving", {**AWAY, "url": "https://h/x;return"}, "url: must be an address"),
+        ("serving", {**AWAY, "url": "https://h/{x}"}, "url: must be an address"),
+        ("serving", {**AWAY, "url": "https://h:99999/"}, "url: has the port 99999"),
+        ("serving", {**AWAY, "url": "https://h:0/"}, "url: has the port 0"),
+        ("serving", {**AWAY, "health": "/a b; }"}, "health: must be the path of an address"),
+        ("serving", {**AWAY, "metrics": "/a\nb"}, "metrics: must be one line"),
+        ("service", {"image": IMAGE, "health": "/$x"}, "health: must be the path of an address"),
+        # What a unit or a command of Slurm would read as its next line.
+        ("serving", {**SERVED, "options": {"a": "1\nExecStart=b"}}, "options.a: must be one line"),
+        ("training", {**JOB, "directory": "/a\nb"}, "directory: must be one line"),
+        ("training", {**JOB, "mail": "a@b.c\n--uid=0"}, "mail: must be one line"),
+        ("training", {**JOB, "mail": "a@b.c,x@y.z"}, "mail: must be one address"),
+        ("batch", {**JOB, "environment": {"A": "x\0y"}}, "environment.A: must be a text without"),
+        # What the release says whose signature was verified, and what the plan says.
+        ("serving", {**SERVED, "options": {"n_ctx": 9}}, "options.n_ctx: is set by the platform"),
+        (
+            "serving",
+            {**SERVED, "engine": "vllm", "options": {"served_model_name": "x"}},
+            "options.served_model_name: is set by the platform",
+        ),
+        (
+            "serving",
+            {**SERVED, "engine": "vllm", "options": {"mod": "/srv/other"}},
+            "options.mod: is set by the platform",
+        ),
+        # What the engine would not read.
+        (
+            "serving",
+            {**SERVED, "engine": "onnx", "options": {"a": 1}},
+            "options: is only for engine",
+        ),
+        (
+            "serving",
+            {**SERVED, "engine": "onnx", "context_tokens": 9},
+            "context_tokens: is only for",
+        ),
+        (
+            "serving",
+            {**SERVED, "execution_provider": "X"},
+            "is only for engine onnx; the engine is",
+        ),
+        (
+            "serving",
+            {**SERVED, "engine": "onnx", "execution_provider": "cuda"},
+            "execution_provider: must be a provider of ONNX Runtime",
+        ),
+        ("serving", {**AWAY, "parallel": 4}, "parallel: is only for an engine of this site"),
+        (
+            "serving",
+            {**AWAY, "url": "http://h/x", "ca_file": "/a.pem"},
+            "ca_file: is only for an address with https",
+        ),
+    ],
+)
+def test_what_a_program_behind_would_read_otherwise_is_told(
+    kind: str, given: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ShapeError) as told:
+        parse_run(given, kind)
+    assert sentence in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"),
+    [
+        ("serving", {**AWAY, "url": "http://[fd00::1]:8080/v1/a-b_c.d"}),
+        ("serving", {**AWAY, "url": "https://llm_1.example.com", "health": "/health?full=1"}),
+        ("serving", {**SERVED, "options": {"n_batch": 64, "flash_attn": True}}),
+        ("serving", {**SERVED, "engine": "vllm", "options": {"dtype": "bfloat16"}}),
+        ("training", {"command": ["bash", "-c", "a\nb"], "team": "a", "account": "sam.k"}),
+        ("batch", {**JOB, "mail": "sam", "environment": {"A": "x\ny"}}),
+    ],
+)
+def test_what_can_be_meant_is_let_through(kind: str, given: dict[str, Any]) -> None:
+    assert parse_run(given, kind)
