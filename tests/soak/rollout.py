@@ -3,13 +3,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """All rollouts of the scenario `rollout`, also those that CI leaves out.
 
-    python -m tests.soak.rollout [--network 10.216]
+    python -m tests.soak.rollout [--network 10.216] [--debian12 rdev2,rdev6]
 
 Eight devices in three rings, made for it and taken away. One JSON line a case; exits 1 when one
 failed. The output of the scenario is kept in ``build/soak``.
 
 With ``--network`` the hosts have another network than those that CI runs the scenario on, so that
 both can be there at once: the working tree is copied below ``build/soak`` and moved there.
+With ``--debian12`` some of the hosts are Debian 12, as devices of the field are, in a copy as well.
 ``PYTEST_ADDOPTS`` chooses among the cases.
 """
 
@@ -57,8 +58,30 @@ def scenario(tree: Path, name: str) -> Path:
     return tree / "extensions" / "molecule" / name
 
 
-def moved(name: str, network: str, source: Path = ROOT) -> Path:
-    """A copy of the working tree in which the hosts of a scenario have another network."""
+def aged(topology: str, hosts: Sequence[str]) -> str:
+    """The text of a topology in which some of the hosts are Debian 12.
+
+    Raises:
+        SystemExit: There is no host of one of the names.
+    """
+    known = tomllib.loads(topology).get("hosts", {})
+    strange = sorted(set(hosts) - set(known))
+    if strange:
+        raise SystemExit(f"--debian12: no host {', '.join(strange)}, wanted {', '.join(known)}.")
+    for host in hosts:
+        topology = topology.replace(f"[hosts.{host}]\n", f'[hosts.{host}]\nsystem = "bookworm"\n')
+    return topology
+
+
+def moved(name: str, network: str, source: Path = ROOT, older: Sequence[str] = ()) -> Path:
+    """A copy of the working tree in which the hosts of a scenario have another network.
+
+    Args:
+        name: Of the scenario.
+        network: The first two numbers of its hosts' addresses there.
+        source: The working tree.
+        older: The hosts that are Debian 12 there.
+    """
     tree = source / "build" / "soak" / f"{name}-{network}"
     listing = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     done = subprocess.run(listing, cwd=source, check=True, capture_output=True, text=True)
@@ -82,6 +105,8 @@ def moved(name: str, network: str, source: Path = ROOT) -> Path:
         ):
             text = path.read_text("utf-8").replace(f"{before}.", f"{network}.")
             path.write_text(text.replace(f'project = "{name}"', f'project = "{name}-soak"'))
+    topology = scenario(tree, name) / "topology.toml"
+    topology.write_text(aged(topology.read_text("utf-8"), older))
     return tree
 
 
@@ -115,9 +140,12 @@ def main(name: str = NAME, arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="All cases of a scenario with hosts of its own.")
     usual = network_of(ROOT, name)
     parser.add_argument("--network", default=usual, metavar="A.B", help="of the hosts, as 10.216")
-    network = parser.parse_args(arguments).network
+    parser.add_argument("--debian12", default="", metavar="HOST,…", help="hosts that are Debian 12")
+    options = parser.parse_args(arguments)
+    older = [host for host in options.debian12.split(",") if host]
+    usually = options.network == usual and not older
     log = ROOT / "build" / "soak" / f"{name}.log"
-    code, found = run(name, ROOT if network == usual else moved(name, network), log)
+    code, found = run(name, ROOT if usually else moved(name, options.network, ROOT, older), log)
     for one in found:
         print(json.dumps(one))
     passed = sum(one["passed"] for one in found)

@@ -261,15 +261,22 @@ def _usable(podman: Podman, name: str) -> bool:
 
 
 def _remove_superseded(podman: Podman, current: Sequence[str]) -> None:
-    """Images of older recipes, unless a host still uses them."""
-    keep = [
-        found
-        for name in current
-        for found in podman("images", "--quiet", "--no-trunc", name).out.split()
-    ]
+    """Images of older recipes and what stands on them, unless a host still uses them.
+
+    Args:
+        podman: What lists and removes.
+        current: Names of the images that hosts of each suite are made of now, built or not.
+    """
+    kept = {lowest for name in current if (lowest := _lowest(podman, name))}
     for image in _ours(podman):
-        if image not in keep:
+        if _lowest(podman, image) not in kept:
             podman("rmi", image, check=False)
+
+
+def _lowest(podman: Podman, image: str) -> str:
+    """The layer that an image begins with, that of the server below it; empty without an image."""
+    wanted = "{{index .RootFS.Layers 0}}"
+    return podman("image", "inspect", "--format", wanted, image, check=False).out.strip()
 
 
 def _ours(podman: Podman) -> list[str]:

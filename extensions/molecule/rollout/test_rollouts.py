@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -29,6 +30,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 HERE = ROOT / "extensions" / "molecule" / "rollout"
 STATE = HERE / "inventory" / ".state"
+TOPOLOGY = tomllib.loads((HERE / "topology.toml").read_text("utf-8"))
 SCHEMA = json.loads((ROOT / "docs" / "schema" / "rollout.schema.json").read_text("utf-8"))
 CANARY, EARLY = ("rdev1", "rdev2"), ("rdev3", "rdev4")
 FLEET = ("rdev5", "rdev6")
@@ -176,11 +178,12 @@ def wait_until(true: Callable[[], bool], what: str, seconds: float = LONGEST) ->
 @contextlib.contextmanager
 def switched_off(host: str) -> Iterator[None]:
     """Without a device, which serves again afterwards."""
-    lab("stop", "--time", "10", f"mlops-rollout-{host}")
+    container = f"mlops-{TOPOLOGY['project']}-{host}"  # a campaign's hosts have another project
+    lab("stop", "--time", "10", container)
     try:
         yield
     finally:
-        lab("start", f"mlops-rollout-{host}")
+        lab("start", container)
     wait_until(lambda: bool(served(host)), f"{host} serves")
 
 

@@ -100,6 +100,24 @@ def test_a_prepared_image_is_another_one_when_its_files_change(tmp_path: Path) -
     assert all(name.startswith("localhost/mlops-lab-host-device:") for name in names)
 
 
+def test_the_image_of_another_suite_takes_none_away_that_stands_on_a_current_one() -> None:
+    layers = {"base:new": "n", "i-new": "n", "i-database": "n", "i-old": "o", "i-on-old": "o"}
+    gone = []
+
+    class Fake:
+        def __call__(self, *words: str, **_more: bool) -> machine.Result:
+            if words[0] == "images":
+                return machine.Result(0, "i-on-old\ni-old\ni-database\ni-new\n", "")
+            if words[0] == "rmi":
+                gone.append(words[-1])
+                return machine.Result(0, "", "")
+            found = layers.get(words[-1])
+            return machine.Result(0 if found else 125, f"{found}\n" if found else "", "")
+
+    image._remove_superseded(Fake(), ["base:new", "base:not-built"])  # type: ignore[arg-type]
+    assert gone == ["i-on-old", "i-old"]
+
+
 def test_the_image_trusts_the_extra_authorities_of_the_machine() -> None:
     command = image.Recipe("http://m/debian", (), (("ca.crt", "PEM"),)).command(Path("/scratch"))
     upload = "--customize-hook=upload /scratch/ca.crt /usr/local/share/ca-certificates/ca.crt"

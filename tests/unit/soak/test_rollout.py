@@ -8,7 +8,10 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from tests.soak.rollout import cases, moved, network_of
+import pytest
+import tomllib
+
+from tests.soak.rollout import ROOT, aged, cases, moved, network_of
 
 REPORT = """<testsuites><testsuite name="pytest" tests="3">
 <testcase name="test_good" time="61.23"/>
@@ -47,3 +50,13 @@ def test_the_hosts_of_a_copy_have_the_other_network_and_the_tree_keeps_its_own(
         assert not (tree / "secret").exists()
         assert (tree / ".collections/ansible_collections/mlops/onprem").resolve() == tree
     assert network_of(tmp_path, "rollout") == "10.208"
+
+
+def test_some_hosts_of_the_scenario_can_be_debian_12() -> None:
+    text = (ROOT / "extensions/molecule/rollout/topology.toml").read_text("utf-8")
+    before = tomllib.loads(text)["hosts"]
+    after = tomllib.loads(aged(text, ["rdev2", "rdev7"]))["hosts"]
+    changed = {name: host for name, host in after.items() if host != before[name]}
+    assert changed == {name: {**before[name], "system": "bookworm"} for name in ("rdev2", "rdev7")}
+    with pytest.raises(SystemExit, match="no host rdev9, wanted rctl, rdev1"):
+        aged(text, ["rdev2", "rdev9"])
