@@ -28,6 +28,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.channels imp
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.page import as_html
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.plan import PUSH
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.report import report, row
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.status import where
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.turn import (
     ASKS,
     answer_of,
@@ -364,6 +365,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not lines and found["rollout"]:
             lines = [row(line) for line in self._ask("status").get("journal") or ()]
         made = report(lines)
+        if self._args["asked"]["action"] == "status":
+            self._tell(where([line for line in lines if line.rollout == made.get("id")], made))
         if made and self._channels and not self._task.check_mode:
             said = self._states(sorted(self._channels), made["digest"])
             made["lockouts"] = lockouts(said, self._channels)

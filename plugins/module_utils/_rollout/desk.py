@@ -19,7 +19,7 @@ from . import plan as planning
 from .codec import answers as parse_answers
 from .codec import looked
 from .errors import RolloutError
-from .gates import GateSettings, detectable, judge
+from .gates import GateSettings, detectable, judge, thresholds
 from .journal import Entry
 from .judging import judge as judge_look
 from .keeper import Holder, Keeper, replace_file
@@ -197,10 +197,11 @@ def plan_told(plan: Plan) -> dict[str, Any]:
     """What a plan comes to."""
     settings = settings_of(plan)
     rows = planning.forecast(plan, lambda hosts: detectable(hosts, settings))
-    thresholds = [f"{name}: {value}" for name, value in sorted(plan.gates.items())]
-    lines = planning.lines(plan, rows)
-    if thresholds:
-        lines.append(f"Gates as declared: {', '.join(thresholds)}.")
+    lines = planning.lines(plan, rows, settings.power)
+    lines += [
+        *thresholds.sentences(settings, plan.local, plan.first),
+        thresholds.certainty(settings),
+    ]
     return {"plan": plan.as_dict(), "forecast": rows, "text": lines}
 
 

@@ -421,8 +421,8 @@ def forecast(plan: Plan, detectable: Callable[[int], float]) -> list[dict[str, A
     return rows
 
 
-def lines(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The plan, as ``--check`` prints it."""
+def lines(plan: Plan, rows: Sequence[Mapping[str, Any]], power: float) -> list[str]:
+    """The plan, as ``--check`` prints it; ``power`` is how sure a ring sees the rate it detects."""
     found = [
         f"Rollout of {plan.model} {plan.version or plan.digest} to "
         f"{counted(len(plan.devices), 'device')} in {counted(len(rows), 'ring')}."
@@ -434,7 +434,8 @@ def lines(plan: Plan, rows: Sequence[Mapping[str, Any]]) -> list[str]:
         found.append(
             f"{row['ring']}: {counted(row['hosts'], 'device')}"
             + (f" ({row['offline']} offline)" if row["offline"] else "")
-            + f", detects a defect rate of {plain(100 * row['detectable'], 2)} % or more, "
+            + f", detects a defect rate of {plain(100 * row['detectable'], 2)} % or more with a "
+            f"probability of {plain(100 * power, 2)} %, "
             f"{plain(row['bytes'] / 1e6, 1)} MB, at least {row['seconds']:.0f} s"
             + (f", needs the approval of {' or '.join(row['approval'])}" if row["approval"] else "")
             + "."

@@ -9,6 +9,7 @@
     answers latency errors shift queries   one gate each, and its comparison
     judgement    all of them at one look
     power        what a ring of a size can see
+    thresholds   what each gate judges by, in sentences
 
 Names of gates are the words of ``shapes.OVER_RING``; after a colon comes what is compared
 (``errors:control``) or which query it is (``queries:<name>``).

@@ -131,6 +131,16 @@ def test_the_plan_is_told_and_nothing_is_written(site: Site) -> None:
     assert 0 < told["forecast"][2]["detectable"] < told["forecast"][0]["detectable"] <= 1
     assert told["changed"] is False
     assert list(site.directory.iterdir()) == []
+    # Gates with their thresholds, also those that nobody declared.
+    gates = [line for line in told["text"] if line.startswith("Gate ")]
+    names = [line.split(": ")[0] for line in gates]
+    assert [name.removeprefix("Gate ") for name in names] == [
+        "load", "golden", "answers", "errors", "errors:control", "latency", "latency:control",
+        "shift",
+    ]  # fmt: skip
+    assert "less than 2 % of the requests fail, proved by at least 20." in gates[3]
+    assert gates[-1] == "Gate shift: left out: the test sends no predictions."
+    assert "at most 5 %, all rings and looks together" in told["text"][-1]
 
 
 def test_check_mode_decides_and_writes_nothing(site: Site) -> None:

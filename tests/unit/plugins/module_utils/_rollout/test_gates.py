@@ -16,6 +16,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.gates import
     GateSettings,
     detectable,
     judge,
+    thresholds,
     verdict_of,
 )
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import (
@@ -415,3 +416,42 @@ def test_larger_rings_see_smaller_defects() -> None:
     assert by_requests[:2] == [1.0, 1.0]
     assert by_requests[1:] == sorted(by_requests[1:], reverse=True)
     assert 0.02 < by_requests[-1] < 0.03
+
+
+def test_each_gate_says_its_threshold_or_why_it_is_left_out() -> None:
+    given = {
+        "latency_p95_ms": 50,
+        "latency_p99_ms": 200,
+        "error_rate_max": 0.001,
+        "device_failure_rate_max": 0.05,
+        "waive": {"shift": "no traffic"},
+        "queries": [{"name": "queue", "query": "max(depth)", "min": 1, "max": 9}],
+    }
+    settings = GateSettings.parse(given)
+    assert thresholds.sentences(settings, {"memory_mib": 1500.0}, first=False) == [
+        "Gate load: the release loads on each device within 1,500 MiB.",
+        "Gate golden: its golden answers come within its tolerance on each device.",
+        "Gate answers: a device that is silent for 120 s has failed, and 5 % of a ring may.",
+        "Gate errors: less than 0.1 % of the requests fail, proved by at least 100.",
+        "Gate errors:control: at most 2 % more than on the release before.",
+        "Gate latency: p95 at most 50 ms and p99 at most 200 ms.",
+        "Gate latency:control: at most 5 % of the requests are slower than the release before "
+        "times 2.",
+        "Gate shift: left out: no traffic.",
+        "Gate queries:queue: max(depth) is at least 1 and at most 9.",
+    ]
+    alone = thresholds.sentences(GateSettings(), {}, first=True)
+    assert alone[0] == "Gate load: the release loads on each device."
+    assert "and none of a ring may" in alone[2]
+    left = [line for line in alone if "left out, no device serves the model yet" in line]
+    assert [line.split(": ")[0] for line in left] == [
+        "Gate errors:control",
+        "Gate latency:control",
+        "Gate shift",
+    ]
+    assert "left out, no objective" in alone[5]
+    waived = GateSettings(waive={"latency": "batch only"})
+    assert thresholds.sentences(waived, {}, first=False)[5:7] == [
+        "Gate latency: left out: batch only.",
+        "Gate latency:control: left out: batch only.",
+    ]

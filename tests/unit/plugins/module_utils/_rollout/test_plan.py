@@ -112,15 +112,15 @@ def test_the_forecast_says_bytes_and_seconds_over_the_capped_link() -> None:
 
 def test_the_plan_as_people_read_it() -> None:
     plan = made()
-    text = lines(plan, forecast(plan, lambda _hosts: 0.25))
+    text = lines(plan, forecast(plan, lambda _hosts: 0.25), 0.9)
     assert text[0] == "Rollout of demo 7 to 3 devices in 2 rings."
     assert text[2] == (
-        "ring_fleet: 2 devices (1 offline), detects a defect rate of 25 % or more, 10 MB, "
-        "at least 70 s, needs the approval of anna."
+        "ring_fleet: 2 devices (1 offline), detects a defect rate of 25 % or more with a "
+        "probability of 90 %, 10 MB, at least 70 s, needs the approval of anna."
     )
     assert "reverts by itself after 360 s" in text[3]
     assert any("Europe/Berlin" in line for line in text)
-    assert any("left out" in line for line in lines(made(devices={"a": {}, "b": {}}), []))
+    assert any("left out" in line for line in lines(made(devices={"a": {}, "b": {}}), [], 0.9))
 
 
 # -- windows -----------------------------------------------------------------------------------
@@ -181,12 +181,12 @@ def test_a_configuration_alone_says_what_is_other_and_what_is_fetched() -> None:
     assert from_dict(json.loads(json.dumps(plan.as_dict()))) == plan
     rows = forecast(plan, lambda _hosts: 0.1)
     assert [row["bytes"] for row in rows] == [1000, 2000]
-    text = lines(plan, rows)
+    text = lines(plan, rows, 0.9)
     assert text[1:3] == [
         "A configuration alone, of version 7:",
         "  serving.threads: null -> 2",
     ]
-    assert not any("configuration" in line for line in lines(made(), rows))
+    assert not any("configuration" in line for line in lines(made(), rows, 0.9))
 
 
 def test_a_plan_of_the_release_before_has_no_configuration() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import jsonschema
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.page import as_html, number
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.report import report
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.status import where
 
 ROOT = Path(__file__).resolve().parents[5]
 SCHEMA = json.loads((ROOT / "docs" / "schema" / "rollout.schema.json").read_text())
@@ -181,3 +182,26 @@ def test_a_configuration_alone_is_told_key_by_key_and_escaped() -> None:
     assert "What changed in the configuration" in page
     assert "<code>&quot;&lt;b&gt;&quot;</code>" in page
     assert "<b>" not in page
+
+
+def test_the_status_says_ring_by_ring_how_far_it_is_and_who_leads() -> None:
+    lines = [
+        *begun(),
+        Line(
+            4, "judged", {"ring": "ring_canary", "gates": [{"name": "errors", "verdict": "PASS"}]}
+        ),
+        Line(5, "ring_passed", {"ring": "ring_canary", "said": ""}),
+        Line(6, "approved", {"ring": "ring_fleet", "by": "cyd"}),
+        Line(7, "resumed", {"by": "bob@two", "said": "", "hosts": {}}),
+        Line(8, "deferred", {"hosts": {"edge3": "It was not reached."}}),
+    ]
+    assert where(lines, report(lines)) == [
+        "Rollout iris-1 of version 7, begun at 1970-01-01T00:00:00Z by anna, led by bob@two.",
+        "ring_canary: passed, 1 device, 1 look: errors PASS.",
+        "ring_fleet: not begun, 2 devices.",
+        "cyd approved the ring ring_fleet at 1970-01-01T00:00:06Z.",
+        "Deferred: edge3.",
+    ]
+    assert where([], report([])) == [
+        "No rollout of it has begun; rollout_version (or rollout_digest) begins one."
+    ]
