@@ -19,7 +19,7 @@ description:
     node that somebody else drained stays as it is.
   - With V(leave), drains every node of O(names) and waits until no job is on them. V(rest) does so
     with nodes whose host is restarted, which V(serve) gives back afterwards.
-  - Where no controller answers there is nothing to wait for.
+  - Where no controller answers there is nothing to wait for, unless O(controller_timeout) is set.
 options:
   state:
     description: What the nodes are to do.
@@ -44,6 +44,12 @@ options:
     description: Seconds to wait for jobs to end.
     type: int
     default: 600
+  controller_timeout:
+    description:
+      - Seconds within which a controller that is installed has to answer, as where its host
+        has just started. Else the module fails. With 0, one that does not answer is taken for none.
+    type: int
+    default: 0
 extends_documentation_fragment: [mlops.onprem.previewed]
 """
 
@@ -66,6 +72,9 @@ steps:
 
 import os
 import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.errors import finish
@@ -82,17 +91,60 @@ from ansible_collections.mlops.onprem.plugins.module_utils._slurm.errors import 
 
 POLL_SECONDS = 1.0
 PROGRAM = "/usr/sbin/slurmctld"
+CONFIGURATION = "/etc/slurm/slurm.conf"
 UNIT = "slurmctld.service"
 # States of whole nodes, and the reason that Slurm is told.
 AWAY = {"leave": draining.LEAVING, "rest": draining.RESTARTING}
 
 
-def look() -> tuple[draining.Present, ...]:
-    """The nodes that the controller knows; none where no controller answers."""
-    if os.path.exists(PROGRAM) and properties(UNIT, "ActiveState")["ActiveState"] != "active":
-        return ()  # it would be asked for twenty seconds
+def active() -> bool:
+    """Whether the controller of this host runs."""
+    return properties(UNIT, "ActiveState")["ActiveState"] == "active"
+
+
+def alone() -> bool:
+    """Whether no other controller may answer in place of this host's."""
+    try:
+        lines = Path(CONFIGURATION).read_text("utf-8").splitlines()
+    except OSError:
+        return True
+    return sum(line.startswith("SlurmctldHost=") for line in lines) < 2
+
+
+def look() -> tuple[draining.Present, ...] | None:
+    """The nodes that the controller knows; None where no controller answers."""
+    if os.path.exists(PROGRAM) and alone() and not active():
+        return None  # it would be asked for twenty seconds
     ran = run(["scontrol", "show", "node", "-o"], timeout=60)
-    return draining.parse_nodes(ran.out) if ran.rc == 0 else ()
+    return draining.parse_nodes(ran.out) if ran.rc == 0 else None
+
+
+def known(module: AnsibleModule) -> tuple[draining.Present, ...]:
+    """The same, once a controller that has to answer does so; no nodes where there is none."""
+    seconds = module.params["controller_timeout"]
+    there = look()
+    if module.check_mode or not seconds or not os.path.exists(CONFIGURATION):
+        return there or ()
+    until = time.monotonic() + seconds
+    while there is None:
+        if time.monotonic() > until:
+            raise SlurmError(silent(module.params))
+        time.sleep(POLL_SECONDS)
+        there = look()
+    return there
+
+
+def silent(params: Mapping[str, Any]) -> str:
+    """What a controller that does not answer keeps from being done, and what helps."""
+    serves = params["state"] == "serve"
+    names = list(params["nodes"] if serves else params["names"] or params["nodes"])
+    stays = "is not given back to jobs" if serves else "is not emptied, as its jobs are not known"
+    again = f", or scontrol update NodeName={','.join(names)} State=RESUME" if serves else ""
+    return (
+        f"slurmctld does not answer within {params['controller_timeout']} s, so {listing(names)} "
+        f"{stays}; see journalctl -u slurmctld -n 50, and when scontrol ping says UP, run again"
+        f"{again}"
+    )
 
 
 def update(node: str, *words: str) -> None:
@@ -105,19 +157,31 @@ def update(node: str, *words: str) -> None:
 
 
 def wait(names: list[str], timeout: int) -> None:
-    """Until no job is on the nodes."""
+    """Until no job is on the nodes; a controller that went away says nothing of them."""
     until = time.monotonic() + timeout
-    while True:
-        busy = [node.name for node in look() if node.name in names and node.busy]
-        if not busy:
+    while names:
+        there = look()
+        busy = [node.name for node in there or () if node.name in names and node.busy]
+        if there is not None and not busy:
             return
         if time.monotonic() > until:
-            raise SlurmError(
-                f"jobs still run on {listing(busy)} after {timeout} s (squeue --nodelist="
-                f"{','.join(busy)}); it takes no new ones, so run again when they have ended,"
-                " cancel them with scancel, or raise job_scheduler_drain_seconds"
-            )
+            raise SlurmError(unfinished(busy or names, timeout, there is not None))
         time.sleep(POLL_SECONDS)
+
+
+def unfinished(busy: list[str], timeout: int, answers: bool) -> str:
+    """Why a node is not empty, or not known to be."""
+    if not answers:
+        return (
+            f"slurmctld went away while jobs were waited for, and whether any run on"
+            f" {listing(busy)} is not known after {timeout} s; see journalctl -u slurmctld -n 50,"
+            " and run again when scontrol ping says UP"
+        )
+    return (
+        f"jobs still run on {listing(busy)} after {timeout} s (squeue --nodelist="
+        f"{','.join(busy)}); it takes no new ones, so run again when they have ended,"
+        " cancel them with scancel, or raise job_scheduler_drain_seconds"
+    )
 
 
 def give_up(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
@@ -160,7 +224,7 @@ def serve(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[st
 
 def work(module: AnsibleModule) -> dict[str, object]:
     act = serve if module.params["state"] == "serve" else empty
-    steps = act(look(), module)
+    steps = act(known(module), module)
     return {
         "changed": bool(steps),
         "steps": steps,
@@ -181,6 +245,7 @@ def main() -> None:
                 "names": {"type": "list", "elements": "str", "default": []},
                 "lost": {"type": "list", "elements": "str", "default": []},
                 "timeout": {"type": "int", "default": 600},
+                "controller_timeout": {"type": "int", "default": 0},
             },
             supports_check_mode=True,
         ),

@@ -6,16 +6,17 @@
     python -m tests.soak.driver_reboot [--fresh]
 
 A container has no kernel to restart, and the role refuses it. QEMU starts three guests of Debian
-with systemd, SSH and Slurm, without KVM: ``gpu1`` and ``gpu2`` are nodes, ``control`` is the
-controller and the last of the GPU hosts. The role's tasks of restarting are played over SSH, as in
-any run; slurm.conf and cgroup.conf are the texts that the role job_scheduler writes, without the
-accounting, which needs a database.
+with systemd, SSH and Slurm, without KVM: ``gpu1``, ``gpu2`` and ``control``, the last of the GPU
+hosts, are nodes, and ``control`` is the controller besides. The role's tasks of restarting are
+played over SSH, as in any run; slurm.conf and cgroup.conf are the texts that the role job_scheduler
+writes, without the accounting, which needs a database.
 
 closed   The window is not open: nobody is restarted, and each host says why.
 turns    It is open. A job runs on gpu1: the host waits for its end, restarts, is looked at and
          given back to Slurm; only then gpu2. That comes back without its planned card: it stays
          drained, and control, whose turn is next, is not restarted.
-mended   gpu2 alone waits for a restart, and its card is there again: it works afterwards.
+mended   gpu2, whose card is there again, and control wait for a restart: both work afterwards. The
+         controller starts a minute later than its host, which is given back all the same.
 
 Stand-ins, as there is no card: what the driver is found to be before the run, and nvidia-smi, which
 notes in which start of the host it was asked.
@@ -76,6 +77,7 @@ LONGEST = 1800
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PENDING = "580 waits on the disk"
 REASON = "mlops: its host is restarted"
+LATE = "/var/tmp/late"  # where it is, the controller starts late
 SMI = f"""#!/bin/sh
 cat {BOOT_ID} >> /root/asked
 echo "GPU 0: A100 (UUID: CARD)"
@@ -194,15 +196,15 @@ def of_turns(seen: Seen) -> Claims:
 
 
 def of_mended(seen: Seen) -> Claims:
-    """gpu2 alone waits for a restart, and its card is there again."""
+    """gpu2, whose card is there again, and the controller wait for a restart."""
     (_first, second) = NODES
     told = [(name, "DRAIN" in state) for name, state in seen.updates]
-    # It was drained all the time, so that nobody has to do it again.
+    # What was told before, to give gpu2 back and to drain control, went with the old journal.
     return [
-        ("it alone is restarted", seen.restarted() == [second]),
-        ("given back after it", told == [(second, False)]),
-        ("looked at in the new start", seen.looked_at(second)),
-        ("all work", all(seen.works(name) for name in NODES)),
+        ("both are restarted", seen.restarted() == [second, CONTROL]),
+        ("the controller is waited for", told == [(CONTROL, False)]),
+        ("looked at in the new start", seen.looked_at(second) and seen.looked_at(CONTROL)),
+        ("all work", all(seen.works(name) for name in NAMES)),
         ("ends well", seen.code == 0),
     ]
 
@@ -217,7 +219,7 @@ def slurm_texts() -> dict[str, str]:
     """What the role job_scheduler writes for these hosts, without the accounting."""
     nodes = [
         Node(name, name, ADDRESSES[name], 1, 1, 1, memory_mib=512, groups=("gpu",))
-        for name in NODES
+        for name in NAMES
     ]
     settings = Settings(
         cluster="guests",
@@ -259,14 +261,16 @@ def written(root: Path) -> None:
     (etc / "slurm").mkdir(exist_ok=True)
     for name, text in slurm_texts().items():
         (etc / "slurm" / name).write_text(text)
-    for unit, where in (("slurmctld", CONTROL), ("slurmd", "gpu*")):
+    only = f"ConditionHost={CONTROL}\n"
+    late = f"ExecStartPre=/bin/sh -c 'test ! -e {LATE} || sleep 60'\n"
+    for unit, where, more in (("slurmctld", only, late), ("slurmd", "", "")):
         place = etc / f"systemd/system/{unit}.service.d"
         place.mkdir(parents=True, exist_ok=True)
         # A network that is not there yet is waited for as long as it takes.
         (place / "guest.conf").write_text(
-            f"[Unit]\nConditionHost={where}\nStartLimitIntervalSec=0\n"
+            f"[Unit]\n{where}StartLimitIntervalSec=0\n"
             "Wants=munge.service\nAfter=munge.service\n"
-            "[Service]\nRestart=on-failure\nRestartSec=3\n"
+            f"[Service]\nRestart=on-failure\nRestartSec=3\n{more}"
         )
     wants = etc / "systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
@@ -515,7 +519,9 @@ class Campaign:
         code, said = self.played(pending, window)
         after = {name: host.start() for name, host in self.hosts.items()}
         control = self.hosts[CONTROL]
-        for name in NODES:  # slurmd reports a while after the start of its host
+        if before[CONTROL] != after[CONTROL]:
+            old = 0  # the journal is that of the new start
+        for name in NAMES:  # slurmd reports a while after the start of its host
             control.until(f"sinfo -h -N -n {name} -o %T", "idle|drained")
         words = f"scontrol show job {self.job} | grep -o 'JobState=[A-Z_]*'" if self.job else "true"
         return Seen(
@@ -525,7 +531,7 @@ class Campaign:
             after,
             asked={name: host.asked() for name, host in self.hosts.items()},
             updates=self.updates()[old:],
-            nodes={name: self.state(name) for name in NODES},
+            nodes={name: self.state(name) for name in NAMES},
             waiting=self.waiting,
             job=control.ask(words).removeprefix("JobState="),
         )
@@ -555,7 +561,7 @@ def campaign(fresh: bool) -> int:
         for host in hosts.values():
             host.start()
         control = hosts[CONTROL]
-        up = {name: control.until(f"sinfo -h -N -n {name} -o %T", "idle") for name in NODES}
+        up = {name: control.until(f"sinfo -h -N -n {name} -o %T", "idle") for name in NAMES}
         count.judge("Slurm runs", set(up.values()) == {"idle"}, nodes=up)
         say(step="first start", seconds=round(time.monotonic() - began, 1))
         played = Campaign(root.parent, hosts)
@@ -570,10 +576,11 @@ def campaign(fresh: bool) -> int:
         judge("turns", seen, of_turns(seen), since)
 
         since = time.monotonic()
-        seen = played.run(NODES[1:], hours(-2, 8), CARDS)
+        control.ask(f"touch {LATE}; sync")
+        seen = played.run(NAMES[1:], hours(-2, 8), CARDS)
         judge("mended", seen, of_mended(seen), since)
-        said = [control.ask(f"srun -w {name} hostname") for name in NODES]
-        count.judge("jobs run on both", said == list(NODES), said=said)
+        said = [control.ask(f"srun -w {name} hostname") for name in NAMES]
+        count.judge("jobs run on all", said == list(NAMES), said=said)
     return count.end(began, kernel=release)
 
 

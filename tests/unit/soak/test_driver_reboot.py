@@ -53,12 +53,12 @@ TURNS = Seen(
 )
 MENDED = Seen(
     0,
-    "gpu2 is restarted",
+    "gpu2 is restarted, and control",
     BEFORE,
-    {**BEFORE, "gpu2": "gpu2 again"},
-    asked={"gpu2": ["gpu2 again"]},
-    updates=[("gpu2", "IDLE")],
-    nodes={"gpu1": "idle none", "gpu2": f"idle {REASON}"},
+    {**BEFORE, "gpu2": "gpu2 again", "control": "control again"},
+    asked={"gpu2": ["gpu2 again"], "control": ["control again"]},
+    updates=[("control", "IDLE")],
+    nodes={"gpu1": "idle none", "gpu2": f"idle {REASON}", "control": "idle none"},
 )
 
 
@@ -124,11 +124,16 @@ def test_what_is_as_it_should_be_is_so(judge: Callable[[Seen], Claims], seen: Se
             of_mended,
             MENDED,
             {"after": dict.fromkeys(NAMES, "again")},
-            ["it alone is restarted", "looked at in the new start"],
+            ["both are restarted", "looked at in the new start"],
         ),
-        (of_mended, MENDED, {"updates": []}, ["given back after it"]),
+        (of_mended, MENDED, {"updates": []}, ["the controller is waited for"]),
         (of_mended, MENDED, {"asked": {}}, ["looked at in the new start"]),
-        (of_mended, MENDED, {"nodes": TURNS.nodes}, ["all work"]),
+        (
+            of_mended,
+            MENDED,
+            {"nodes": {**MENDED.nodes, "control": f"drained {REASON}"}},
+            ["all work"],
+        ),
         (of_mended, MENDED, {"code": 2}, ["ends well"]),
     ],
 )
@@ -151,5 +156,5 @@ def test_the_guests_have_what_the_role_writes_without_the_accounting() -> None:
     texts = slurm_texts()
     assert "Accounting" not in texts["slurm.conf"]
     assert "ReturnToService=2" in texts["slurm.conf"]
-    assert texts["slurm.conf"].count("NodeName=gpu") == 2
+    assert [name for name in NAMES if f"NodeName={name} " in texts["slurm.conf"]] == list(NAMES)
     assert "CgroupPlugin=disabled" in texts["cgroup.conf"]

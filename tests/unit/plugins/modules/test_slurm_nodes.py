@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -25,8 +28,11 @@ class Controller:
     states: dict[str, str] = field(default_factory=lambda: {"gpu1": "IDLE", "gpu2": "MIXED"})
     reasons: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    silent: list[bool] = field(default_factory=list)  # which of the next looks are in vain
 
     def run(self, argv: list[str], **_options: Any) -> Ran:
+        if argv[1] == "show" and self.silent and self.silent.pop(0):
+            return Ran(1, "", "Unable to contact slurm controller")
         if argv[1] == "show":
             self.looks -= 1
             if self.looks <= 0 and "DRAIN" in self.states["gpu2"]:
@@ -55,12 +61,14 @@ def controller(monkeypatch: pytest.MonkeyPatch) -> Controller:
     made = Controller()
     monkeypatch.setattr(slurm_nodes, "run", made.run)
     monkeypatch.setattr(slurm_nodes, "PROGRAM", "/nowhere/slurmctld")
+    monkeypatch.setattr(slurm_nodes, "CONFIGURATION", __file__)  # one that is there
     monkeypatch.setattr(slurm_nodes, "POLL_SECONDS", 0)
     return made
 
 
 def work(state: str, check: bool = False, **more: Any) -> list[str]:
-    given = {"nodes": {}, "names": [], "lost": [], "timeout": 60, **more, "state": state}
+    usual = {"nodes": {}, "names": [], "lost": [], "timeout": 60, "controller_timeout": 0}
+    given = {**usual, **more, "state": state}
     module = type("Module", (), {"params": given, "check_mode": check})()
     steps: list[str] = slurm_nodes.work(module)["steps"]  # type: ignore[assignment]
     return steps
@@ -137,3 +145,90 @@ def test_where_no_controller_answers_there_is_nothing_to_wait_for(
     monkeypatch.setattr(slurm_nodes, "run", lambda _argv, **_options: gone)
     assert work("leave", names=["gpu2"]) == []
     assert controller.told == []
+
+
+def test_a_controller_that_starts_with_its_host_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, controller: Controller
+) -> None:
+    work("rest", names=["gpu1"])
+    controller.silent = [True] * 3
+    assert work("serve", nodes={"gpu1": {}}) == []  # nobody said that it has to answer
+    assert work("serve", nodes={"gpu1": {}}, controller_timeout=900) == ["give gpu1 back to jobs"]
+    assert controller.states["gpu1"] == "IDLE"
+    states = iter(["inactive", "activating", "active"])
+    monkeypatch.setattr(slurm_nodes, "PROGRAM", __file__)
+    monkeypatch.setattr(slurm_nodes, "properties", lambda *_: {"ActiveState": next(states)})
+    assert work("rest", check=True, names=["gpu1"]) == []  # a preview waits for nothing
+    said = work("rest", check=False, names=[], controller_timeout=900)
+    assert (said, next(states, "asked until then")) == ([], "asked until then")
+
+
+@pytest.mark.parametrize(
+    ("state", "more", "sentence"),
+    [
+        (
+            "serve",
+            {"nodes": {"gpu1": {}}},
+            "gpu1 is not given back to jobs; see journalctl -u slurmctld -n 50, and when scontrol"
+            " ping says UP, run again, or scontrol update NodeName=gpu1 State=RESUME",
+        ),
+        (
+            "rest",
+            {"names": ["gpu1"]},
+            "gpu1 is not emptied, as its jobs are not known; see journalctl -u slurmctld -n 50, and"
+            " when scontrol ping says UP, run again",
+        ),
+    ],
+)
+def test_a_controller_that_does_not_answer_is_a_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+    controller: Controller,
+    state: str,
+    more: dict[str, Any],
+    sentence: str,
+) -> None:
+    controller.silent = [True] * 1000
+    clock = itertools.count(0, 4)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    with pytest.raises(SlurmError) as refusal:
+        work(state, controller_timeout=10, **more)
+    assert str(refusal.value) == f"slurmctld does not answer within 10 s, so {sentence}"
+    assert controller.told == []
+
+
+def test_where_no_controller_is_installed_none_has_to_answer(
+    monkeypatch: pytest.MonkeyPatch, controller: Controller
+) -> None:
+    controller.silent = [True]
+    monkeypatch.setattr(slurm_nodes, "CONFIGURATION", "/nowhere/slurm.conf")
+    assert work("rest", names=["gpu1"], controller_timeout=60) == []
+    assert controller.told == []
+
+
+def test_a_controller_that_goes_away_does_not_make_a_node_empty(controller: Controller) -> None:
+    controller.silent = [False, True, True]
+    assert work("rest", names=["gpu2"]) == ["drain gpu2: its host is restarted"]
+    assert controller.states["gpu2"] == "IDLE+DRAIN"  # it was asked again until the job had ended
+    controller.silent = [False, *[True] * 1000]
+    with pytest.raises(
+        SlurmError, match=r"slurmctld went away .* gpu1 is not known after 0 s; see"
+    ):
+        work("rest", names=["gpu1"], timeout=0)
+    assert controller.states["gpu1"] == "IDLE+DRAIN"
+
+
+@pytest.mark.parametrize(("controllers", "asked"), [(1, False), (2, True)])
+def test_a_backup_may_answer_where_the_controller_of_the_host_is_down(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    controller: Controller,
+    controllers: int,
+    asked: bool,
+) -> None:
+    configuration = tmp_path / "slurm.conf"
+    rows = [f"SlurmctldHost=ctl{number}(192.0.2.{number})\n" for number in range(controllers)]
+    configuration.write_text("ClusterName=a\n" + "".join(rows))
+    monkeypatch.setattr(slurm_nodes, "CONFIGURATION", str(configuration))
+    monkeypatch.setattr(slurm_nodes, "PROGRAM", __file__)
+    monkeypatch.setattr(slurm_nodes, "properties", lambda *_: {"ActiveState": "inactive"})
+    assert bool(work("leave", names=["gpu1"])) is asked
