@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Put releases into a registry for what serves on servers: an ONNX model, and a language model.
 
+Two more of the first may not be served: what a stranger has signed, and what nobody has.
+
     python -m tests.compute_releases --url https://10.209.0.10:5443 --ca-file ca.crt \\
         --key sign.key --user push --password-file password --repository models
 
@@ -35,6 +37,7 @@ def publish_all(publisher: Publisher, stranger: Signer) -> dict[str, str]:
         "iris": publisher.publish("1", tag=True),
         "tiny": publisher.publish("1", tag=True, files=language_model(), kind="gguf", model="tiny"),
         "stranger": publisher.publish("2", tag=True, sign=stranger),
+        "unsigned": publisher.publish("3", tag=True, signed=False),
     }
 
 

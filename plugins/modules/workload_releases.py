@@ -49,7 +49,9 @@ options:
     default: /etc/mlops/workloads/release.json
 attributes:
   check_mode:
-    description: The registry is asked for versions; nothing is fetched or removed.
+    description:
+      The registry is asked for versions and signatures, and what would not be fetched for them is
+      refused; nothing is fetched or removed.
     support: full
   diff_mode:
     description: Shows digests before and after.
@@ -134,6 +136,7 @@ def run(library: Library, params: dict[str, Any], check_mode: bool) -> dict[str,
             removed = library.drop_all_but(keep, dry=check_mode)
         for row in rows if not params["prune"] else ():
             if check_mode and library.lacks(row):
+                library.judge(row)
                 lacking = True
                 continue
             brought = library.bring(row)

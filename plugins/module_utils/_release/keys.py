@@ -109,7 +109,7 @@ class KeyRing:
         known = [key for key in self.keys if wanted in ("", key.id)]
         if not known:
             raise UntrustedError(
-                f"The key {shown(wanted)} is not known here; known are {self._names()}. {REMEDY}."
+                f"The key {shown(wanted)} is not known here; known are {self._names()}; {REMEDY}."
             )
         for key in known:
             if self._verifiers[key.id](payload, signature):

@@ -9,15 +9,16 @@ directory of another release. Fetching and judging is the same code.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable
 
 from ..client import Interrupted, RegistryClient, Transport
-from ..errors import DamagedError, MistakenError, RegistryError
+from ..errors import DamagedError, MistakenError, RegistryError, UntrustedError
 from ..oci import check_digest, digest_of
 from ..release import CONFIG_FILE, MANIFEST_FILE, Release, parse_release
 from ..signature import KINDS
@@ -79,9 +80,14 @@ class Library:
     """The releases of a host."""
 
     def __init__(
-        self, device: Device, client: Callable[[str], RegistryClient], prefix: str
+        self,
+        device: Device,
+        source: Source,
+        client: Callable[[str], RegistryClient],
+        prefix: str,
     ) -> None:
         self._device = device
+        self._source = source
         self._client = client
         self._prefix = prefix
         self.store = device.store
@@ -122,20 +128,20 @@ class Library:
         digest = self.digest_of(wanted)
         return not self.store.has(digest) or bool(self._device.damage(digest))
 
+    def judge(self, wanted: Wanted) -> None:
+        """Refuse what ``bring`` would refuse to fetch; nothing is fetched."""
+        digest = self.digest_of(wanted)
+        with _told(wanted):
+            found = self._source.find(digest, wanted.model, not self.store.has(digest))
+        _check_version(wanted, digest, found.release)
+
     def bring(self, wanted: Wanted) -> Brought:
         """Fetch what is not here, verify all of it, and say where it lies."""
         digest = self.digest_of(wanted)
-        try:
+        with _told(wanted):
             moved = self._device.pull(digest, wanted.model)
             release = self._device.verify(digest, wanted.model)
-        except RegistryError as error:
-            raise type(error)(f"{wanted.workload}: {error}") from None
-        if wanted.version and release.model_version != wanted.version:
-            raise MistakenError(
-                f"{wanted.workload}: the registry has the release {digest} under version "
-                f"{wanted.version} of {wanted.model}, and it was signed as version "
-                f"{release.model_version}; publish the version again."
-            )
+        _check_version(wanted, digest, release)
         place = self.store.path(digest)
         try:
             config = json.loads((place / CONFIG_FILE).read_bytes())
@@ -160,6 +166,34 @@ class Library:
         return gone
 
 
+@contextlib.contextmanager
+def _told(wanted: Wanted) -> Iterator[None]:
+    """Say of whom a refusal speaks, and of a signature that does not count what can be done."""
+    try:
+        yield
+    except RegistryError as error:
+        remedy = _remedy(wanted) if isinstance(error, UntrustedError) else ""
+        raise type(error)(f"{wanted.workload}: {error}{remedy}") from None
+
+
+def _remedy(wanted: Wanted) -> str:
+    option = "version" if wanted.version else "digest"
+    what = f"version {wanted.version}" if wanted.version else "the release"
+    return (
+        f" Publish {what} of {wanted.model} signed with a key that is trusted (make pipeline), or "
+        f"set run.{option} of {wanted.workload} in mlops_workloads to one that is."
+    )
+
+
+def _check_version(wanted: Wanted, digest: str, release: Release) -> None:
+    if wanted.version and release.model_version != wanted.version:
+        raise MistakenError(
+            f"{wanted.workload}: the registry has the release {digest} under version "
+            f"{wanted.version} of {wanted.model}, and it was signed as version "
+            f"{release.model_version}; publish the version again."
+        )
+
+
 def open_library(
     settings: Settings, transport: Transport, read: Callable[[str], str] = read_text
 ) -> Library:
@@ -173,4 +207,4 @@ def open_library(
 
     source = Source(settings.repository, client, settings.ring(read), settings.site, KINDS)
     device = Device(ReleaseStore(Path(settings.root)), source, NoServing(), settings.keep)
-    return Library(device, client, settings.repository)
+    return Library(device, source, client, settings.repository)

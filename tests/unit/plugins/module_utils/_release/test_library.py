@@ -14,6 +14,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.device.libra
     NoServing,
     Wanted,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._release.device.source import Source
 from ansible_collections.mlops.onprem.plugins.module_utils._release.errors import (
     MistakenError,
     RegistryError,
@@ -22,14 +23,15 @@ from ansible_collections.mlops.onprem.plugins.module_utils._release.errors impor
 )
 from ansible_collections.mlops.onprem.plugins.modules import workload_releases
 
-from .conftest import KEY, MODEL, OTHER_KEY, Bench
+from .conftest import KEY, MODEL, OTHER_KEY, SITE, Bench
 
 CHAT = Wanted("chat", MODEL, version="1")
 
 
 @pytest.fixture
 def library(bench: Bench) -> Library:
-    return Library(bench.device, bench.client, "models")
+    source = Source("models", bench.client, bench.ring, SITE)
+    return Library(bench.device, source, bench.client, "models")
 
 
 def publish(bench: Bench, version: str = "1", **more: Any) -> str:
@@ -81,19 +83,35 @@ def test_a_version_that_is_here_needs_no_registry(bench: Bench, library: Library
     assert run(library, CHAT, check_mode=True)["changed"] is False
 
 
-def test_a_release_without_a_signature_is_not_brought(bench: Bench, library: Library) -> None:
+@pytest.mark.parametrize("check_mode", [False, True])
+@pytest.mark.parametrize(
+    ("option", "what"),
+    [("version", f"version 1 of {MODEL}"), ("digest", f"the release of {MODEL}")],
+)
+def test_a_release_without_a_signature_is_not_brought(
+    bench: Bench, library: Library, option: str, what: str, check_mode: bool
+) -> None:
     digest = publish(bench, signed=False)
-    with pytest.raises(RegistryError, match=r"^chat: .*sign"):
-        library.bring(CHAT)
-    assert not bench.store.has(digest)
+    wanted = CHAT if option == "version" else Wanted("chat", MODEL, digest=digest)
+    with pytest.raises(UntrustedError) as refusal:
+        run(library, wanted, check_mode=check_mode)
+    assert str(refusal.value) == (
+        f"chat: The release {digest} is not signed. Publish {what} signed with a key that is "
+        f"trusted (make pipeline), or set run.{option} of chat in mlops_workloads to one that is."
+    )
+    assert bench.store.releases() == []
 
 
-def test_a_release_that_a_stranger_signed_is_not_brought(bench: Bench, library: Library) -> None:
+@pytest.mark.parametrize("check_mode", [False, True])
+def test_a_release_that_a_stranger_signed_is_not_brought(
+    bench: Bench, library: Library, check_mode: bool
+) -> None:
     bench.key = OTHER_KEY
     digest = publish(bench)
-    with pytest.raises(UntrustedError, match=r"^chat: "):
-        library.bring(CHAT)
-    assert not bench.store.has(digest)
+    words = rf"^chat: The release {digest} is refused\. .*Publish version 1 of {MODEL} signed with"
+    with pytest.raises(UntrustedError, match=words):
+        run(library, CHAT, check_mode=check_mode)
+    assert bench.store.releases() == []
 
 
 def test_a_key_that_was_revoked_since_counts_for_what_is_here(
@@ -135,8 +153,9 @@ def test_a_registry_that_hands_out_other_bytes_is_found_out(bench: Bench, librar
 def test_a_version_that_was_signed_as_another_is_refused(bench: Bench, library: Library) -> None:
     digest = bench.publish("2")
     bench.registry.manifests["v1"] = bench.registry.manifests[digest]
-    with pytest.raises(MistakenError, match="it was signed as version 2; publish the version"):
-        library.bring(CHAT)
+    for check_mode in (True, False):
+        with pytest.raises(MistakenError, match="it was signed as version 2; publish the version"):
+            run(library, CHAT, check_mode=check_mode)
 
 
 def test_a_version_that_is_not_there_is_said_with_what_to_set(library: Library) -> None:
