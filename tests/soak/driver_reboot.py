@@ -12,14 +12,15 @@ played over SSH, as in any run; slurm.conf and cgroup.conf are the texts that th
 writes, without the accounting, which needs a database.
 
 closed   The window is not open: nobody is restarted, and each host says why.
-turns    It is open. A job runs on gpu1: the host waits for its end, restarts, is looked at and
-         given back to Slurm; only then gpu2. That comes back without its planned card: it stays
-         drained, and control, whose turn is next, is not restarted.
+turns    It is open. A job runs on gpu1: the host waits for its end, restarts, is looked at, and
+         given back to Slurm when what served on it does again; only then gpu2. That comes back
+         without its planned card: it stays drained, and control, whose turn is next, is not
+         restarted.
 mended   gpu2, whose card is there again, and control wait for a restart: both work afterwards. The
          controller starts a minute later than its host, which is given back all the same.
 
-Stand-ins, as there is no card: what the driver is found to be before the run, and nvidia-smi, which
-notes in which start of the host it was asked.
+Stand-ins, as there is no card: what the driver is found to be before the run, what serves on gpu1,
+and nvidia-smi, which notes in which start of the host it was asked.
 
 Needs root. Both roots are kept and used as copies; --fresh makes them anew. Prints JSON lines and
 the counts.
@@ -77,7 +78,17 @@ LONGEST = 1800
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 PENDING = "580 waits on the disk"
 REASON = "mlops: its host is restarted"
-LATE = "/var/tmp/late"  # where it is, the controller starts late
+LATE = "/var/tmp/late"  # where it is, the controller starts late, and so does what serves
+SERVING = "mlops-workload-chat-0.service"
+# A stand-in for what serves on gpu1. It is started when it has answered.
+SERVES = f"""[Unit]
+ConditionHost={NODES[0]}
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/true
+ExecStartPost=/bin/sh -c 'test ! -e {LATE} || until test -e /run/answers; do sleep 1; done'
+"""
 SMI = f"""#!/bin/sh
 cat {BOOT_ID} >> /root/asked
 echo "GPU 0: A100 (UUID: CARD)"
@@ -147,6 +158,7 @@ class Seen:
     nodes: Mapping[str, str]  # state and reason at the end
     waiting: str = ""  # the start of gpu1 while it was draining and its job still ran
     job: str = ""  # how the job ended
+    serving: str = ""  # the node gpu1 a minute after it was looked at, while nothing serves there
 
     def restarted(self) -> list[str]:
         return [name for name in NAMES if self.before[name] != self.after[name]]
@@ -188,6 +200,7 @@ def of_turns(seen: Seen) -> Claims:
         ("waits for the job", seen.waiting == seen.before[first]),
         ("the job ends by itself", seen.job == "COMPLETED"),
         ("looked at in the new start", seen.looked_at(first) and seen.looked_at(second)),
+        ("waits for what serves", seen.serving == f"drained {REASON}"),
         ("given back", seen.works(first)),
         ("the ill one stays drained", seen.nodes[second] == f"drained {REASON}"),
         ("says what is wrong", seen.code == 2 and ill in seen.said),
@@ -274,7 +287,9 @@ def written(root: Path) -> None:
         )
     wants = etc / "systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True, exist_ok=True)
-    (wants / "guest-network.service").symlink_to("/etc/systemd/system/guest-network.service")
+    (etc / "systemd/system" / SERVING).write_text(SERVES)
+    for unit in ("guest-network.service", SERVING):
+        (wants / unit).symlink_to(f"/etc/systemd/system/{unit}")
     for unit in ("ssh", "munge", "slurmctld", "slurmd"):
         with contextlib.suppress(FileExistsError):
             (wants / f"{unit}.service").symlink_to(f"/usr/lib/systemd/system/{unit}.service")
@@ -456,6 +471,7 @@ class Campaign:
     hosts: dict[str, Host]
     job: str = ""
     waiting: str = ""
+    serving: str = ""
 
     def state(self, name: str) -> str:
         """State and reason of a node, as the controller knows it."""
@@ -480,6 +496,15 @@ class Campaign:
         if self.job and not self.waiting and self.state(NODES[0]) == f"draining {REASON}":
             self.waiting = self.hosts[NODES[0]].ask(f"cat {BOOT_ID}")
             self.hosts[NODES[0]].ask("touch /run/end")
+
+    def answer_once_asked(self) -> None:
+        """Let what serves on gpu1 do so a minute after its card was asked in the new start."""
+        first = self.hosts[NODES[0]]
+        if not self.waiting or self.serving or not first.ask("cat /root/asked", check=False):
+            return
+        time.sleep(60)
+        self.serving = self.state(NODES[0])
+        first.ask("touch /run/answers")
 
     def played(self, pending: Sequence[str], window: str) -> tuple[int, str]:
         """Play the role's own tasks of restarting on the guests."""
@@ -507,6 +532,7 @@ class Campaign:
             )
             while process.poll() is None:
                 self.end_job_once_drained()
+                self.answer_once_asked()
                 time.sleep(5)
         return process.returncode, " ".join(path.read_text("utf-8").split())
 
@@ -533,6 +559,7 @@ class Campaign:
             updates=self.updates()[old:],
             nodes={name: self.state(name) for name in NAMES},
             waiting=self.waiting,
+            serving=self.serving,
             job=control.ask(words).removeprefix("JobState="),
         )
 
@@ -571,6 +598,7 @@ def campaign(fresh: bool) -> int:
         judge("closed", seen, of_closed(seen), since)
 
         since = time.monotonic()
+        hosts[NODES[0]].ask(f"touch {LATE}; sync")
         played.submit()
         seen = played.run(NAMES, hours(-2, 8), lost)
         judge("turns", seen, of_turns(seen), since)

@@ -38,6 +38,18 @@ fi
 """
 PROGRAMS = {
     "scontrol": SCONTROL,
+    # Each host serves; after the restart gpu1 does when it was asked twice, gpu2 never.
+    "systemctl": """#!/bin/sh
+case "$*" in
+  list-units*) echo "mlops-workload-chat-0.service loaded active running chat[0]" ;;
+  show*mlops-workload-chat-0.service*)
+    echo "$ASKED serves?" >> FOLDER/log
+    state=activating
+    [ "$ASKED" = gpu1 ] && [ "$(grep -c 'gpu1 serves?' FOLDER/log)" = 2 ] && state=active
+    printf 'ActiveState=%s\\nSubState=start-post\\nLoadState=loaded\\n' $state ;;
+  *) exec /usr/bin/systemctl "$@" ;;
+esac
+""",
     "restarted": '#!/bin/sh\necho "$1 starts" >> FOLDER/log\n',
     # Of a host by name, as only the role knows on which one it is.
     "nvidia-smi": '#!/bin/sh\necho "$ASKED is asked" >> FOLDER/log\n'
@@ -133,10 +145,13 @@ def test_each_host_is_drained_restarted_asked_and_given_back_before_the_next(
         "NodeName=gpu1 State=DRAIN",
         "gpu1 starts",
         "gpu1 is asked",
+        "gpu1 serves?",
+        "gpu1 serves?",
         "NodeName=gpu1 State=RESUME",
         "own True",
         "gpu2 starts",
         "gpu2 is asked",
+        "gpu2 serves?",
     ]
 
 
@@ -148,7 +163,9 @@ def test_a_host_that_came_back_ill_ends_it_with_a_sentence(
     assert "gpu1 is restarted: 580 waits on the disk." in said
     assert (
         "gpu2 was restarted and is not well: nvidia-smi -L ended with 6 and says No devices were"
-        " found. It stays drained, and no host after it is restarted." in said
+        " found; the unit mlops-workload-chat-0.service is activating (start-post). It stays"
+        " drained, and no host after it is restarted. Look with nvidia-smi and journalctl -k -g"
+        " NVRM, and read journalctl -u mlops-workload-chat-0.service -n 50." in said
     )
     assert (
         "gpu3 has to be restarted (580 waits on the disk) and is not: gpu2 failed before its turn;"

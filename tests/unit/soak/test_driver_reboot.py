@@ -50,6 +50,7 @@ TURNS = Seen(
     nodes={"gpu1": f"idle {REASON}", "gpu2": f"drained {REASON}"},
     waiting="gpu1 once",
     job="COMPLETED",
+    serving=f"drained {REASON}",
 )
 MENDED = Seen(
     0,
@@ -105,6 +106,7 @@ def test_what_is_as_it_should_be_is_so(judge: Callable[[Seen], Claims], seen: Se
         ),
         (of_turns, TURNS, {"waiting": "gpu1 again"}, ["waits for the job"]),
         (of_turns, TURNS, {"job": "NODE_FAIL"}, ["the job ends by itself"]),
+        (of_turns, TURNS, {"serving": "idle none"}, ["waits for what serves"]),
         (
             of_turns,
             TURNS,
