@@ -64,8 +64,8 @@ MATRIX = (
         known_as="Raspberry Pi OS 13, 64-bit",
     ),
     System(
-        *("debian", "12", "x86_64", "3.11", "glibc 2.36", EXPECTED, REFUSED),
-        how="packages of the same names, model server tested with Python 3.11",
+        *("debian", "12", "x86_64", "3.11", "glibc 2.36", PARTLY, REFUSED),
+        how="trust, model server, agent and rollouts on hosts with systemd, in a campaign",
     ),
     System(
         *("debian", "12", "aarch64", "3.11", "glibc 2.36", EXPECTED, REFUSED),

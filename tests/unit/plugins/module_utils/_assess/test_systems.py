@@ -42,7 +42,7 @@ def said(system: str, machine: str, device: bool = True, **more: Any) -> list[st
         ("debian 13", "x86_64", False, "pass assess.system edge1: runs debian 13,"),
         ("debian 13", "aarch64", True, "pass assess.system edge1: runs debian 13 on aarch64; test"),
         ("debian 13", "aarch64", False, "warn assess.system edge1: runs debian 13 on aarch64: exp"),
-        ("debian 12", "x86_64", True, "warn assess.system edge1: runs debian 12 on x86_64: exp"),
+        ("debian 12", "x86_64", True, "pass assess.system edge1: runs debian 12 on x86_64; tested"),
         ("debian 12", "aarch64", True, "warn assess.system edge1: runs debian 12 on aarch64: exp"),
         (
             "debian 12",
