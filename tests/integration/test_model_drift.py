@@ -130,13 +130,13 @@ def test_a_window_is_judged_when_it_is_full_and_bounded_series_say_so(
     )
     assert drifting(server) == {}
     quiet = set(series(server, "mlops_model_drift"))
-    assert len(quiet) == 3 * 2
+    assert len(quiet) == 4 * 2
     moved = rows(WINDOW)
     moved[:, 3] += 2.5
     ask(server, "watched", moved)
     beyond = drifting(server)
     assert {name.split('feature="')[1].split('"')[0] for name in beyond} == {"d"}
-    assert len(series(server, "mlops_model_drift")) == 3 * 2
+    assert len(series(server, "mlops_model_drift")) == 4 * 2
     ask(server, "watched", rows(WINDOW))
     assert drifting(server) == {}
     assert set(series(server, "mlops_model_drift")) == quiet

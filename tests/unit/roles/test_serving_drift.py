@@ -123,6 +123,7 @@ def test_words_beyond_a_hundred_are_not_called_new() -> None:
     tally = drift.Tally(column.counts, 0, 900)
     assert {each.measure for each in drift.judge_column(column, tally, 1e-4, True)} == {
         "psi",
+        "rare",
         "missing",
     }
 
@@ -185,6 +186,72 @@ def test_rare_bins_are_joined() -> None:
     groups = drift.joined([900, 5, 5, 90], 500)
     assert sorted(map(sorted, groups)) == [[0], [1, 2, 3]]
     assert drift.stability([100, 0], [500, 0]) == (0.0, 1)
+
+
+def column(counts: tuple[int, ...], **more: Any) -> Any:
+    values = tuple("abcdefghijklmn"[: len(counts) - 1])
+    return profiles.Column("x", profiles.CATEGORY, counts, values=values, **more)
+
+
+def beyond(column: Any, seen: tuple[int, ...], inputs: bool = True, outside: int = 0) -> set[str]:
+    tally = drift.Tally(seen, 0, outside)
+    readings = drift.judge_column(column, tally, 1e-5, inputs)
+    return {each.measure for each in readings if each.beyond}
+
+
+@pytest.mark.parametrize(
+    ("counts", "seen", "wanted"),
+    [
+        # One in a hundred, and each second one now; the joined bins have what they had.
+        ((1980, 20, 0), (250, 250, 0), {"rare"}),
+        ((1980, 20, 0), (0, 500, 0), {"rare"}),
+        # From the smaller of two frequent ones, so that the PSI of the joined bins is nothing.
+        ((1050, 900, 50, 0), (263, 25, 212, 0), {"rare"}),
+        # What is as it was, or rarer, or a little more frequent, is none.
+        ((1980, 20, 0), (495, 5, 0), set()),
+        ((1980, 20, 0), (500, 0, 0), set()),
+        ((1980, 20, 0), (488, 12, 0), set()),
+        # Two of them, each for itself.
+        ((1960, 20, 20, 0), (440, 30, 30, 0), {"rare"}),
+    ],
+)
+def test_a_rare_value_that_is_frequent_now_is_found(
+    counts: tuple[int, ...], seen: tuple[int, ...], wanted: set[str]
+) -> None:
+    assert beyond(column(counts), seen) == wanted
+
+
+def test_an_answer_that_the_model_never_gave_in_training_is_found() -> None:
+    always = column((2000, 0))
+    assert beyond(always, (300, 200), inputs=False, outside=200) == {"rare"}
+    assert beyond(always, (500, 0), inputs=False) == set()
+
+
+def test_a_new_value_is_told_as_new_and_not_as_rare() -> None:
+    assert beyond(column((1990, 0)), (300, 200), outside=200) == {"unseen"}
+    # Among those that have no bin of their own some are known, and the others new.
+    assert beyond(column((1990, 10)), (300, 200), outside=195) == {"unseen"}
+    assert beyond(column((1990, 10)), (300, 200), outside=0) == {"rare"}
+
+
+def test_a_number_that_was_nearly_always_nought_is_found_when_it_is_not() -> None:
+    values = np.zeros(2000)
+    values[::40] = np.arange(50) + 1.0
+    known = profiles.describe("x", values)
+    assert beyond(known, (0, 500)) == {"rare"}
+    assert beyond(known, (488, 12)) == set()
+
+
+def test_rare_values_of_one_distribution_are_beyond_as_often_as_declared_at_most() -> None:
+    """At one in a hundred, 2,000 windows, each with its reference: at most 36 by chance (1e-4)."""
+    chance = np.random.default_rng(4)
+    shares = [0.9, *[0.01] * 10]
+    wrong = 0
+    for _window in range(2000):
+        counts, seen = (tuple(chance.multinomial(n, shares).tolist()) for n in (300, 500))
+        reading = drift.rare_reading(column((*counts, 0)), drift.Tally((*seen, 0)), 0.01, True)
+        wrong += reading is not None and reading.beyond
+    assert wrong <= 36
 
 
 def test_psi_of_one_distribution_is_beyond_its_limit_as_often_as_declared() -> None:
@@ -292,14 +359,14 @@ def test_there_are_never_more_series_than_declared(shown: int) -> None:
     readings = [
         drift.Reading(feature, measure, value, 0.1)
         for feature in ("prediction", "confidence")
-        for measure, value in (("psi", 0.5),)
+        for measure, value in (("psi", 0.5), ("rare", 0.5))
     ] + [
         drift.Reading(f"x{at}", measure, at / 64, 0.9)
         for at in range(64)
-        for measure in ("psi", "missing", "out_of_range")
+        for measure in ("psi", "rare", "missing", "out_of_range")
     ]
     kept = drift.chosen(readings, [f"x{at}" for at in range(64)], shown)
-    assert len(kept) == 2 + 3 * min(shown, 64)
+    assert len(kept) == 4 + 4 * min(shown, 64)
     # 58 of 64 is the first beyond 0.9; the worst are shown before the first of the list.
     names = [each.feature for each in kept]
     assert ("x63" in names) is (shown > 0)

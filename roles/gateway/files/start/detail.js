@@ -139,7 +139,7 @@ function unitsPart({ speak }, now) {
   );
 }
 
-const DRIFT = ["psi", "missing", "out_of_range", "unseen"];
+const DRIFT = ["psi", "rare", "missing", "out_of_range", "unseen"];
 
 export function model(context, name) {
   const { known, speak } = context;

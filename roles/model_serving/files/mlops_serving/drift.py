@@ -16,10 +16,13 @@ has fewer than 20 rows to expect are joined; tests/benchmarks/drift.py measures 
 A PSI below 0.1 is no alarm however sure it is: the usual bound for "no change" (N. Siddiqi, Credit
 Risk Scorecards, 2006).
 
-Of missing, new and out-of-range values, r of n reference rows have shown one (of the range: one, as
-the largest and smallest value are themselves the ends; of new values: as many as were seen once, by
-Good and Turing). Their share lies below Beta(r + 1, n - r) in the sense of Clopper and Pearson, so
-the count in a window is compared with the beta-binomial distribution.
+Of missing, rare, new and out-of-range values, r of n reference rows have shown one (of the range:
+one, as the largest and smallest value are themselves the ends; of new values: as many as were seen
+once, by Good and Turing). Their share lies below Beta(r + 1, n - r) in the sense of Clopper and
+Pearson, so the count in a window is compared with the beta-binomial distribution. So is a bin that
+is so rare that the PSI joins it with a frequent one, where a class of one in a hundred could become
+every second answer unseen. Which bins are rare is told by the reference itself, so all bins of the
+column share the level.
 """
 
 from __future__ import annotations
@@ -42,12 +45,13 @@ CHUNK = 256
 LEAST_EXPECTED = 20
 LEAST_PSI = 0.1
 LEAST_SHARE = 0.01
-"""Missing, new or out-of-range values that are more frequent by less are no alarm."""
+"""Missing, rare, new or out-of-range values that are more frequent by less are no alarm."""
 HALF = 0.5
 STALE_WINDOWS = 24
 """A verdict that is older than so many windows, and than a day, is none any more."""
 
 PSI = "psi"
+RARE = "rare"
 MISSING = "missing"
 OUT_OF_RANGE = "out_of_range"
 UNSEEN = "unseen"
@@ -102,7 +106,7 @@ def chi_square_limit(degrees: int, level: float) -> float:
     return high
 
 
-@functools.lru_cache(maxsize=256)
+@functools.lru_cache(maxsize=1024)
 def most_expected(seen: int, rows: int, window: int, level: float) -> int:
     """The count that a window exceeds with at most this probability.
 
@@ -205,6 +209,19 @@ def joined(counts: Sequence[int], window: int) -> list[list[int]]:
     return groups
 
 
+def rare(counts: Sequence[int], window: int) -> list[int]:
+    """The rarest bins, of which a window has too few to expect even of all of them together."""
+    total = sum(counts)
+    found: list[int] = []
+    expected = 0.0
+    for at in sorted(range(len(counts)), key=lambda at: (counts[at], at)):
+        expected += counts[at] * window / total if total else 0.0
+        if expected >= LEAST_EXPECTED:
+            break
+        found.append(at)
+    return found
+
+
 def stability(reference: Sequence[int], seen: Sequence[int]) -> tuple[float, int]:
     """The population stability index of a window, and how many bins it was computed of."""
     n, m = sum(reference), sum(seen)
@@ -239,9 +256,29 @@ def share_reading(
     return Reading(name, measure, found / window, min(1.0, max(most, seen / rows + LEAST_SHARE)))
 
 
+def rare_reading(column: Column, tally: Tally, level: float, inputs: bool) -> Reading | None:
+    """Judge how frequent the values of rare bins are, by the bin that is furthest beyond.
+
+    What counts as new of an input is left to the measure of new values.
+    """
+    seen, window = list(tally.counts), sum(tally.counts)
+    places = rare(column.counts, window)
+    if inputs and column.kind == CATEGORY and column.complete:
+        seen[-1] -= tally.outside
+        places = [at for at in places if column.counts[at]]
+    if len(places) == len(seen):
+        return None
+    each = level / len(seen)
+    found = [
+        share_reading(column.name, RARE, column.counts[at], column.rows, seen[at], window, each)
+        for at in places
+    ]
+    return max((one for one in found if one), key=lambda one: one.excess, default=None)
+
+
 def judge_column(column: Column, tally: Tally, level: float, inputs: bool) -> list[Reading]:
     """All measures of a column; of what was predicted the distribution alone."""
-    found = [psi_reading(column, tally, level)]
+    found = [psi_reading(column, tally, level), rare_reading(column, tally, level, inputs)]
     if inputs:
         there = sum(tally.counts)
         rows, window = column.rows + column.missing, there + tally.missing
@@ -267,7 +304,7 @@ def judge_column(column: Column, tally: Tally, level: float, inputs: bool) -> li
 def tests_of(profile: Profile) -> int:
     """How many tests a window has at most."""
     further = (profile.prediction is not None) + (profile.confidence is not None)
-    return 3 * len(profile.features) + further
+    return 4 * len(profile.features) + 2 * further
 
 
 def judge(
@@ -287,7 +324,7 @@ def judge(
 def chosen(readings: Sequence[Reading], features: Sequence[str], shown: int) -> list[Reading]:
     """The readings that become series: predictions, alarms, then the first features.
 
-    They stay the same while nothing is wrong, and there are never more than ``3 * shown + 2``.
+    They stay the same while nothing is wrong, and there are never more than ``4 * shown + 4``.
     """
     special = (profiles.PREDICTION, profiles.CONFIDENCE)
     worst = sorted((r for r in readings if r.beyond), key=lambda r: -r.excess)

@@ -150,7 +150,7 @@ class Drift:
         return []
 
     def collect(self) -> Iterator[Any]:
-        """At most ``2 * (3 * shown + 2) + 9`` series for each model, whatever clients send."""
+        """At most ``2 * (4 * shown + 4) + 9`` series for each model, whatever clients send."""
         watched = GaugeMetricFamily(
             "mlops_model_drift_features",
             "Features that are compared with the profile of the release; 0 where it has none.",
