@@ -17,6 +17,10 @@ from ansible.errors import AnsibleError
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.vault import EncryptedString
+from ansible_collections.mlops.onprem.plugins.module_utils._assess.bounds import (
+    misfit,
+    out_of_bounds,
+)
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.sentence import brief, listing
 from ansible_collections.mlops.onprem.plugins.module_utils._findings.shape import (
     ShapeError,
@@ -66,13 +70,18 @@ def wrong(name: str, value: Any, shape: Mapping[str, Any]) -> str:
     secret = shape.get("no_log") or re.search(r"password|secret|key|token", name)
     messages = ArgumentSpecValidator({name: dict(shape)}).validate({name: value}).error_messages
     if not messages:
-        if name.endswith("_port") and kind == "int" and not 0 < int(value) < 65536:
-            return f"{name} is {value}, which is no port (1 to 65535)"
-        if kind in NUMBERS and float(value) < 0:
-            return f"{name} is {value}, which is below 0"
-        return _blotting(name, str(value)) if shape.get("no_log") and kind == "str" else ""
+        return _cannot_be_meant(name, value, kind) or (
+            _blotting(name, str(value)) if shape.get("no_log") and kind == "str" else ""
+        )
     said = f"{name} is not a valid {kind}"
     return said if secret else f"{said}: {_in_words(value, kind, messages[0])}"
+
+
+def _cannot_be_meant(name: str, value: Any, kind: str) -> str:
+    """What is wrong with a value of the right type."""
+    if kind in NUMBERS:
+        return out_of_bounds(name, float(value))
+    return misfit(name, str(value)) if kind in ("str", "path") else ""
 
 
 def _other_kind(name: str, value: Any, kind: str) -> str:

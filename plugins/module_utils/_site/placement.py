@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from .._findings.shape import ShapeError
 from .._workloads.placed import Rows, rows_of
 from .._workloads.questions import answer
 from .errors import SiteError
@@ -42,9 +43,15 @@ def here(site: Site, host: str) -> list[Mapping[str, Any]]:
 
 
 def planned(site: Site, host: str) -> list[Mapping[str, Any]]:
-    """What the plan sets aside for the units of workloads on a host."""
+    """What the plan sets aside for the units of workloads on a host.
+
+    Nothing where they cannot be read, which is told where they are planned.
+    """
     rows = rows_of({host: here(site, host)})
-    found: list[Mapping[str, Any]] = answer(written(site, host), rows, "planned", host, {})
+    try:
+        found: list[Mapping[str, Any]] = answer(written(site, host), rows, "planned", host, {})
+    except ShapeError:
+        return []
     return found
 
 

@@ -46,6 +46,8 @@ SETTLED_SECONDS = 10.0
 """A file that was changed more recently may still be written."""
 TIMEOUT_SECONDS = 30.0
 
+UNREADABLE = (ValueError, TypeError, ArithmeticError, LookupError, RecursionError)
+
 logger = logging.getLogger("mlops-truth")
 Row = tuple[str, Any]
 
@@ -64,10 +66,18 @@ def rows_of(path: Path, kind: str) -> list[Row]:
         raise Refused(f"It has {size} bytes, at most {MOST_BYTES} are taken; split it.")
     read = {"csv": rows_of_csv, "jsonl": rows_of_lines, "parquet": rows_of_parquet}[kind]
     found: list[Row] = []
-    for place, identifier, value in read(path):
-        if len(found) == MOST_ROWS:
-            raise Refused(f"It has more than {MOST_ROWS} rows; split it.")
-        found.append(row_of(place, identifier, value))
+    try:
+        for place, identifier, value in read(path):
+            if len(found) == MOST_ROWS:
+                raise Refused(f"It has more than {MOST_ROWS} rows; split it.")
+            found.append(row_of(place, identifier, value))
+    except UNREADABLE as error:
+        # Such as text that is no UTF-8 in Parquet, or a time zone that there is not. One table that
+        # cannot be read does not keep the others from the devices.
+        said = " ".join(str(error).split())[:200]
+        raise Refused(
+            f"It cannot be read after {len(found)} rows: {said or type(error).__name__}."
+        ) from None
     if not found:
         raise Refused("It has no row.")
     return found
@@ -82,6 +92,9 @@ def row_of(place: str, identifier: Any, value: Any) -> Row:
     number = isinstance(value, (int, float))
     if not number and not isinstance(value, str):
         raise Refused(f"{place} has no value that is a number, a truth value or text.")
+    if not number and not value.strip():
+        raise Refused(f"{place} has no value; leave out rows of which nothing is known.")
+    f"{identifier}{value}".encode()  # half a sign of JSON's \\u cannot be sent to anybody
     if number and not math.isfinite(value):
         raise Refused(f"{place} has {value} for a value; leave out rows of which nothing is known.")
     return identifier, value if number else value[:LABEL_LENGTH]
@@ -91,7 +104,11 @@ def columns(found: Sequence[str]) -> None:
     """Refuse a table without the two columns."""
     if not {"id", "value"} <= set(found):
         said = ", ".join(found)[:200] or "nothing"
-        raise Refused(f"It has the columns {said}; wanted are id and value.")
+        parted = ", parted by commas" if re.search(r"[;\t]", said) else ""
+        raise Refused(f"It has the columns {said}; wanted are id and value{parted}.")
+    for name in ("id", "value"):
+        if list(found).count(name) > 1:
+            raise Refused(f"It has the column {name} twice; wanted is one of each.")
 
 
 def rows_of_csv(path: Path) -> Iterator[tuple[str, Any, Any]]:
@@ -106,6 +123,11 @@ def rows_of_csv(path: Path) -> Iterator[tuple[str, Any, Any]]:
                 place = f"Line {rows.line_num}"
                 if row and len(row) <= max(at, of):
                     raise Refused(f"{place} has {len(row)} of {len(head)} columns.")
+                if any(row[len(head) :]):
+                    raise Refused(
+                        f"{place} has {len(row)} of {len(head)} columns; numbers have a point, and "
+                        "text with a comma stands in quotes."
+                    )
                 if row:
                     yield place, row[at], row[of]
     except (UnicodeDecodeError, csv.Error) as error:

@@ -108,6 +108,8 @@ def test_a_table_tells_the_truth_by_id() -> None:
         (b"", "found nothing"),
         (b"id;value\nq1;1\n", "found id;value"),
         (b"id,value\nq1\n", "Line 2 has 1 of 2 columns"),
+        (b"id,value\nq1,0,5\n", "Line 2 has 3 of 2 columns; numbers have a point"),
+        (b"id,value\nq1,\n", "Line 2 has no value; leave out rows"),
         (b"id,value\n\xff,1\n", "not CSV in UTF-8"),
         (b'id,value\n"q1,1\n', "not CSV in UTF-8"),
     ],

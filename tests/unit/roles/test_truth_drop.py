@@ -110,7 +110,15 @@ def test_a_table_has_ids_and_values(
         ("csv", "", "columns nothing; wanted are id and value"),
         ("csv", "id,value\n", "no row"),
         ("csv", "id;value\n1;2\n", "columns id;value"),
+        ("csv", "id;value\n1;2\n", "parted by commas"),
         ("csv", "id,value\nq1\n", "Line 2 has 1 of 2 columns"),
+        ("csv", "id,value\nq1,0,5\n", "Line 2 has 3 of 2 columns; numbers have a point"),
+        ("csv", "id,value\nq1, \n", "Line 2 has no value; leave out rows"),
+        ("csv", "id,value,value\nq1,1,2\n", "the column value twice"),
+        # What a parser, or arithmetic, ends at.
+        ("jsonl", "[" * 100_000, "cannot be read after 0 rows: maximum recursion depth"),
+        ("jsonl", f'{{"id": "a", "value": {"9" * 400}}}', "cannot be read after 0 rows: int too"),
+        ("jsonl", '{"id": "a", "value": "\\ud800"}', "cannot be read after 0 rows"),
         ("csv", 'id,value\n"q1,1\n', "not CSV in UTF-8"),
         ("csv", "id,value\n,1\n", "Line 2 has no id"),
         ("jsonl", '{"id": "a", "value": 1}\n{"id"', "Line 2 is not JSON"),
@@ -230,3 +238,8 @@ def test_what_was_kept_long_enough_is_deleted_and_the_oldest_where_room_is_short
     assert [path.name for path in told.told.iterdir()] == ["b"]
     drop.tidy(told.told, told, moved + 2 * 86400)
     assert list(told.told.iterdir()) == []
+
+
+def test_columns_without_a_head_are_let_be_where_they_are_empty(tmp_path: Path) -> None:
+    """As spreadsheets write them."""
+    assert drop.rows_of(put(tmp_path, "m@x.csv", "id,value\nq1,1,,\n"), "csv") == [("q1", "1")]

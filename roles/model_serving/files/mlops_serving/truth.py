@@ -104,6 +104,15 @@ def entries_of_csv(data: bytes) -> list[tuple[str, Any]]:
                 continue
             if len(row) <= max(places):
                 raise TruthError(f"Line {rows.line_num} has {len(row)} of {len(head)} columns.")
+            if any(row[len(head) :]):  # such as a number with a comma
+                raise TruthError(
+                    f"Line {rows.line_num} has {len(row)} of {len(head)} columns; numbers have a "
+                    "point, and text with a comma stands in quotes."
+                )
+            if not row[places[1]].strip():
+                raise TruthError(
+                    f"Line {rows.line_num} has no value; leave out rows of which nothing is known."
+                )
             found.append((row[places[0]], row[places[1]]))
     except (UnicodeDecodeError, csv.Error) as error:
         raise TruthError(f"The body is not CSV in UTF-8: {error}.") from None
@@ -157,7 +166,7 @@ class Truths:
             return label_of(value)
         try:
             number = float(value)
-        except ValueError:
+        except (ValueError, OverflowError):
             return None
         return number if math.isfinite(number) else None
 
