@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -47,7 +48,27 @@ def answer(question: Question, events: Sequence[Event], key: str = "") -> Answer
             f"Found the question {question.kind!r}, wanted one of {', '.join(KINDS)} "
             "(history_question)."
         )
+    _period(question)
     return _ANSWERS[question.kind](question, sorted(events, key=_when), key)
+
+
+def _period(question: Question) -> None:
+    """Refuse times that cannot be read, also such as this question does not look at."""
+    if question.at:
+        seconds_of(question.at)
+    begin = seconds_of(question.since) if question.since else float("-inf")
+    if question.until and _end(question.until) < begin:
+        raise AuditError(
+            f"Found history_until {question.until}, which is before history_since "
+            f"{question.since}; wanted is a period that begins before it ends."
+        )
+
+
+def _known(what: str, names: Iterable[str], most: int = 12) -> str:
+    """Which names the events have, for whoever mistyped one; as the end of an answer."""
+    found = sorted({name for name in names if name})
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return f" Known {what} are {', '.join(found[:most])}{more}." if found else ""
 
 
 def _when(event: Event) -> tuple[float, int]:
@@ -62,7 +83,8 @@ def _within(question: Question, events: Iterable[Event]) -> list[Event]:
 
 def _end(text: str) -> float:
     """A day that is named as the end is part of it."""
-    return seconds_of(text) + (86400 if len(text.strip()) == 10 else 0.001)
+    day = not re.search(r"[Tt :]", text.strip())
+    return seconds_of(text) + (86400 if day else 0.001)
 
 
 def _wanted(question: Question, name: str, variable: str) -> str:
@@ -121,7 +143,10 @@ def _serving(question: Question, events: Sequence[Event], _key: str) -> Answer:
             since[model] = one
         served[model] = one
     if not served:
-        return Answer((f"Nothing is known to have answered on {device} {_moment(question)}.",))
+        devices = [one.actor.name for one in events if one.action == "device.serve"]
+        known = "" if device in devices else _known("devices", devices)
+        said = f"Nothing is known to have answered on {device} {_moment(question)}."
+        return Answer((said + known,))
     rows, text = [], []
     for model in sorted(served):
         row, lines = _story(device, since[model], served[model], events)
@@ -257,12 +282,19 @@ def _data(question: Question, events: Sequence[Event], _key: str) -> Answer:
         origin = _origin(one.thing.digest, events)
         rows.append({"model": model, "version": version, "digest": one.thing.digest, **origin})
     if not rows:
-        return Answer((f"No release of {model} was published {_span(question)}.",))
+        said = f"No release of {model} was published {_span(question)}."
+        return Answer((said + _other_models(model, events),))
     text = []
     for row in rows:
         text.append(f"{model} version {row['version'] or 'unknown'} ({row['digest']}):")
         text += _origin_text(row)
     return Answer(tuple(text), tuple(rows))
+
+
+def _other_models(model: str, events: Sequence[Event]) -> str:
+    """The models that there are events of, where there is none of the one that was asked for."""
+    names = [one.thing.name for one in events if one.action in (*_TRACED, *_USES)]
+    return "" if model in names else _known("models", names)
 
 
 def _span(question: Question) -> str:
@@ -301,7 +333,8 @@ def _users(question: Question, events: Sequence[Event], _key: str) -> Answer:
         for _key_of, row in sorted(asked.items(), key=lambda item: (item[0][1], item[0][0]))
     ]
     if not rows:
-        return Answer((f"Nobody is known to have used {model} {_span(question)}.",))
+        said = f"Nobody is known to have used {model} {_span(question)}."
+        return Answer((said + _other_models(model, events),))
     text = [
         f"{row['who'] or 'somebody unknown'} ({row['kind']}): {row['what']} {row['times']} times, "
         f"first {row['first']}, last {row['last']}"
@@ -394,7 +427,9 @@ def _actions(question: Question, events: Sequence[Event], _key: str) -> Answer:
         found = [one for one in found if one.thing.name == question.model]
     if question.device:
         found = [one for one in found if question.device in (one.host, one.actor.name)]
-    return _listed(found, f"Nothing of that kind is known {_span(question)}.")
+    unknown = [name for name in question.actions if name not in {one.action for one in events}]
+    known = _known("actions", (one.action for one in events), 40) if unknown else ""
+    return _listed(found, f"Nothing of that kind is known {_span(question)}.{known}")
 
 
 def _listed(events: Sequence[Event], nothing: str) -> Answer:

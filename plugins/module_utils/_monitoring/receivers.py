@@ -36,6 +36,8 @@ HEARTBEAT = "monitoring_alert_heartbeat"
 SITE, BEAT = "site", "heartbeat"
 WATCHDOG, TEST = "Watchdog", "NotificationTest"
 ADDRESS = re.compile(r"[^@\s,]+@[^@\s,]+")
+UNSEEN = re.compile(r"[\x00-\x1f\x7f]")
+SERVER = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,252}[A-Za-z0-9.])?|[0-9A-Fa-f.]*:[0-9A-Fa-f:.]+")
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def _mail(value: object) -> Mail:
     names = ("to", "from", "server", "port", "security", "user", "ca_file", "server_name")
     known_keys(given, names)
     security = optional(given, "security", _security, "starttls")
-    port = optional(given, "port", whole, PORTS[security])
+    port = optional(given, "port", _port, PORTS[security])
     if (security == "tls") != (port == IMPLICIT_TLS_PORT):
         raise ShapeError(
             f"security is {security} on port {port}; Alertmanager speaks TLS from the first byte on"
@@ -120,7 +122,7 @@ def _mail(value: object) -> Mail:
     return Mail(
         field(given, "to", _addresses),
         field(given, "from", _address),
-        field(given, "server", text),
+        field(given, "server", _server),
         port,
         security,
         user,
@@ -135,9 +137,27 @@ def _security(value: object) -> str:
     return str(value)
 
 
+def _port(value: object) -> int:
+    found = whole(value)
+    if not 0 < found < 65536:
+        raise ShapeError(f"must be a port from 1 to 65535, but is {shown(value)}")
+    return found
+
+
+def _server(value: object) -> str:
+    said = text(value)
+    name, _colon, port = said.rpartition(":")
+    if name and ":" not in name and port.isdigit():
+        raise ShapeError(f"is {shown(said)}; write {name} alone, and port: {port} beside it")
+    if not SERVER.fullmatch(said):
+        raise ShapeError(f"must be a name or an address, but is {shown(said)}")
+    return said
+
+
 def _address(value: object) -> str:
     said = text(value)
-    if not ADDRESS.search(said):
+    # A line more would be a header of every mail, and no mail server takes it.
+    if UNSEEN.search(said) or not ADDRESS.search(said):
         raise ShapeError(f"must be an address such as ops@example.com, but is {shown(said)}")
     return said
 
@@ -174,6 +194,7 @@ def _url(value: object) -> str:
     try:
         parts = urlsplit(said)
         right = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        right = right and not re.search(r"\s", said)
     except ValueError:
         right = False
     if not right:

@@ -48,6 +48,11 @@ def test_a_mail_server_is_reached_as_it_is_meant(
         ({**MAIL, "to": ["ops"]}, "monitoring_alert_mail.to[0]: must be an address"),
         ({"to": ["a@b"], "server": "s"}, "monitoring_alert_mail.from: is missing"),
         ({**MAIL, "passwort": SECRET}, "has the unknown key 'passwort'"),
+        ({**MAIL, "to": ["a@b.c\nBcc: x@y.z"]}, "monitoring_alert_mail.to[0]: must be an address"),
+        ({**MAIL, "server": "mail:587"}, "server: is 'mail:587'; write mail alone, and port: 587"),
+        ({**MAIL, "server": "smtp://mail"}, "server: must be a name or an address"),
+        ({**MAIL, "port": 99999}, "port: must be a port from 1 to 65535, but is 99999"),
+        ({**MAIL, "port": 0}, "port: must be a port from 1 to 65535"),
     ],
 )
 def test_a_mistake_in_the_mail_server_is_told(mail: object, said: str) -> None:
@@ -111,3 +116,11 @@ def test_only_attempts_that_ended_well_count() -> None:
         "1 of 2 deliveries by email were taken; 1 attempts failed",
         "0 of 1 deliveries by webhook were taken; it was not tried yet",
     ]
+
+
+@pytest.mark.parametrize(
+    "url", ["https://h/ho ok", "https://h/a\nb", "h/y", "ftp://h/y", "https://"]
+)
+def test_an_address_that_nobody_can_post_to_is_told(url: str) -> None:
+    found = receivers.problems({}, "", [{"url": url}], "")
+    assert found == ["monitoring_alert_webhooks[0].url: must be a URL with http or https"]

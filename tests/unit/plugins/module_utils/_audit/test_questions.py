@@ -247,12 +247,47 @@ def test_services_keep_their_names() -> None:
         (Question("serving"), "The question serving needs history_device."),
         (Question("users"), "The question users needs history_model."),
         (Question("denied", since="yesterday"), "Found the time 'yesterday', wanted one such as"),
+        # Also where the question does not look at it.
+        (
+            Question("serving", device="edge1", since="gestern"),
+            "Found the time 'gestern', wanted one such as",
+        ),
+        (
+            Question("users", model="defects", since="2026-12-01", until="2026-11-01"),
+            "Found history_until 2026-11-01, which is before history_since 2026-12-01",
+        ),
     ],
 )
 def test_what_cannot_be_asked_is_said(asked: Question, said: str) -> None:
     with pytest.raises(AuditError) as caught:
         answer(asked, EVENTS)
     assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (Question("serving", device="egde1"), "Known devices are edge1"),
+        (Question("users", model="defect"), "Known models are"),
+        (Question("data", model="defect"), "Known models are"),
+        (Question("actions", actions=("model.alais",)), "Known actions are"),
+    ],
+)
+def test_who_mistypes_a_name_is_told_which_there_are(asked: Question, said: str) -> None:
+    found = answer(asked, EVENTS)
+    assert found.rows == ()
+    assert said in found.text[0]
+
+
+def test_a_name_that_is_known_is_not_told_to_be_mistyped() -> None:
+    found = answer(Question("serving", device="edge1", at="2020-01-01"), EVENTS)
+    assert found.text == ("Nothing is known to have answered on edge1 at 2020-01-01.",)
+
+
+@pytest.mark.parametrize("day", [DAY, DAY.replace("-", "")])
+def test_a_day_that_ends_a_period_is_part_of_it_however_it_is_written(day: str) -> None:
+    assert rows("changes", until=day) == rows("changes", until=f"{DAY}T23:59:59.999Z")
+    assert rows("changes", until=day) != []
 
 
 def test_an_answer_says_what_it_is_from() -> None:
