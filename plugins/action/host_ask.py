@@ -70,6 +70,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         self._findings: list[Finding] = []
         self._settled: dict[str, dict[str, Any]] = {}
         self._brought: set[tuple[str, str]] = set()
+        earlier = (variables.get("ansible_facts") or {}).get("mlops_findings") or ()
+        self._refused = {row.get("role") for row in earlier if row.get("severity") in (FAIL, ERROR)}
         for role in given["roles"]:
             self._prepare(role, variables)
         for role in given["roles"]:
@@ -95,7 +97,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 self._take(tasks, role, call, refused=True)
             self._locks |= tasks.locks
         except (AnsibleError, PlatformError, ShapeError) as error:
-            self._found(role, kind, ERROR, f"{_said(error)}; correct the variable it speaks of")
+            said = f"{_said(error)}; correct the variable it speaks of"
+            if role in self._refused:
+                # What is wrong was told by the role; here it is told in the words of templates.
+                said = (
+                    f"what {role} would place could not be made out, as a value that it needs is "
+                    f"wrong; mend what else is said of {role} here, then assess again"
+                )
+            self._found(role, kind, ERROR, said)
 
     def _prepare_quietly(self, role: str, variables: Mapping[str, Any]) -> None:
         """Add what may be settled and takes nothing: what is removed, and the tasks of a role that

@@ -21,7 +21,9 @@ from .settings import (
     Settings,
     parse_database,
     parse_extra,
+    parse_owners,
     parse_partitions,
+    parse_reserved,
 )
 from .share import Amount, amount_of, held, sent, total, with_room
 
@@ -48,6 +50,7 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     head = str(asked["controllers"][0])
     replicas: tuple[Placed, ...] = ()
     twice = []
+    said_of_hosts, asked = _of_hosts(asked, head)
     try:
         replicas = _replicas(asked)
         asked = {**asked, "owners": _owners(asked, replicas)}
@@ -56,7 +59,11 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     except ShapeError as error:
         twice = [_wrong(head, "variables", str(error), "mlops_workloads")]
     teams, problems = parse_teams(asked.get("teams"))
-    said = twice + [_wrong(head, "teams", problem, "mlops_teams") for problem in problems]
+    said = (
+        said_of_hosts
+        + twice
+        + [_wrong(head, "teams", problem, "mlops_teams") for problem in problems]
+    )
     hosts = [_host(name, asked, replicas) for name in sorted(asked.get("nodes") or ())]
     said += _unmeasured(hosts)
     hosts = [host for host in hosts if host.supply]
@@ -74,6 +81,20 @@ def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
     told = made.as_dict()
     told["findings"] += [finding(one) for one in said]
     return {**told, "teams": [team.as_dict() for team in teams], "cgroup": cgroup}
+
+
+def _of_hosts(asked: Mapping[str, Any], head: str) -> tuple[list[Said], Mapping[str, Any]]:
+    """What is said by host, without what cannot be read of it, and a sentence for each of that."""
+    said = []
+    readable = dict(asked)
+    for key, read in (("reserved", parse_reserved), ("owners", parse_owners)):
+        try:
+            readable[key] = read(asked.get(key) or {})
+        except ShapeError as error:
+            readable[key] = {}
+            name = f"job_scheduler_{key}"
+            said.append(_wrong(head, "variables", str(error.within(name)), name))
+    return said, readable
 
 
 def _replicas(asked: Mapping[str, Any]) -> tuple[Placed, ...]:

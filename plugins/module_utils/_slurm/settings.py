@@ -6,14 +6,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from .._findings.shape import (
     ShapeError,
     each,
     known_keys,
     mapping,
+    number,
     optional,
     shown,
     text,
@@ -21,6 +23,8 @@ from .._findings.shape import (
 )
 from .._findings.shape import field as required
 
+T = TypeVar("T")
+SERVING, SCHEDULER = "serving", "scheduler"
 V2, V1, DISABLED = "v2", "v1", "disabled"
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 SPAN = re.compile(r"(?:\d{1,4}-)?\d{1,2}:\d{2}:\d{2}|\d{1,6}|UNLIMITED")
@@ -129,6 +133,35 @@ def parse_extra(value: object) -> tuple[tuple[str, str], ...]:
             raise ShapeError("must be one line", key)
         found.append((key, str(said)))
     return tuple(found)
+
+
+def parse_reserved(value: object) -> dict[str, dict[str, float]]:
+    """``job_scheduler_reserved``: by host, what jobs do not get of its memory and cores."""
+    return {host: _by_key(host, given, _amounts) for host, given in mapping(value).items()}
+
+
+def parse_owners(value: object) -> dict[str, dict[str, str]]:
+    """``job_scheduler_owners``: by host and GPU, who owns it."""
+    return {host: _by_key(host, given, _held) for host, given in mapping(value).items()}
+
+
+def _by_key(host: str, value: object, parse: Callable[[Mapping[str, Any]], T]) -> T:
+    try:
+        return parse(mapping(value))
+    except ShapeError as error:
+        raise error.within(host) from None
+
+
+def _amounts(given: Mapping[str, Any]) -> dict[str, float]:
+    known_keys(given, ("memory_mib", "cpu_cores"))
+    return {key: optional(given, key, number, 0.0) for key in given}
+
+
+def _held(given: Mapping[str, Any]) -> dict[str, str]:
+    for gpu, owner in given.items():
+        if owner not in (SERVING, SCHEDULER):
+            raise ShapeError(f"must be {SERVING} or {SCHEDULER}, but is {shown(owner)}", gpu)
+    return dict(given)
 
 
 # Settings that a variable, or the shape of the site, decides; in small letters.
