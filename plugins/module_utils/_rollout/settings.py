@@ -99,7 +99,8 @@ def _rings(given: Given, groups: Groups, devices: Sequence[str]) -> None:
     except ShapeError as error:
         raise error.within("rings") from None
     approval = approval_of(given)
-    found = cut(dict.fromkeys(devices, Measured()), groups, declared) if devices else Cut(())
+    here = {name: [host for host in hosts if host in devices] for name, hosts in groups.items()}
+    found = cut(dict.fromkeys(devices, Measured()), here, declared) if devices else Cut(())
     known = ring_names({"rings": declared, "groups": groups}, [ring.name for ring in found.rings])
     for name in approval if devices else ():
         if name not in known:

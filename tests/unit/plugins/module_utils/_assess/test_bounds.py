@@ -30,6 +30,7 @@ MAY_BE_ZERO = {
     "job_scheduler_health_interval",
     "job_scheduler_reserved_memory_mib",
     "mlops_deferred_devices_max",
+    "mlops_facts_max_age",
     "model_serving_drift_features",
     "monitoring_certificate_days",
     "monitoring_disk_free_percent",
