@@ -29,6 +29,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._advice.advices impor
     unasked,
     usages,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._advice.bounds import problem
 from ansible_collections.mlops.onprem.plugins.module_utils._advice.request import (
     CPU,
     MEMORY,
@@ -96,13 +97,12 @@ class Prometheus:
                 ca_path=self.args["ca_file"],
                 timeout=60,
             )
-            data = json.loads(answer.read())
-        except (OSError, URLError, ValueError) as error:
+            found: list[dict[str, Any]] = json.loads(answer.read())["data"]["result"]
+        except (OSError, URLError, ValueError, LookupError, TypeError) as error:
             raise AnsibleActionFail(
                 f"Prometheus at {self.args['url']} did not say what the site used: {error}. Set"
                 " advise_prometheus to a url, user and password that are answered."
             ) from error
-        found: list[dict[str, Any]] = data["data"]["result"]
         return found
 
     def series(self, query: str) -> list[tuple[Mapping[str, str], Usage]]:
@@ -130,6 +130,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
         _checked, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        wrong = problem(args)
+        if wrong:
+            raise AnsibleActionFail(f"{wrong}.")
         directory = Path(args["directory"])
         page, text = advise_site(args, variables, time.time())
         if not self._task.check_mode:
