@@ -70,8 +70,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         self._findings: list[Finding] = []
         self._settled: dict[str, dict[str, Any]] = {}
         self._brought: set[tuple[str, str]] = set()
-        earlier = (variables.get("ansible_facts") or {}).get("mlops_findings") or ()
-        self._refused = {row.get("role") for row in earlier if row.get("severity") in (FAIL, ERROR)}
         for role in given["roles"]:
             self._prepare(role, variables)
         for role in given["roles"]:
@@ -98,11 +96,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             self._locks |= tasks.locks
         except (AnsibleError, PlatformError, ShapeError) as error:
             said = f"{_said(error)}; correct the variable it speaks of"
-            if role in self._refused:
+            if _refused(role, variables):
                 # What is wrong was told by the role; here it is told in the words of templates.
                 said = (
                     f"what {role} would place could not be made out, as a value that it needs is "
-                    f"wrong; mend what else is said of {role} here, then assess again"
+                    f"wrong; mend what else is said of {role}, then assess again"
                 )
             self._found(role, kind, ERROR, said)
 
@@ -233,6 +231,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 remedy if found else "mend it as it is said, and assess again",
             )
         )
+
+
+def _refused(role: str, variables: Mapping[str, Any]) -> bool:
+    """Whether a role was told to be wrong about something, on this host or on another one."""
+    hosts = variables.get("hostvars") or {}
+    rows = [
+        row
+        for facts in (variables, *(hosts[name] for name in hosts))
+        for row in (facts.get("ansible_facts") or {}).get("mlops_findings") or ()
+    ]
+    return any(row.get("role") == role and row.get("severity") in (FAIL, ERROR) for row in rows)
 
 
 def _away(hosts: Mapping[str, Any], name: str) -> bool:
