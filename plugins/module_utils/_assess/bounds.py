@@ -82,9 +82,9 @@ def misfit(name: str, value: str) -> str:
     """What is wrong with a text; "" if nothing is. One that is left empty is none."""
     if not value:
         return ""
-    if name.endswith("_url"):
+    place = re.sub(r"\[[0-9]+\]", "", name)
+    if place.endswith(("_url", ".url")) and place not in OTHER_ADDRESSES:
         return "" if is_url(value) else f"{name} is no address such as https://host:8443/path"
-    place = name.partition("[")[0]
     form = NETWORK if place.endswith("_networks") else FORMS.get(place)
     if form is None or form[0](value):
         return ""
@@ -131,11 +131,17 @@ def _path(value: str) -> bool:
     return value.startswith("/") and not re.search(r"[\x00-\x1f\x7f]", value)
 
 
+def _word(value: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", value))
+
+
 def _cluster(value: str) -> bool:
     return bool(re.fullmatch(r"[a-z0-9_]{1,40}", value))
 
 
 NETWORK = (_network, "network such as 10.0.0.0/24")
+# What apt takes as well, such as file:/srv/drivers; its role judges it.
+OTHER_ADDRESSES = ("gpu_driver_repository.url",)
 FORMS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "audit_log_syslog_host": (is_host, "name or address alone; its port is audit_log_syslog_port"),
     "gpu_driver_cdi_file": (_path, "path from the root"),
@@ -143,4 +149,6 @@ FORMS: Mapping[str, tuple[Callable[[str], bool], str]] = {
     "job_scheduler_cluster": (_cluster, "name of at most 40 small letters, digits and '_'"),
     "job_scheduler_mail_program": (_path, "path from the root"),
     "job_scheduler_state_dir": (_path, "path from the root"),
+    "monitoring_extra_targets.job": (_word, "word of letters, digits, '_', '-' and '.'"),
+    "monitoring_targets.job": (_word, "word of letters, digits, '_', '-' and '.'"),
 }

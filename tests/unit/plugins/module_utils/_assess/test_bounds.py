@@ -115,6 +115,8 @@ def test_numbers_out_of_bounds(name: str, value: float, said: str) -> None:
         ("job_scheduler_cluster", "My Cluster"),
         ("job_scheduler_state_dir", "relative"),
         ("gpu_driver_cdi_file", "etc/cdi"),
+        ("monitoring_extra_probes[0].url", "not-a-url"),
+        ("monitoring_extra_targets[2].job", "x y"),
     ],
 )
 def test_texts_that_cannot_be_meant(name: str, value: str) -> None:
@@ -132,6 +134,8 @@ def test_texts_that_cannot_be_meant(name: str, value: str) -> None:
         ("job_scheduler_allowed_networks[0]", "localhost"),
         ("job_scheduler_client_ports", "60001-60001"),
         ("mlops_site_name", "any: thing"),
+        ("gpu_driver_repository.url", "file:/srv/company-drivers/"),
+        ("monitoring_extra_targets[2].job", "node"),
     ],
 )
 def test_texts_that_can_be_meant(name: str, value: str) -> None:
@@ -144,4 +148,6 @@ def test_a_secret_in_an_address_is_not_told() -> None:
 
 def test_forms_are_of_variables_that_there_are() -> None:
     pages = [path.read_text() for path in (ROOT / "roles").glob("*/meta/argument_specs.yml")]
-    assert [name for name in FORMS if not any(f" {name}:" in page for page in pages)] == []
+    assert [
+        name for name in FORMS if not any(f" {name.partition('.')[0]}:" in page for page in pages)
+    ] == []
