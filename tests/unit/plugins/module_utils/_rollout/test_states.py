@@ -148,6 +148,9 @@ def test_an_answer_is_where_a_device_has_come_to_an_end(
 def test_what_did_not_work_is_an_answer(word: str) -> None:
     one = found(told(document("stage", "none", **{word: "No room is left."})), step="stage")
     assert getattr(one.answers[0], word) == "No room is left."
+    # That is no word about the step after it.
+    later = found(told(document("stage", "none", **{word: "No room is left."})), step="activate")
+    assert (later.answers, later.waiting) == ((), ("edge1",))
 
 
 @pytest.mark.parametrize("of_model", [{"rollout": "defects-6"}, {"digest": OLD}, {"generation": 1}])
