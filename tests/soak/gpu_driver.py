@@ -14,6 +14,8 @@ closed   what the verdict chooses by itself. dkms has to say "installed" for the
 guest    QEMU starts that kernel, without KVM, with the built module on its disk: modprobe has to
          get as far as the driver's own "No NVIDIA GPU found", which a module of another kernel, or
          with a symbol that is missing, never says.
+kept     The modules lie below the cache directory, and their record in tests/fixtures, where CI
+         looks at both (tests/unit/soak/test_kept_module.py). Commit the record.
 
 Needs root. Nothing is installed on this machine: QEMU is in a root of its own. Both roots are kept
 and used as copies; --fresh makes them anew. Prints JSON lines and the counts.
@@ -32,6 +34,7 @@ from typing import Any
 
 from labhosts.machine import CACHE
 
+from tests.soak import kept_module
 from tests.soak.guest import KERNEL, console, kernel_of, ran, said, trixie
 from tests.soak.roots import Count, run
 
@@ -64,6 +67,7 @@ if words["install"]:
         told["ledger"] = len(list(book.ledger))
     told["seconds"] = round(time.monotonic() - began, 1)
 told["dkms"] = read.run(["dkms", "status"]).strip()
+told["raw"] = raw
 print(json.dumps(told))
 """
 SCRIPT = """
@@ -73,6 +77,8 @@ echo "guest: modprobe ended with $?"
 dmesg | grep -i -E 'nvidia|nvrm' | sed 's/^/guest: /'
 """
 FOUND_NONE = "No NVIDIA GPU found"
+LONGEST = 3600  # seconds that a guest may take on a machine that others use, too
+RECORDS = ROOT / "tests" / "fixtures" / "nvidia_modules"
 
 
 def asked(root: Path, **words: Any) -> dict[str, Any]:
@@ -110,6 +116,12 @@ def picture(root: Path) -> dict[str, list[str]]:
     }
 
 
+def versions(root: Path, names: list[str]) -> dict[str, str]:
+    """The versions of packages that are installed."""
+    listing = ran(root, "dpkg-query", "-W", "-f", "${Package} ${Version}\n", *names)
+    return dict(line.split(" ", 1) for line in listing.splitlines())
+
+
 def campaign(fresh: bool) -> int:
     count = Count()
     began = time.monotonic()
@@ -120,7 +132,7 @@ def campaign(fresh: bool) -> int:
     release = kernel_of(root)
     before = picture(root)
 
-    seen = asked(root, kernel=release, module="open")
+    seen = refused = asked(root, kernel=release, module="open")
     count.judge(
         "open refused",
         seen["action"] == "refuse" and "does not build for the kernel" in seen["sentence"],
@@ -143,8 +155,8 @@ def campaign(fresh: bool) -> int:
     }
     count.judge("host as before", not differs and not seen["ledger"], differs=differs)
 
-    seen = asked(root, kernel=release, install=True)
-    built = re.search(rf"nvidia\S*, {re.escape(release)}, x86_64: installed", seen["dkms"])
+    seen = chosen = asked(root, kernel=release, install=True)
+    built = re.search(rf"nvidia\S*/(\S+), {re.escape(release)}, x86_64: installed", seen["dkms"])
     count.judge(
         "closed builds",
         seen["action"] == "install" and bool(built),
@@ -157,14 +169,32 @@ def campaign(fresh: bool) -> int:
     count.judge("then adopted", again["action"] == "adopt", sentence=again["sentence"])
     if built:
         started = time.monotonic()
-        text = console(root, SCRIPT, fresh)
+        text = console(root, SCRIPT, fresh, longest=LONGEST)
         lines = said(text)
+        loaded = FOUND_NONE in text and release in lines
         count.judge(
             "guest loads it",
-            FOUND_NONE in text and release in lines,
+            loaded,
             seconds=round(time.monotonic() - started, 1),
             console=lines[-12:] or text.splitlines()[-12:],
         )
+        if loaded and not count.failed:
+            record = {
+                "kernel": release,
+                "versions": versions(root, chosen["packages"]),
+                "version": built.group(1),
+                "before": kept_module.without_addresses(refused["raw"]),
+                "after": kept_module.without_addresses(again["raw"]),
+                "chosen": {name: chosen[name] for name in ("action", "sentence", "packages")},
+                "refused": {name: refused[name] for name in ("action", "sentence")},
+                "guest": lines,
+                "seconds": chosen["seconds"],
+            }
+            modules = root / "usr/lib/modules" / release / "updates/dkms"
+            kept = kept_module.keep(modules, record)
+            RECORDS.mkdir(exist_ok=True)
+            shutil.copyfile(kept / kept_module.RECORD, RECORDS / f"{kept.name}.json")
+            count.judge("kept for CI", not kept_module.wrong(kept), key=kept.name)
     return count.end(began, kernel=release) or int(not built)
 
 
