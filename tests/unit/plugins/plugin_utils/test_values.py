@@ -186,7 +186,8 @@ def test_a_secret_whose_letters_would_be_blotted_out_of_every_sentence(
         ("monitoring_retention_days", "int", -3, "monitoring_retention_days is -3, which is below"),
         ("assess_seconds", "float", "-0.5", "assess_seconds is -0.5, which is below 0"),
         ("metadata_db_port", "int", -1, "metadata_db_port is -1, which is no port (1 to 65535)"),
-        ("monitoring_retention_days", "int", 0, ""),
+        ("monitoring_retention_days", "int", 0, "monitoring_retention_days is 0, which is below 1"),
+        ("audit_log_most_mib", "int", 0, ""),
         ("monitoring_retention_days", "int", "30", ""),
     ],
 )
