@@ -56,12 +56,8 @@ def detectable(count: int, settings: GateSettings, of: str = DEVICES) -> float:
     which a share fails. 1 where only a total failure is seen, or, by a handful of requests, none.
     A ring that sees less does not pass either: what is not proved to be good does not advance.
     """
-    if count <= 0:
-        return 1.0
     tolerated = settings.device_failure_rate_max if of == DEVICES else settings.error_rate_max
     needed = 1 if not tolerated else _first(count, tolerated, settings.fail_bar)
-    if needed > count:
-        return 1.0
     low, high = tolerated, 1.0
     for _round in range(50):
         middle = (low + high) / 2

@@ -19,6 +19,7 @@ from ansible_collections.mlops.onprem.plugins.module_utils._rollout.gates import
     thresholds,
     verdict_of,
 )
+from ansible_collections.mlops.onprem.plugins.module_utils._rollout.gates.power import at_least
 from ansible_collections.mlops.onprem.plugins.module_utils._rollout.shapes import (
     FAIL,
     INCONCLUSIVE,
@@ -392,6 +393,7 @@ def test_a_query_has_to_lie_within_its_bounds_which_are_told(value: float, verdi
             {"queries": [{"name": "a", "query": "b", "max": 1}] * 2},
             "rollout_gates.queries[1].name: 'a' is there twice",
         ),
+        ({"latency_p95_ms": 0}, "rollout_gates.latency_p95_ms: must be above 0"),
         ({"latency_p95_ms": 9, "latency_p99_ms": 8}, "rollout_gates.latency_p99_ms: is 8, below"),
     ],
 )
@@ -407,6 +409,21 @@ def test_alpha_is_shared_by_rings_and_tests() -> None:
     assert many.fail_bar == pytest.approx(math.log(10 * len(SETTINGS.tests) / 0.05))
     assert few.pass_bar == many.pass_bar == pytest.approx(math.log(20))
     assert len(SETTINGS.tests) == len(GateSettings().tests) + 4
+
+
+@pytest.mark.parametrize(
+    ("given", "tests"),
+    [
+        ({"waive": {"shift": "no traffic"}}, {"latency:control"}),
+        ({"waive": {"latency": "unlike devices"}}, {"shift"}),
+        ({"device_failure_rate_max": 0.01}, {"answers", "latency:control", "shift"}),
+    ],
+)
+def test_only_what_can_fail_a_ring_takes_a_part_of_alpha(
+    given: dict[str, Any], tests: set[str]
+) -> None:
+    always = {"errors", "errors.device", "errors:control"}
+    assert set(GateSettings.parse(given).tests) == always | tests
 
 
 def test_larger_rings_see_smaller_defects() -> None:
@@ -455,3 +472,25 @@ def test_each_gate_says_its_threshold_or_why_it_is_left_out() -> None:
         "Gate latency: left out: batch only.",
         "Gate latency:control: left out: batch only.",
     ]
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
+@pytest.mark.parametrize("count", [-1, 0, 1, 10, 19, 20, 21])
+def test_how_likely_so_many_are_is_the_sum_of_the_binomial_distribution(
+    count: int, share: float
+) -> None:
+    exact = sum(
+        math.comb(20, number) * share**number * (1 - share) ** (20 - number)
+        for number in range(max(0, count), 21)
+    )
+    assert at_least(count, 20, share) == pytest.approx(exact, rel=1e-9, abs=0)
+
+
+def test_of_a_thousand_million_only_the_terms_that_count_are_summed() -> None:
+    assert at_least(2, 10**9, 1e-9) == pytest.approx(1 - 2 / math.e, rel=1e-4)
+
+
+def test_a_ring_too_small_for_its_thresholds_sees_a_total_failure_alone() -> None:
+    tolerant = GateSettings.parse({"device_failure_rate_max": 0.3})
+    assert [detectable(count, tolerant) for count in (0, 1, 2)] == [1.0, 1.0, 1.0]
+    assert detectable(0, SETTINGS) == 1.0
