@@ -31,7 +31,8 @@ cd /
 find etc/mlops etc/systemd/system var/lib/mlops/workloads var/lib/mlops/ledger.json \
   -type f -exec sha256sum {} + 2> /dev/null | sort -k 2
 find opt/mlops ! -name __pycache__ ! -name '*.pyc' -printf '%p %m %s\n' 2> /dev/null | sort
-for unit in $(systemctl list-units --no-legend --plain 'mlops*.service' | cut -d' ' -f1 | sort); do
+for unit in $(systemctl list-units --no-legend --plain 'mlops-workload*.service' \
+    'mlops-nginx*.service' | cut -d' ' -f1 | sort); do
   systemctl show -p Id,MainPID,ActiveEnterTimestampMonotonic,ExecStart "$unit"
 done
 """
