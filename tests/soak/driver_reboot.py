@@ -279,8 +279,9 @@ def written(root: Path) -> None:
     for unit, where, more in (("slurmctld", only, late), ("slurmd", "", "")):
         place = etc / f"systemd/system/{unit}.service.d"
         place.mkdir(parents=True, exist_ok=True)
-        # A network that is not there yet is waited for as long as it takes.
-        (place / "guest.conf").write_text(
+        # A network that is not there yet is waited for as long as it takes. By another name than what
+        # all services are told, which it would take the place of.
+        (place / "unit.conf").write_text(
             f"[Unit]\n{where}StartLimitIntervalSec=0\n"
             "Wants=munge.service\nAfter=munge.service\n"
             f"[Service]\nRestart=on-failure\nRestartSec=3\n{more}"
