@@ -214,11 +214,28 @@ def empty(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[st
     ]
 
 
+def resume(name: str, seconds: int) -> None:
+    """Give a node back. A controller that has just started refuses that until the node reports."""
+    until = time.monotonic() + seconds
+    while True:
+        try:
+            update(name, "State=RESUME")
+        except SlurmError:
+            there = look()
+            if there is not None and not draining.to_resume(there, [name]):
+                return  # it was refused, and is not drained any longer all the same
+            if time.monotonic() > until:
+                raise
+        else:
+            return
+        time.sleep(POLL_SECONDS)
+
+
 def serve(there: tuple[draining.Present, ...], module: AnsibleModule) -> list[str]:
     names = draining.to_resume(there, module.params["nodes"])
     if not module.check_mode:
         for name in names:
-            update(name, "State=RESUME")
+            resume(name, module.params["controller_timeout"])
     return [f"give {name} back to jobs" for name in names]
 
 

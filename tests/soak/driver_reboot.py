@@ -279,8 +279,8 @@ def written(root: Path) -> None:
     for unit, where, more in (("slurmctld", only, late), ("slurmd", "", "")):
         place = etc / f"systemd/system/{unit}.service.d"
         place.mkdir(parents=True, exist_ok=True)
-        # A network that is not there yet is waited for as long as it takes. By another name than what
-        # all services are told, which it would take the place of.
+        # A network that is not there yet is waited for as long as it takes. By the name of what all
+        # services are told it would take the place of that.
         (place / "unit.conf").write_text(
             f"[Unit]\n{where}StartLimitIntervalSec=0\n"
             "Wants=munge.service\nAfter=munge.service\n"

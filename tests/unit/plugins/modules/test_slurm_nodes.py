@@ -28,6 +28,7 @@ class Controller:
     states: dict[str, str] = field(default_factory=lambda: {"gpu1": "IDLE", "gpu2": "MIXED"})
     reasons: dict[str, str] = field(default_factory=dict)
     told: list[str] = field(default_factory=list)
+    refusals: list[str] = field(default_factory=list)  # the state after each refusal to resume
     silent: list[bool] = field(default_factory=list)  # which of the next looks are in vain
 
     def run(self, argv: list[str], **_options: Any) -> Ran:
@@ -39,6 +40,9 @@ class Controller:
                 self.states["gpu2"] = "IDLE+DRAIN"
             return Ran(0, "".join(self._line(name) for name in self.states), "")
         name, state = argv[2].partition("=")[2], argv[3].partition("=")[2]
+        if state == "RESUME" and self.refusals:
+            self.states[name] = self.refusals.pop(0)
+            return Ran(1, "", "slurm_update error: Invalid node state specified")
         self.told.append(" ".join([name, state, *argv[4:]]))
         if state == "DRAIN":
             self.states[name] += "+DRAIN"
@@ -232,3 +236,17 @@ def test_a_backup_may_answer_where_the_controller_of_the_host_is_down(
     monkeypatch.setattr(slurm_nodes, "PROGRAM", __file__)
     monkeypatch.setattr(slurm_nodes, "properties", lambda *_: {"ActiveState": "inactive"})
     assert bool(work("leave", names=["gpu1"])) is asked
+
+
+@pytest.mark.parametrize("states", [["UNKNOWN+DRAIN"] * 3, ["UNKNOWN+DRAIN", "UNKNOWN"]])
+def test_a_node_that_has_not_reported_yet_is_given_back_when_it_has(
+    controller: Controller, states: list[str]
+) -> None:
+    work("rest", names=["gpu1"])
+    controller.refusals = list(states)
+    assert work("serve", nodes={"gpu1": {}}, controller_timeout=900) == ["give gpu1 back to jobs"]
+    assert "DRAIN" not in controller.states["gpu1"]
+    work("rest", names=["gpu1"])
+    controller.refusals = ["UNKNOWN+DRAIN"] * 1000
+    with pytest.raises(SlurmError, match=r"scontrol update gpu1 State=RESUME: .*Invalid"):
+        work("serve", nodes={"gpu1": {}})
