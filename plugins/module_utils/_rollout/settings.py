@@ -24,7 +24,7 @@ from .plan import (
     ring_names,
     share,
 )
-from .rings import Cut, Measured, checked, cut
+from .rings import FIRST, Cut, Measured, checked, cut
 from .turn import ASKS
 from .window import parse
 
@@ -99,14 +99,22 @@ def _rings(given: Given, groups: Groups, devices: Sequence[str]) -> None:
     except ShapeError as error:
         raise error.within("rings") from None
     approval = approval_of(given)
-    here = {name: [host for host in hosts if host in devices] for name, hosts in groups.items()}
-    found = cut(dict.fromkeys(devices, Measured()), here, declared) if devices else Cut(())
+    # A device in two of the usual rings is told of the inventory itself, by the assessment.
+    told = [] if declared else [host for host in devices if _usual(host, groups) > 1]
+    judged = [host for host in devices if host not in told]
+    here = {name: [host for host in hosts if host in judged] for name, hosts in groups.items()}
+    found = cut(dict.fromkeys(judged, Measured()), here, declared) if judged else Cut(())
     known = ring_names({"rings": declared, "groups": groups}, [ring.name for ring in found.rings])
     for name in approval if devices else ():
         if name not in known:
             raise ShapeError(
                 f"names the ring {name}, and the rings are {', '.join(known)}", "approval"
             )
+
+
+def _usual(host: str, groups: Groups) -> int:
+    """In how many of the usual rings a device is."""
+    return sum(host in groups.get(name, ()) for name in FIRST)
 
 
 def _words(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:

@@ -86,6 +86,15 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
     assert len(problems(given, GROUPS, DEVICES)) == 4
 
 
+def test_of_a_device_in_two_usual_rings_the_inventory_tells_unless_rings_are_declared() -> None:
+    twice = {"ring_canary": ["e1"], "ring_fleet": ["e1", "e2"], "ring_late": ["e2"]}
+    assert problems({}, twice, ["e1"]) == []
+    [said] = problems({}, twice, ["e1", "e2"])
+    assert "The host e2 is in the ring groups ring_fleet and ring_late" in said
+    [said] = problems({"rings": ["ring_canary", "ring_fleet"]}, twice, ["e1"])
+    assert "The host e1 is in the ring groups ring_canary and ring_fleet" in said
+
+
 def test_rings_by_shares_have_names_too() -> None:
     assert problems({"approval": {"share_2": ["ada"]}}, {}, [f"e{n}" for n in range(400)]) == []
     [said] = problems({"approval": {"ring_fleet": ["ada"]}}, {}, ["e1"])
