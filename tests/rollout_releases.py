@@ -149,7 +149,7 @@ def publish_all(publisher: Publisher, stranger: Signer) -> dict[str, str]:
     changed: dict[str, dict[str, bytes]] = {
         "worse": {"golden.json": golden_changed(wrong_label)},
         "slow": {"model.onnx": before_the_model(model, [640, 640], 4)},
-        "large": {"model.onnx": before_the_model(model, [60_000_000], 0)},
+        "large": {"model.onnx": before_the_model(model, [20_000_000], 0)},
         "broken": {"model.onnx": b"this is no model"},
         "unloadable": {"model.onnx": b"this is no model either"},
         "wrong": {"golden.json": golden_changed(wrong_label)},

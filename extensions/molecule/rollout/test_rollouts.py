@@ -12,9 +12,11 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterator
@@ -37,12 +39,14 @@ FLEET = ("rdev5", "rdev6")
 PULL = ("rdev7", "rdev8")  # these fetch their orders; no connection of a rollout is made to them
 DEVICES = (*CANARY, *EARLY, *FLEET, *PULL)
 RINGS = ("ring_canary", "ring_early", "ring_fleet", "ring_pull")
+SMALL = {"mlops_models": [{"name": "iris", "project": "iris", "memory_mib": 64}]}
 PULL_FIRST = {"rollout_rings": ["ring_pull", "ring_canary", "ring_early", "ring_fleet"]}
 VERSIONS = {
     "good": 1,
     "better": 2,
     "worse": 3,
     "slow": 4,
+    "large": 5,
     "broken": 6,
     "shifted": 7,
     "stranger": 8,
@@ -211,8 +215,67 @@ def silent_for(host: str, seconds: float) -> bool:
     return float(age) > seconds
 
 
+JOURNAL = "/var/lib/mlops/rollout/iris/journal.jsonl"
+Lines = queue.SimpleQueue[dict[str, Any]]
+
+
 def journal_lines() -> int:
-    return int(on("rctl", "wc -l < /var/lib/mlops/rollout/iris/journal.jsonl"))
+    return int(on("rctl", f"wc -l < {JOURNAL}"))
+
+
+@contextlib.contextmanager
+def journal_followed() -> Iterator[Lines]:
+    """Each line of the journal as it is written."""
+    ssh = ["ssh", "-F", str(STATE / "ssh" / "config"), "rctl"]
+    process = subprocess.Popen([*ssh, f"tail -n 0 -F {JOURNAL}"], stdout=subprocess.PIPE, text=True)
+    lines: Lines = queue.SimpleQueue()
+
+    def follow() -> None:
+        for line in process.stdout or ():
+            lines.put(json.loads(line))
+
+    thread = threading.Thread(target=follow)
+    thread.start()
+    try:
+        yield lines
+    finally:
+        process.kill()
+        process.wait()
+        thread.join()
+
+
+def decision(line: dict[str, Any]) -> tuple[Any, ...]:
+    """What a line decides, whichever controller wrote it."""
+    names = [line.get("hosts") or (), [one["host"] for one in line.get("answers") or ()]]
+    return (line["event"], line.get("ring"), line.get("step"), *map(tuple, map(sorted, names)))
+
+
+def killed_at_each_decision(name: str) -> tuple[list[tuple[Any, ...]], int, int]:
+    """Roll out, killed whenever the journal says what it did not say before, and take it up again.
+
+    What was decided, how often the controller was killed for it, and how the last run ended. Lines
+    that are written at once are one time. That somebody has taken the rollout over is said by each
+    run, and decides nothing.
+    """
+    known: list[tuple[Any, ...]] = []
+    kills = 0
+    with journal_followed() as lines:
+        while True:
+            run = start(name)
+            while run.process.poll() is None:
+                try:
+                    line = lines.get(timeout=0.2)
+                except queue.Empty:
+                    continue
+                if line["event"] != "resumed" and decision(line) not in known:
+                    run.kill()
+                    kills += 1
+                    known.append(decision(line))
+                    while not lines.empty():
+                        known.append(decision(lines.get()))
+                    break
+            else:
+                return known, kills, run.end()[0]
 
 
 def test_the_first_release_goes_through_the_same_gates() -> None:
@@ -235,9 +298,10 @@ def test_the_first_release_goes_through_the_same_gates() -> None:
 def test_a_good_release_gets_through_with_a_killed_controller_and_a_device_that_is_off() -> None:
     with switched_off("rdev8"):
         wait_until(lambda: silent_for("rdev8", 16), "rdev8 is silent")
-        run = start("better", rollout_deferred_share=0.5)
-        run.wait_for("ring_early begins")
-        run.kill()
+        for words in ("2 devices: stage.", "2 looked at beside", "ring_early begins"):
+            run = start("better", rollout_deferred_share=0.5)
+            run.wait_for(words)
+            run.kill()
         all_serve("better", CANARY)
         all_serve("good", (*FLEET, "rdev7"))
         code, found = roll_out("better", rollout_deferred_share=0.5)
@@ -260,16 +324,18 @@ def test_a_good_release_gets_through_with_a_killed_controller_and_a_device_that_
         # In the order in which they were signed: a device takes no older one.
         pytest.param("worse", "golden", marks=pytest.mark.soak),
         pytest.param("slow", "latency:control", marks=pytest.mark.soak),
+        pytest.param("large", "load", marks=pytest.mark.soak),
         pytest.param("broken", "load", marks=pytest.mark.soak),
         ("shifted", "shift"),
         pytest.param("tampered", "signature", marks=pytest.mark.soak),
     ],
 )
 def test_a_bad_release_is_stopped_in_the_first_ring_and_undone(name: str, gate: str) -> None:
-    code, found = roll_out(name)
+    code, found = roll_out(name, **(SMALL if name == "large" else {}))
     assert (code, found["outcome"]) == (10, "ROLLED_BACK")
     stopped = found["stopped_by"]
     assert (stopped["ring"], stopped["name"], stopped["verdict"]) == ("ring_canary", gate, "FAIL")
+    assert ("64 MiB were declared" in stopped["said"]) is (name == "large")
     page = (STATE / "rollouts" / f"rollout-{found['id']}.html").read_text("utf-8")
     assert "What stopped it" in page
     assert [ring["state"] for ring in found["rings"]] == ["failed", *["not begun"] * 3]
@@ -497,12 +563,14 @@ def test_what_a_stranger_signed_is_refused_before_any_device_hears_of_it() -> No
 
 
 @pytest.mark.soak
-def test_a_controller_killed_three_times_is_taken_up_by_the_same_command() -> None:
-    for words in ("2 devices: stage.", "2 looked at beside", "ring_fleet begins"):
-        run = start("third")
-        run.wait_for(words)
-        run.kill()
-    assert roll_out("third")[0] == 0
+def test_a_controller_killed_at_each_decision_is_taken_up_by_the_same_command() -> None:
+    known, kills, code = killed_at_each_decision("third")
+    assert code == 0
+    assert {ring for event, ring, *_more in known if event == "ring_passed"} == set(RINGS)
+    # Of each ring, at least when it is told to stage, to activate and to commit.
+    assert kills >= 3 * len(RINGS), known
+    found = report()
+    assert (found["outcome"], found["digest"]) == ("COMPLETED", digests()["third"])
     all_serve("third")
 
 
