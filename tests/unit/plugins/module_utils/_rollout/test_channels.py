@@ -114,6 +114,24 @@ def test_all_that_an_order_says_is_there() -> None:
     assert row["next_poll"] == next_poll(1) < Limits().idle
 
 
+@pytest.mark.parametrize("mbit", [0, 8])
+def test_no_rate_is_told_where_no_bandwidth_is_declared_and_none_on_the_way_back(
+    mbit: float,
+) -> None:
+    fleet = fleet_of(on_failure="all", bandwidth_mbit=mbit)
+    fleet.devices["b1"].ill = True
+    told: list[tuple[str, int]] = []
+
+    def note(one: Fleet) -> None:
+        told.extend((row["step"], row["rate"]) for row in wanted(one.state(), one.now))
+
+    fleet.on_step = note
+    fleet.run()
+    assert {step for step, _rate in told} >= {"stage", "revert"}
+    assert all(bool(rate) is bool(mbit) for step, rate in told if step == "stage")
+    assert {rate for step, rate in told if step == "revert"} == {0}
+
+
 def test_while_it_is_paused_nothing_is_said_of_the_release_to_the_ring_under_way() -> None:
     fleet = fleet_of()
     paused: list[dict[str, str]] = []
