@@ -577,6 +577,8 @@ def test_a_controller_killed_at_each_decision_is_taken_up_by_the_same_command() 
 @pytest.mark.soak
 def test_a_device_that_is_switched_off_is_deferred_and_caught_up() -> None:
     with switched_off("rdev8"):
+        # One that has just been heard of is waited for as long as a ring may bake.
+        wait_until(lambda: silent_for("rdev8", 16), "rdev8 is silent")
         code, found = roll_out("fourth", rollout_deferred_share=0.5)
     assert (code, found["outcome"], found["deferred"]) == (12, "PARTIAL", ["rdev8"])
     all_serve("fourth", DEVICES[:-1])
