@@ -193,7 +193,7 @@ def _made(model: str, request: Mapping[str, Any], now: float, earlier: Sequence[
     if not DIGEST.fullmatch(digest):
         raise ShapeError(f"must be sha256: and 64 hexadecimal digits, but is {digest!r}", "digest")
     approval = approval_of(request)
-    _known_rings(approval, ring_names(request, [ring.name for ring in rings.rings]))
+    known_rings(approval, ring_names(request, [ring.name for ring in rings.rings]))
     on_failure = str(request.get("on_failure") or RING)
     if on_failure not in (RING, ALL):
         raise ShapeError(f"must be {RING} or {ALL}, but is {on_failure!r}", "on_failure")
@@ -290,7 +290,8 @@ def ring_names(request: Mapping[str, Any], kept: Sequence[str]) -> tuple[str, ..
     return tuple(dict.fromkeys((*declared, *kept)))
 
 
-def _known_rings(approval: Mapping[str, Any], rings: Sequence[str]) -> None:
+def known_rings(approval: Mapping[str, Any], rings: Sequence[str]) -> None:
+    """Refuse persons for a ring that there is not."""
     for name in approval:
         if name not in rings:
             raise ShapeError(

@@ -16,10 +16,13 @@ from .._findings.shape import ShapeError, each, kind_of, mapping, shown, text
 from .errors import RolloutError
 from .gates import GateSettings
 from .plan import (
+    ALL,
     DIGEST,
     MODEL,
+    RING,
     TRANSPORTS,
     approval_of,
+    known_rings,
     limits_of,
     ring_names,
     share,
@@ -29,7 +32,6 @@ from .turn import ASKS
 from .window import parse
 
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
-FAILURES = ("ring", "all")
 # As the bounds of a plan are named, and the variables that give them.
 LIMITS = (
     "bake_seconds", "bake_limit_seconds", "poll_seconds", "concurrent_downloads", "bandwidth_mbit",
@@ -105,11 +107,7 @@ def _rings(given: Given, groups: Groups, devices: Sequence[str]) -> None:
     here = {name: [host for host in hosts if host in judged] for name, hosts in groups.items()}
     found = cut(dict.fromkeys(judged, Measured()), here, declared) if judged else Cut(())
     known = ring_names({"rings": declared, "groups": groups}, [ring.name for ring in found.rings])
-    for name in approval if devices else ():
-        if name not in known:
-            raise ShapeError(
-                f"names the ring {name}, and the rings are {', '.join(known)}", "approval"
-            )
+    known_rings(approval if devices else {}, known)
 
 
 def _usual(host: str, groups: Groups) -> int:
@@ -120,7 +118,7 @@ def _usual(host: str, groups: Groups) -> int:
 def _words(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
     for key, choices in (
         ("action", tuple(ASKS)),
-        ("on_failure", FAILURES),
+        ("on_failure", (RING, ALL)),
         ("transport", TRANSPORTS),
     ):
         if key in given and given[key] not in choices:
@@ -129,15 +127,16 @@ def _words(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
             )
 
 
-def is_version(value: object) -> bool:
+def _is_version(value: object) -> bool:
     """Whether it can be the version of a release, such as ``7`` or ``7-config.1``."""
-    return not isinstance(value, bool) and bool(VERSION.fullmatch(str(value)))
+    kind = isinstance(value, (int, str)) and not isinstance(value, bool)
+    return kind and bool(VERSION.fullmatch(str(value)))
 
 
 def _release(given: Given, _groups: Groups, _devices: Sequence[str]) -> None:
     """What names the release."""
     version, digest = given.get("version"), given.get("digest")
-    if version not in (None, "") and not (isinstance(version, (int, str)) and is_version(version)):
+    if version not in (None, "") and not _is_version(version):
         raise ShapeError(
             "must be a version as the model registry counts them, such as 7, but is "
             f"{shown(version) if isinstance(version, (int, float, str)) else kind_of(version)}",

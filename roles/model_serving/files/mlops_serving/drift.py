@@ -121,15 +121,21 @@ class Verdict:
         return tuple(sorted((r for r in self.readings if r.beyond), key=lambda r: -r.excess))
 
 
+def rising(counts: Sequence[int], window: int) -> list[tuple[int, float]]:
+    """The bins, rarest first, and how many rows a window is expected to have in each."""
+    total = sum(counts)
+    order = sorted(range(len(counts)), key=lambda at: (counts[at], at))
+    return [(at, counts[at] * window / total if total else 0.0) for at in order]
+
+
 def joined(counts: Sequence[int], window: int) -> list[list[int]]:
     """Groups of bins of which a window has enough to expect; the rarest are joined first."""
-    total = sum(counts)
     groups: list[list[int]] = []
     group: list[int] = []
     expected = 0.0
-    for at in sorted(range(len(counts)), key=lambda at: (counts[at], at)):
+    for at, rows in rising(counts, window):
         group.append(at)
-        expected += counts[at] * window / total if total else 0.0
+        expected += rows
         if expected >= LEAST_EXPECTED:
             groups.append(group)
             group, expected = [], 0.0
@@ -143,11 +149,10 @@ def joined(counts: Sequence[int], window: int) -> list[list[int]]:
 
 def rare(counts: Sequence[int], window: int) -> list[int]:
     """The rarest bins, of which a window has too few to expect even of all of them together."""
-    total = sum(counts)
     found: list[int] = []
     expected = 0.0
-    for at in sorted(range(len(counts)), key=lambda at: (counts[at], at)):
-        expected += counts[at] * window / total if total else 0.0
+    for at, rows in rising(counts, window):
+        expected += rows
         if expected >= LEAST_EXPECTED:
             break
         found.append(at)
